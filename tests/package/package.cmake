@@ -1,0 +1,38 @@
+cmake_minimum_required(VERSION 3.25)
+set(prefix ${WORK}/prefix)
+
+function(run)
+  execute_process(COMMAND ${ARGN} RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
+  if(result)
+    list(JOIN ARGN " " command)
+    message(FATAL_ERROR "${command}\n${output}")
+  endif()
+  set(output "${output}" PARENT_SCOPE)
+endfunction()
+
+if(WAY STREQUAL "install")
+  file(REMOVE_RECURSE ${prefix} ${WORK}/staged)
+  run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${WORK}/staged)
+  file(RENAME ${WORK}/staged ${prefix})
+  return()
+endif()
+
+cmake_path(GET COMPILER FILENAME name)
+set(binary ${WORK}/${WAY}-${name})
+file(REMOVE_RECURSE ${binary})
+file(MAKE_DIRECTORY ${binary})
+set(flags -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror)
+if(WAY STREQUAL "pkg_config")
+  set(ENV{PKG_CONFIG_PATH} ${prefix}/share/pkgconfig:$ENV{PKG_CONFIG_PATH})
+  run(${PKG_CONFIG} --print-errors --cflags "gatefold = ${VERSION}")
+  string(REGEX REPLACE "-I([^ ]*eigen3)" "-isystem \\1" output "${output}")  # warn in our headers, not in Eigen's
+  separate_arguments(cflags UNIX_COMMAND "${output}")
+  run(${COMPILER} -std=c++20 ${flags} ${cflags} ${SOURCE}/tests/package/consumer/main.cpp -o ${binary}/consumer)
+else()
+  list(JOIN flags " " flags)
+  run(${CMAKE_COMMAND} -S ${SOURCE}/tests/package/consumer -B ${binary} -G ${GENERATOR} -D WAY=${WAY}
+      -D CMAKE_CXX_COMPILER=${COMPILER} -D CMAKE_CXX_FLAGS=${flags} -D CMAKE_PREFIX_PATH=${prefix}
+      -D GATEFOLD_SOURCE=${SOURCE} -D GATEFOLD_VERSION=${VERSION})
+  run(${CMAKE_COMMAND} --build ${binary})
+endif()
+run(${CMAKE_COMMAND} -E chdir ${binary} ${binary}/consumer)
