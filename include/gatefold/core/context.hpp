@@ -1,0 +1,23 @@
+#pragma once
+#include "gatefold/core/isa.hpp"
+#include "gatefold/core/parallel.hpp"
+#include "gatefold/core/random.hpp"
+#include "gatefold/core/token_layout.hpp"
+#include "gatefold/core/workspace.hpp"
+
+namespace gatefold {
+
+class RoutingReport;  // routing/routing_report.hpp
+
+/// The resources and facts of one pass; no configuration. Not copied, not shared between passes that run at once.
+struct Context {
+  Workspace workspace{};
+  ParallelFor parallel_for = default_parallel_for();
+  Isa isa = default_isa();
+  Rng* rng = nullptr;  ///< Present in training: routing noise is drawn from it. Null means none.
+  const TokenLayout* layout =
+      nullptr;                      ///< Sequences and modalities of the rows; null means one sequence, one modality.
+  RoutingReport* report = nullptr;  ///< Sparse layers write their statistics here, in the order they run.
+};
+
+}  // namespace gatefold

@@ -1,0 +1,97 @@
+#pragma once
+#include <algorithm>
+#include <concepts>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <type_traits>
+
+#include "gatefold/core/shape.hpp"
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+namespace gatefold {
+
+template <class Signature>
+class FunctionRef;
+/// A borrowed callable: one indirect call, no allocation. Lives no longer than what it refers to.
+template <class R, class... Args>
+class FunctionRef<R(Args...)> {
+ public:
+  template <class F>
+  requires(!std::same_as<std::remove_cvref_t<F>, FunctionRef> && std::is_invocable_r_v<R, F&, Args...>)
+      FunctionRef(F&& f)
+      : object_(const_cast<void*>(static_cast<const void*>(std::addressof(f)))),
+        call_([](void* object, Args... args) -> R {
+          return (*static_cast<std::remove_reference_t<F>*>(object))(args...);
+        }) {}
+  R operator()(Args... args) const { return call_(object_, args...); }
+
+ private:
+  void* object_;
+  R (*call_)(void*, Args...);
+};
+
+/// Runs `body(begin, end, worker)` over disjoint ranges that cover [0, n). `worker` is in 0..workers()-1 and belongs to
+/// one thread at a time, so scratch can be sliced by it. Kernels split work over outputs only, never over a sum, so the
+/// result does not depend on how the ranges fall. Any pool fits:
+///   ctx.parallel_for = ParallelFor({.workers = n, .run = [&](Index n, ParallelFor::Body body) { pool.run(n, body);
+///   }});
+class ParallelFor {
+ public:
+  using Body = FunctionRef<void(Index begin, Index end, Index worker)>;
+  struct Options {
+    Index workers = 1;
+    std::function<void(Index n, Body body)> run;
+  };
+
+  ParallelFor() = default;  ///< Serial.
+  explicit ParallelFor(Options options) : options_(std::move(options)) {}
+
+  Index workers() const { return options_.workers; }
+
+  void operator()(Index n, Body body) const {
+    if (n <= 0) return;
+    if (n == 1 || options_.workers == 1 || !options_.run)
+      body(0, n, 0);
+    else
+      options_.run(n, body);
+  }
+
+ private:
+  Options options_;
+};
+
+#ifdef _OPENMP
+/// OpenMP threads that take one item at a time; `threads` = 0 means as many as OpenMP would use. The first exception of
+/// a body is thrown again on the calling thread.
+inline ParallelFor openmp(int threads = 0) {
+  if (threads <= 0) threads = omp_get_max_threads();
+  return ParallelFor({.workers = threads, .run = [threads](Index n, ParallelFor::Body body) {
+                        std::exception_ptr error;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
+                        for (Index i = 0; i < n; ++i) {
+                          try {
+                            body(i, i + 1, omp_get_thread_num());
+                          } catch (...) {
+#pragma omp critical
+                            if (!error) error = std::current_exception();
+                          }
+                        }
+                        if (error) std::rethrow_exception(error);
+                      }});
+}
+#endif
+
+/// OpenMP where the program is compiled with it, else serial.
+inline ParallelFor default_parallel_for() {
+#ifdef _OPENMP
+  return openmp();
+#else
+  return {};
+#endif
+}
+
+}  // namespace gatefold

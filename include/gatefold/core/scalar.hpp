@@ -1,0 +1,54 @@
+#pragma once
+#include <bit>
+#include <concepts>
+#include <cstdint>
+#include <type_traits>
+
+namespace gatefold {
+
+/// What a layer computes in: float, double, or a number type that carries a derivative (the tests' dual number).
+template <class T>
+concept Real = std::copyable<T> && requires(T a, T b) {
+  T(1.0);
+  { a + b } -> std::convertible_to<T>;
+  { a - b } -> std::convertible_to<T>;
+  { a* b } -> std::convertible_to<T>;
+  { a / b } -> std::convertible_to<T>;
+  { a < b } -> std::convertible_to<bool>;
+};
+
+/// The value of a Real as a double; number types of the user overload this.
+template <class T>
+requires std::is_arithmetic_v<T>
+constexpr double to_double(T x) { return static_cast<double>(x); }
+
+/// A constant of any number type, also of a vector of numbers, without a narrowing in the caller.
+template <class T>
+constexpr T constant(double x) {
+  if constexpr (requires { typename T::value_type; })
+    return T(static_cast<typename T::value_type>(x));
+  else
+    return T(x);
+}
+
+/// `condition ? a : b` under one name for scalars and vectors (which bring their own by argument-dependent look-up).
+template <class T>
+constexpr T select(bool condition, T a, T b) {
+  return condition ? a : b;
+}
+
+/// bfloat16 as a storage format: the upper half of a float, rounded to nearest even; NaN stays NaN.
+struct bf16 {
+  std::uint16_t bits = 0;
+
+  constexpr bf16() = default;
+  explicit constexpr bf16(float x) {
+    const auto u = std::bit_cast<std::uint32_t>(x);
+    const bool nan = (u & 0x7fffffff) > 0x7f800000;
+    bits = static_cast<std::uint16_t>(nan ? (u >> 16) | 0x40 : (u + 0x7fff + ((u >> 16) & 1)) >> 16);
+  }
+  explicit constexpr operator float() const { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
+  bool operator==(const bf16&) const = default;
+};
+
+}  // namespace gatefold

@@ -1,0 +1,66 @@
+#pragma once
+#include <algorithm>
+#include <new>
+#include <span>
+#include <vector>
+
+#include "gatefold/core/view.hpp"
+
+namespace gatefold {
+
+inline constexpr std::size_t kAlignment = 64;  ///< Bytes: a cache line and the widest vector.
+
+namespace detail {
+template <class T>
+struct AlignedAllocator {
+  using value_type = T;
+  AlignedAllocator() = default;
+  template <class U>
+  constexpr AlignedAllocator(const AlignedAllocator<U>&) noexcept {}
+  T* allocate(std::size_t n) {
+    return static_cast<T*>(::operator new (n * sizeof(T), std::align_val_t{std::max(kAlignment, alignof(T))}));
+  }
+  void deallocate(T* p, std::size_t) noexcept {
+    ::operator delete (p, std::align_val_t{std::max(kAlignment, alignof(T))});
+  }
+  bool operator==(const AlignedAllocator&) const = default;
+};
+}  // namespace detail
+
+/// An owned, contiguous, row-major block: what parameters are made of. A value: copies are deep, equality is by
+/// element.
+template <class T, std::size_t Rank>
+class Tensor {
+ public:
+  using Scalar = T;
+  static constexpr std::size_t kRank = Rank;
+
+  Tensor() = default;
+  explicit Tensor(Shape<Rank> shape) : shape_(shape), data_(static_cast<std::size_t>(element_count(shape))) {}
+
+  operator View<T, Rank>() { return view(); }
+  operator View<const T, Rank>() const { return view(); }
+  View<T, Rank> view() { return {data_.data(), shape_}; }
+  View<const T, Rank> view() const { return {data_.data(), shape_}; }
+
+  std::span<T> flat() { return data_; }
+  std::span<const T> flat() const { return data_; }
+  T* data() { return data_.data(); }
+  const T* data() const { return data_.data(); }
+  const Shape<Rank>& shape() const { return shape_; }
+  Index extent(std::size_t axis) const { return shape_[axis]; }
+  Index size() const { return static_cast<Index>(data_.size()); }
+
+  bool operator==(const Tensor&) const = default;
+
+ private:
+  Shape<Rank> shape_{};
+  std::vector<T, detail::AlignedAllocator<T>> data_;
+};
+
+template <class T>
+inline constexpr bool is_tensor = false;
+template <class T, std::size_t Rank>
+inline constexpr bool is_tensor<Tensor<T, Rank>> = true;
+
+}  // namespace gatefold

@@ -1,0 +1,20 @@
+#pragma once
+#include <cstdint>
+
+#include "gatefold/core/view.hpp"
+
+namespace gatefold {
+
+inline constexpr std::uint8_t kPadding = 0xff;  ///< The modality of a row that is no token.
+
+/// What the rows of a pass are. Sequence b owns the rows offset[b]..offset[b+1]; each row has a modality, or is
+/// padding: then nobody attends to it, it takes no seat at an expert, and it enters no statistic.
+struct TokenLayout {
+  View<const Index, 1> offset;           // [B+1]
+  View<const std::uint8_t, 1> modality;  // [R]
+  Index num_modalities = 1;              // M
+
+  Index num_sequences() const { return offset.extent(0) - 1; }
+};
+
+}  // namespace gatefold

@@ -1,0 +1,94 @@
+#pragma once
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <utility>
+
+#include "gatefold/core/tensor.hpp"
+
+namespace gatefold {
+
+/// A stack of scratch memory that layers take from and a scope gives back. It grows in blocks that never move, so a
+/// view stays valid until its scope ends; after the first pass of a shape nothing is allocated any more.
+class Workspace {
+ public:
+  class [[nodiscard]] Scope {
+   public:
+    explicit Scope(Workspace& workspace) : workspace_(workspace), mark_(workspace.mark()) {}
+    ~Scope() { workspace_.rewind(mark_); }
+    Scope(const Scope&) = delete;
+    Scope& operator=(const Scope&) = delete;
+
+   private:
+    Workspace& workspace_;
+    std::pair<std::size_t, std::size_t> mark_;
+  };
+
+  /// What is taken while the scope lives goes back at its end.
+  Scope scope() { return Scope(*this); }
+
+  /// 64-byte aligned and without promised content: debug builds fill it with NaN, so that a forgotten write shows.
+  template <class T, std::convertible_to<Index>... N>
+  View<T, sizeof...(N)> take(N... extents) {
+    static_assert(std::is_trivially_destructible_v<T>, "what a workspace holds is given back without a destructor");
+    const Shape<sizeof...(N)> shape{static_cast<Index>(extents)...};
+    const auto count = static_cast<std::size_t>(element_count(shape));
+    T* data = static_cast<T*>(bytes(count * sizeof(T)));
+    if constexpr (!std::is_trivially_default_constructible_v<T>) {
+      std::uninitialized_value_construct_n(data, count);
+    } else {
+#ifndef NDEBUG
+      if constexpr (std::numeric_limits<T>::has_quiet_NaN)
+        std::fill_n(data, count, std::numeric_limits<T>::quiet_NaN());
+      else
+        std::memset(static_cast<void*>(data), 0xA5, count * sizeof(T));
+#endif
+    }
+    return {data, shape};
+  }
+
+  /// Zeros, for what a kernel adds into.
+  template <class T, std::convertible_to<Index>... N>
+  View<T, sizeof...(N)> take_zeroed(N... extents) {
+    auto view = take<T>(extents...);
+    std::fill_n(view.data(), view.size(), T{});
+    return view;
+  }
+
+  /// How often memory was asked of the system; constant once the shapes repeat.
+  std::size_t allocations() const { return blocks_.size(); }
+
+ private:
+  struct Block {
+    std::unique_ptr<std::byte[], void (*)(std::byte*)> memory;
+    std::size_t size, used;  // bytes
+  };
+  // Large enough that a small model needs one block, small enough not to matter in a program that needs none.
+  static constexpr std::size_t kMinBlock = std::size_t{1} << 20;
+
+  void* bytes(std::size_t n) {
+    n = (n + kAlignment - 1) / kAlignment * kAlignment;
+    while (current_ < blocks_.size() && blocks_[current_].size - blocks_[current_].used < n) ++current_;
+    if (current_ == blocks_.size()) {
+      const std::size_t size = std::max({n, kMinBlock, blocks_.empty() ? 0 : blocks_.back().size});
+      auto* memory = static_cast<std::byte*>(::operator new (size, std::align_val_t{kAlignment}));
+      blocks_.push_back({{memory, [](std::byte* p) { ::operator delete (p, std::align_val_t{kAlignment}); }}, size, 0});
+    }
+    auto& block = blocks_[current_];
+    void* const at = block.memory.get() + block.used;
+    block.used += n;
+    return at;
+  }
+  std::pair<std::size_t, std::size_t> mark() const {
+    return {current_, current_ < blocks_.size() ? blocks_[current_].used : 0};
+  }
+  void rewind(std::pair<std::size_t, std::size_t> mark) {
+    for (std::size_t i = mark.first; i < blocks_.size(); ++i) blocks_[i].used = i == mark.first ? mark.second : 0;
+    current_ = mark.first;
+  }
+
+  std::vector<Block> blocks_;
+  std::size_t current_ = 0;
+};
+
+}  // namespace gatefold

@@ -1,0 +1,50 @@
+#pragma once
+#include "gatefold/core/context.hpp"
+#include "gatefold/core/error.hpp"
+#include "gatefold/core/scalar.hpp"
+#include "gatefold/module/visit.hpp"
+
+namespace gatefold {
+
+namespace detail {
+struct AnyVisitor {
+  void operator()(std::string_view, auto&...) const {}
+};
+}  // namespace detail
+
+/// A value whose fields are its parameters (maybe none).
+template <class M>
+concept Module = std::copyable<M> && requires(M& module, detail::AnyVisitor visitor) {
+  M::visit(visitor, module);
+};
+
+/// y = f(x), rows to rows of the same or another width. `forward` never changes the layer and returns what `backward`
+/// needs: views into the workspace, valid while the scope around the call lives.
+template <class L>
+concept ForwardLayer = Module<L> &&
+    requires(const L& layer, Rows<const typename L::Scalar> x, Rows<typename L::Scalar> y, Context& ctx) {
+  typename L::Saved;
+  { layer.forward(x, y, ctx) } -> std::same_as<typename L::Saved>;
+};
+
+/// A layer that can be trained: `backward` overwrites dx and adds to the parameters of `grad`, a second value of the
+/// layer's own type.
+template <class L>
+concept Layer = ForwardLayer<L> && std::is_trivially_destructible_v<typename L::Saved> &&
+    requires(const L& layer, L& grad, const typename L::Saved& saved, Rows<const typename L::Scalar> dy,
+             Rows<typename L::Scalar> dx, Context& ctx) {
+  { layer.backward(saved, dy, dx, grad, ctx) } -> std::same_as<void>;
+};
+
+/// Any layer can be an expert; nothing in it knows of routing.
+template <class E>
+concept Expert = Layer<E>;
+
+/// forward without backward: scratch and Saved go back at once.
+template <ForwardLayer L>
+void infer(const L& layer, Rows<const typename L::Scalar> x, Rows<typename L::Scalar> y, Context& ctx) {
+  const auto scope = ctx.workspace.scope();
+  (void)layer.forward(x, y, ctx);
+}
+
+}  // namespace gatefold
