@@ -1,0 +1,70 @@
+#pragma once
+#include "gatefold/kernels/map.hpp"
+
+namespace gatefold::kernels {
+
+/// p = softmax(scale * x) of one row; -inf entries get exactly 0, a row of nothing but -inf gets zeros. p may be x.
+template <class T>
+void softmax_row(Isa isa, Index n, T scale, const T* x, T* p) {
+  if (n == 0) return;
+  const T most = simd::maximum<T>(isa, n, x);
+  if (most < T(-std::numeric_limits<double>::max())) {
+    std::fill_n(p, n, T(0));
+    return;
+  }
+  simd::transform<T>(
+      isa, n,
+      [=](auto v) {
+        using std::exp;
+        return exp((v - most) * scale);
+      },
+      p, x);
+  const T total = simd::sum<T>(
+      isa, n, [](auto v) { return v; }, p);
+  const T inverse = T(1) / total;
+  simd::transform<T>(
+      isa, n, [=](auto v) { return v * inverse; }, p, p);
+}
+
+/// dx = scale * p ⊙ (dp − ⟨p, dp⟩); dx may be dp.
+template <class T>
+void softmax_row_grad(Isa isa, Index n, T scale, const T* p, const T* dp, T* dx) {
+  const T dot = simd::sum<T>(
+      isa, n, [](auto a, auto b) { return a * b; }, p, dp);
+  simd::transform<T>(
+      isa, n, [=](auto a, auto b) { return a * (b - dot) * scale; }, dx, p, dp);
+}
+
+/// y = softmax over the columns of each row. // [R, N]
+template <class T>
+void softmax_rows(Rows<const T> x, Rows<T> y, Context& ctx) {
+  for_each_row(x.extent(0), x.extent(1), ctx, [&](Index i) {
+    softmax_row<T>(ctx.isa, x.extent(1), T(1), x.data() + i * x.stride(0), y.data() + i * y.stride(0));
+  });
+}
+
+/// dx = softmax backward of each row. // [R, N]
+template <class T>
+void softmax_rows_grad(Rows<const T> p, Rows<const T> dp, Rows<T> dx, Context& ctx) {
+  for_each_row(p.extent(0), p.extent(1), ctx, [&](Index i) {
+    softmax_row_grad<T>(ctx.isa, p.extent(1), T(1), p.data() + i * p.stride(0), dp.data() + i * dp.stride(0),
+                        dx.data() + i * dx.stride(0));
+  });
+}
+
+/// y = log softmax of each row. // [R, N]
+template <class T>
+void log_softmax_rows(Rows<const T> x, Rows<T> y, Context& ctx) {
+  using std::exp, std::log;
+  for_each_row(x.extent(0), x.extent(1), ctx, [&](Index i) {
+    const T* const in = x.data() + i * x.stride(0);
+    T* const out = y.data() + i * y.stride(0);
+    const T most = simd::maximum<T>(ctx.isa, x.extent(1), in);
+    T total(0);
+    for (Index j = 0; j < x.extent(1); ++j) total = total + exp(in[j] - most);
+    const T shift = most + log(total);
+    for (Index j = 0; j < x.extent(1); ++j) out[j] = in[j] - shift;
+  });
+}
+
+}  // namespace gatefold::kernels
