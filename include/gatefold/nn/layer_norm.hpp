@@ -1,0 +1,47 @@
+#pragma once
+#include "gatefold/kernels/norm.hpp"
+
+namespace gatefold {
+
+/// y = (x − mean) / √(var + epsilon) ⊙ gain + bias over the width of each row (Ba et al. 2016). Keeps x, mean, 1/√….
+template <Real T>
+struct LayerNorm {
+  using Scalar = T;
+  struct Options {
+    Index width;
+    double epsilon = 1e-5;
+  };
+  struct Saved {
+    Rows<const T> x;      // [R, D]
+    Rows<const T> stats;  // [R, 2]
+  };
+
+  Tensor<T, 1> gain, bias;  // [D]
+  double epsilon;
+
+  explicit LayerNorm(Options o) : gain({o.width}), bias({o.width}), epsilon(o.epsilon) {
+    std::ranges::fill(gain.flat(), T(1));
+  }
+  static void visit(auto& v, auto&... self) {
+    v("gain", self.gain...);
+    v("bias", self.bias...);
+  }
+
+  Saved forward(Rows<const T> x, Rows<T> y, Context& ctx) const {
+    expect_shape(x, {x.extent(0), gain.extent(0)}, "LayerNorm::forward: x");
+    expect_shape(y, x.shape(), "LayerNorm::forward: y");
+    auto stats = ctx.workspace.take<T>(x.extent(0), 2);
+    kernels::layer_norm<T>(x, gain, bias, T(epsilon), y, stats, ctx);
+    return {x, stats};
+  }
+
+  void backward(const Saved& saved, Rows<const T> dy, Rows<T> dx, LayerNorm& grad, Context& ctx) const {
+    expect_shape(dy, saved.x.shape(), "LayerNorm::backward: dy");
+    expect_shape(dx, saved.x.shape(), "LayerNorm::backward: dx");
+    kernels::add_layer_norm_grad_params<T>(saved.x, saved.stats, dy, grad.gain, grad.bias, ctx);
+    kernels::layer_norm_grad<T>(saved.x, gain, saved.stats, dy, dx, ctx);
+  }
+};
+static_assert(Layer<LayerNorm<float>>);
+
+}  // namespace gatefold

@@ -1,0 +1,63 @@
+#pragma once
+#include "gatefold/kernels/matmul.hpp"
+
+namespace gatefold {
+
+/// What a linear layer keeps its weight in: any module with `kernels::matmul<T>(x, weight, y, ctx, bias)`. A dense
+/// Tensor<T, 2> can be trained; other formats are for inference.
+template <class W, class T>
+concept WeightStorage = requires(const W& weight, Rows<const T> x, Rows<T> y, Context& ctx, const T* bias) {
+  kernels::matmul<T>(x, weight, y, ctx, bias);
+  { weight.extent(0) } -> std::convertible_to<Index>;
+};
+
+/// y = x weightᵀ + bias. 2 R N D flops forward, twice that backward; keeps x.
+template <Real T, WeightStorage<T> W = Tensor<T, 2>>
+struct Linear {
+  using Scalar = T;
+  enum class Bias { none, zero };
+  struct Options {
+    Index in, out;
+    Bias bias = Bias::zero;
+  };
+  struct Saved {
+    Rows<const T> x;  // [R, in]
+  };
+
+  W weight;           // [out, in]
+  Tensor<T, 1> bias;  // [out], or [0] without one
+
+  explicit Linear(Options o) : weight({o.out, o.in}), bias({o.bias == Bias::none ? 0 : o.out}) {}
+  static void visit(auto& v, auto&... self) {
+    v("weight", self.weight...);
+    if ((self.bias.size(), ...) > 0) v("bias", self.bias...);
+  }
+
+  Index in() const { return weight.extent(1); }
+  Index out() const { return weight.extent(0); }
+
+  Saved forward(Rows<const T> x, Rows<T> y, Context& ctx) const {
+    expect_shape(x, {x.extent(0), in()}, "Linear::forward: x");
+    expect_shape(y, {x.extent(0), out()}, "Linear::forward: y");
+    kernels::matmul<T>(x, weight, y, ctx, bias.size() ? bias.data() : nullptr);
+    return {x};
+  }
+
+  void backward(const Saved& saved, Rows<const T> dy, Rows<T> dx, Linear& grad,
+                Context& ctx) const requires std::same_as<W, Tensor<T, 2>> {
+    expect_shape(dx, saved.x.shape(), "Linear::backward: dx");
+    kernels::matmul_grad_input<T>(dy, weight, dx, ctx);
+    backward_params(saved, dy, grad, ctx);
+  }
+
+  /// backward without dx, for the first layer of a model.
+  void backward_params(const Saved& saved, Rows<const T> dy, Linear& grad,
+                       Context& ctx) const requires std::same_as<W, Tensor<T, 2>> {
+    expect_shape(dy, {saved.x.extent(0), out()}, "Linear::backward: dy");
+    kernels::add_matmul_grad_weight<T>(dy, saved.x, grad.weight, ctx);
+    if (bias.size()) kernels::add_column_sums<T>(dy, grad.bias, ctx);
+  }
+};
+static_assert(Layer<Linear<float>>);
+
+}  // namespace gatefold

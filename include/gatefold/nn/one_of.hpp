@@ -1,0 +1,49 @@
+#pragma once
+#include <variant>
+
+#include "gatefold/module/module.hpp"
+
+namespace gatefold {
+
+/// One of two layers, chosen when the model is built: dense or sparse, block by block.
+template <Layer A, Layer B>
+requires std::same_as<typename A::Scalar, typename B::Scalar>
+struct OneOf {
+  using Scalar = typename A::Scalar;
+  /// Both kinds of Saved are plain views, so a pair is as good as a variant and trivially destructible.
+  struct Saved {
+    typename A::Saved a;
+    typename B::Saved b;
+  };
+
+  std::variant<A, B> layer;
+
+  explicit OneOf(A a) : layer(std::move(a)) {}
+  explicit OneOf(B b) : layer(std::move(b)) {}
+  static void visit(auto& v, auto& first, auto&... rest) {
+    if (((rest.layer.index() != first.layer.index()) || ...))
+      throw std::invalid_argument("OneOf: the modules visited together differ in their choice");
+    if (first.layer.index() == 0)
+      A::visit(v, std::get<0>(first.layer), std::get<0>(rest.layer)...);
+    else
+      B::visit(v, std::get<1>(first.layer), std::get<1>(rest.layer)...);
+  }
+
+  Saved forward(Rows<const Scalar> x, Rows<Scalar> y, Context& ctx) const {
+    Saved saved{};
+    if (const A* a = std::get_if<A>(&layer))
+      saved.a = a->forward(x, y, ctx);
+    else
+      saved.b = std::get<B>(layer).forward(x, y, ctx);
+    return saved;
+  }
+
+  void backward(const Saved& saved, Rows<const Scalar> dy, Rows<Scalar> dx, OneOf& grad, Context& ctx) const {
+    if (const A* a = std::get_if<A>(&layer))
+      a->backward(saved.a, dy, dx, std::get<A>(grad.layer), ctx);
+    else
+      std::get<B>(layer).backward(saved.b, dy, dx, std::get<B>(grad.layer), ctx);
+  }
+};
+
+}  // namespace gatefold

@@ -1,0 +1,57 @@
+#pragma once
+#include "gatefold/kernels/map.hpp"
+#include "gatefold/nn/linear.hpp"
+
+namespace gatefold {
+
+/// Cuts images into square patches and projects each one: a convolution whose stride is its size (ViT,
+/// arXiv 2010.11929). Patches come row by row; within a patch the order is row, column, channel.
+template <Real T>
+struct PatchEmbed {
+  using Scalar = T;
+  struct Options {
+    Index patch, channels = 3, width;
+    typename Linear<T>::Bias bias = Linear<T>::Bias::zero;
+  };
+  struct Saved {
+    typename Linear<T>::Saved projection;
+  };
+
+  Linear<T> projection;
+  Index patch, channels;
+
+  explicit PatchEmbed(Options o)
+      : projection({.in = o.patch * o.patch * o.channels, .out = o.width, .bias = o.bias}),
+        patch(o.patch),
+        channels(o.channels) {}
+  static void visit(auto& v, auto&... self) { v("projection", self.projection...); }
+
+  /// Patches of an image of this size. // image [H, W]
+  Index num_patches(Shape<2> image) const { return (image[0] / patch) * (image[1] / patch); }
+
+  /// images [B, H, W, channels], y [B * patches, D]
+  Saved forward(View<const T, 4> images, Rows<T> y, Context& ctx) const {
+    const auto [batch, height, width, depth] = images.shape();
+    if (height % patch || width % patch || depth != channels)
+      throw ShapeError("PatchEmbed::forward: images has shape " + to_string(images.shape()) + ", expected [B, n * " +
+                       std::to_string(patch) + ", m * " + std::to_string(patch) + ", " + std::to_string(channels) +
+                       "]");
+    const Index across = width / patch, per_image = (height / patch) * across, run = patch * channels;
+    auto cut = ctx.workspace.take<T>(batch * per_image, patch * run);
+    kernels::for_each_row(batch * per_image, patch * run, ctx, [&, height = height, width = width](Index row) {
+      const Index image = row / per_image, at = row % per_image;
+      const T* from = images.data() + ((image * height + at / across * patch) * width + at % across * patch) * channels;
+      for (Index line = 0; line < patch; ++line, from += width * channels)
+        std::copy_n(from, run, &cut(row, line * run));
+    });
+    return {projection.forward(cut, y, ctx)};
+  }
+
+  /// There is no gradient towards the pixels: this is where a model begins.
+  void backward(const Saved& saved, Rows<const T> dy, PatchEmbed& grad, Context& ctx) const {
+    projection.backward_params(saved.projection, dy, grad.projection, ctx);
+  }
+};
+static_assert(Module<PatchEmbed<float>>);
+
+}  // namespace gatefold
