@@ -1,0 +1,85 @@
+#pragma once
+#include <string_view>
+#include <tuple>
+
+#include "gatefold/losses/wide.hpp"
+#include "gatefold/module/router_scores.hpp"
+
+namespace gatefold {
+
+/// No penalty.
+struct NoAux {
+  static constexpr std::string_view kName = "none";
+  template <Real T>
+  T value(const RouterScores<T>&, Context&) const {
+    return T(0.0);
+  }
+  template <Real T>
+  void add_gradient(const RouterScores<T>&, std::type_identity_t<T>, std::type_identity_t<Rows<T>>, Context&) const {}
+};
+static_assert(AuxLoss<NoAux> && AuxLoss<NoAux, double>);
+
+/// One term of a sum of losses. A weight that is not above 0 switches it off: it is not even computed.
+template <class L>
+struct WeightedLoss {
+  L loss{};
+  double weight = 1;
+  std::string_view name = L::kName;  ///< For reports; not owned.
+
+  bool active() const { return weight > 0; }
+};
+
+/// A weighted set of router losses, itself one: coefficient * sum of weight * value (V-MoE), or the same divided by the
+/// number of active terms (LIMoE: 0.04 * mean). Summing or averaging over layers is the caller's.
+template <class... Ls>
+struct AuxLosses {
+  static constexpr std::string_view kName = "aux";
+  enum class Reduction { sum, mean };
+
+  std::tuple<WeightedLoss<Ls>...> terms{};
+  Reduction reduction = Reduction::sum;
+  double coefficient = 1;
+
+  Index num_active() const {
+    return std::apply([](const auto&... term) { return (Index{0} + ... + Index{term.active()}); }, terms);
+  }
+
+  /// fn(name, what the term adds to `value`) for each active term, in order.
+  template <Real T, class Fn>
+  void for_each(const RouterScores<T>& scores, Context& ctx, Fn&& fn) const {
+    visit_active([&](const auto& term, double factor) {
+      fn(term.name, static_cast<T>(Wide<T>(factor) * Wide<T>(term.loss.value(scores, ctx))));
+    });
+  }
+
+  template <Real T>
+  T value(const RouterScores<T>& scores, Context& ctx) const {
+    Wide<T> total(0.0);
+    for_each(scores, ctx, [&](std::string_view, const T& x) { total += Wide<T>(x); });
+    return static_cast<T>(total);
+  }
+
+  template <Real T>
+  void add_gradient(const RouterScores<T>& scores, std::type_identity_t<T> scale, std::type_identity_t<Rows<T>> dlogits,
+                    Context& ctx) const {
+    visit_active([&](const auto& term, double factor) {
+      term.loss.add_gradient(scores, static_cast<T>(Wide<T>(scale) * Wide<T>(factor)), dlogits, ctx);
+    });
+  }
+
+ private:
+  /// fn(term, its factor) for each active term.
+  template <class Fn>
+  void visit_active(Fn&& fn) const {
+    const double share = reduction == Reduction::mean && num_active() > 0
+                             ? coefficient / static_cast<double>(num_active())
+                             : coefficient;
+    const auto visit = [&](const auto& term) {
+      if (term.active()) fn(term, share * term.weight);
+    };
+    std::apply([&](const auto&... term) { (visit(term), ...); }, terms);
+  }
+};
+static_assert(AuxLoss<AuxLosses<NoAux>> && AuxLoss<AuxLosses<NoAux, AuxLosses<NoAux>>, double>);
+
+}  // namespace gatefold

@@ -1,0 +1,207 @@
+#pragma once
+#include <algorithm>
+
+#include "gatefold/kernels/map.hpp"
+#include "gatefold/losses/similarity.hpp"
+
+namespace gatefold {
+
+/// The bidirectional softmax contrastive loss of CLIP and LIMoE (Radford et al. 2021; Mustafa et al. 2022). With
+/// A = exp(log_scale) * cosine similarity // [B, B + X]: the mean cross entropy of row i against column i over all
+/// B + X columns, and of column j < B against row j over the B rows, averaged. The X further rows of b are negatives
+/// only. With label smoothing eps the target is (1 - eps) * one-hot + eps / N, N = B + X and B. Pairs that are no fair
+/// negatives (a caption that is also true of another image) can be left out of both softmaxes; N counts what is left.
+///
+/// Every row meets every other: a NaN embedding makes loss and gradient NaN. Sums run in a fixed order, whatever the
+/// number of threads.
+struct SoftmaxContrastive {
+  double label_smoothing = 0;  ///< In [0, 1].
+
+  template <Real T>
+  struct Saved {
+    CosineSimilarity::Saved<T> pairs;
+    T scale{};                                     // exp(log_scale)
+    View<const Wide<T>, 1> row_lse, column_lse;    // [B] log sum exp of A's rows and first B columns
+    View<const Index, 1> row_count, column_count;  // [B] pairs in each softmax
+    View<const std::uint8_t, 2> left_out;          // [B, B + X] or empty
+    T loss{};
+    Index correct_a_to_b = 0;  ///< Rows whose partner is nearer than any other row of b.
+    Index correct_b_to_a = 0;  ///< The same for the first B rows of b.
+  };
+
+  /// z_a // [B, P], z_b // [B + X, P], not normalised; see CosineSimilarity. left_out // [B, B + X]: non-zero where a
+  /// pair is no negative; its diagonal is not looked at. The result is valid while left_out and the caller's workspace
+  /// scope live. 2 B (B + X) P flops and 2 B (B + X) exponentials.
+  /// Throws ShapeError if the arguments do not fit, OptionError if label_smoothing is outside [0, 1].
+  template <Real T>
+  Saved<T> forward(std::type_identity_t<Rows<const T>> z_a, std::type_identity_t<Rows<const T>> z_b, T log_scale,
+                   Context& ctx, View<const std::uint8_t, 2> left_out = {}) const {
+    using std::exp;
+    using W = Wide<T>;
+    if (!(label_smoothing >= 0 && label_smoothing <= 1))
+      throw OptionError("SoftmaxContrastive: label_smoothing is " + std::to_string(label_smoothing) +
+                        ", expected 0..1");
+    const auto pairs = CosineSimilarity::forward<T>(z_a, z_b, ctx);
+    const Index batch = pairs.u.extent(0);
+    if (left_out.size()) expect_shape(left_out, {batch, pairs.v.extent(0)}, "SoftmaxContrastive::forward: left_out");
+    const auto row_lse = ctx.workspace.take<W>(batch), column_lse = ctx.workspace.take<W>(batch);
+    const auto row_count = ctx.workspace.take<Index>(batch), column_count = ctx.workspace.take<Index>(batch);
+    Saved<T> saved{.pairs = pairs,
+                   .scale = exp(log_scale),
+                   .row_lse = row_lse,
+                   .column_lse = column_lse,
+                   .row_count = row_count,
+                   .column_count = column_count,
+                   .left_out = left_out};
+
+    const auto scope = ctx.workspace.scope();
+    const Directions<T> out{.lse = {row_lse, column_lse},
+                            .count = {row_count, column_count},
+                            .cross_entropy = ctx.workspace.take<W>(2, batch),
+                            .correct = ctx.workspace.take<Index>(2, batch)};
+    kernels::for_each_row(batch, pairs.v.extent(0), ctx, [&](Index i) { row(saved, i, out); });
+    const auto top = ctx.workspace.take<T>(batch);
+    const auto sum = ctx.workspace.take<W>(batch), total = ctx.workspace.take<W>(batch);
+    const Index blocks = (batch + kColumns - 1) / kColumns;
+    ctx.parallel_for(blocks, [&](Index begin, Index end, Index) {
+      columns(saved, {begin * kColumns, std::min(batch, end * kColumns)}, {top, sum, total}, out);
+    });
+
+    W loss(0.0);
+    for (Index i = 0; i < batch; ++i) {
+      loss += out.cross_entropy(0, i) + out.cross_entropy(1, i);
+      saved.correct_a_to_b += out.correct(0, i);
+      saved.correct_b_to_a += out.correct(1, i);
+    }
+    saved.loss = static_cast<T>(loss / W(2.0 * static_cast<double>(batch)));
+    return saved;
+  }
+
+  /// dA = (row softmax + column softmax - both targets) / 2B, times dloss. Overwrites dz_a and dz_b, adds to
+  /// dlog_scale. Twice the flops of forward.
+  template <Real T>
+  void backward(const Saved<T>& saved, std::type_identity_t<T> dloss, std::type_identity_t<Rows<T>> dz_a,
+                std::type_identity_t<Rows<T>> dz_b, std::type_identity_t<T>& dlog_scale, Context& ctx) const {
+    using std::exp;
+    using W = Wide<T>;
+    const auto scope = ctx.workspace.scope();
+    const Rows<const T> similarity = saved.pairs.similarity;
+    const Index batch = similarity.extent(0), candidates = similarity.extent(1);
+    const auto d_similarity = ctx.workspace.take<T>(batch, candidates);
+    const auto d_scale = ctx.workspace.take<W>(batch);
+    const T factor = dloss * T(0.5 / static_cast<double>(batch));
+    const auto share = [&](Index count) { return T(label_smoothing / static_cast<double>(count)); };
+    kernels::for_each_row(batch, candidates, ctx, [&](Index i) {
+      W sum(0.0);
+      const T row_share = share(saved.row_count[i]);
+      for (Index j = 0; j < candidates; ++j) {
+        if (is_left_out(saved, i, j)) {
+          d_similarity(i, j) = T(0);
+          continue;
+        }
+        const T a = saved.scale * similarity(i, j);
+        T d = exp(static_cast<T>(W(a) - saved.row_lse[i])) - row_share;
+        if (j < batch) d += exp(static_cast<T>(W(a) - saved.column_lse[j])) - share(saved.column_count[j]);
+        if (j == i) d -= T(2 * (1 - label_smoothing));
+        d *= factor;
+        sum += W(d) * W(a);
+        d_similarity(i, j) = d * saved.scale;
+      }
+      d_scale[i] = sum;
+    });
+    W sum(0.0);
+    for (Index i = 0; i < batch; ++i) sum += d_scale[i];
+    dlog_scale += static_cast<T>(sum);
+    CosineSimilarity::backward<T>(saved.pairs, d_similarity, dz_a, dz_b, ctx);
+  }
+
+ private:
+  static constexpr Index kColumns = 64;  // a few cache lines of each row, so that walking down columns is not strided
+
+  template <Real T>
+  struct Directions {  // index 0: a to b, 1: b to a
+    View<Wide<T>, 1> lse[2];
+    View<Index, 1> count[2];
+    Rows<Wide<T>> cross_entropy;  // [2, B]
+    Rows<Index> correct;          // [2, B]
+  };
+  template <Real T>
+  struct ColumnScratch {
+    View<T, 1> top;               // [B] largest logit
+    View<Wide<T>, 1> sum, total;  // [B] of exp(logit - top), of logits
+  };
+  struct Range {
+    Index begin, end;
+  };
+
+  /// -sum_j q_j log softmax_j = lse - (1 - eps) A_own - eps mean(A).
+  template <Real T>
+  Wide<T> cross_entropy(const Wide<T>& lse, const T& own, const Wide<T>& mean) const {
+    return lse - Wide<T>(1 - label_smoothing) * Wide<T>(own) - Wide<T>(label_smoothing) * mean;
+  }
+
+  template <Real T>
+  static bool is_left_out(const Saved<T>& saved, Index i, Index j) {
+    return i != j && saved.left_out.size() && saved.left_out(i, j) != 0;
+  }
+
+  template <Real T>
+  void row(const Saved<T>& saved, Index i, const Directions<T>& out) const {
+    using std::exp, std::log;
+    using W = Wide<T>;
+    const auto c = saved.pairs.similarity[i];
+    const T own = saved.scale * c[i];
+    T top = own;
+    W sum(0.0), total(0.0);
+    bool ahead = true;
+    Index count = 0;
+    for (Index j = 0; j < c.extent(0); ++j) {
+      if (is_left_out(saved, i, j)) continue;
+      ++count;
+      const T a = saved.scale * c[j];
+      if (top < a) top = a;
+      if (j != i && !(a < own)) ahead = false;
+      total += W(a);
+    }
+    for (Index j = 0; j < c.extent(0); ++j)
+      if (!is_left_out(saved, i, j)) sum += W(exp(saved.scale * c[j] - top));
+    out.lse[0][i] = W(top) + log(sum);
+    out.count[0][i] = count;
+    out.cross_entropy(0, i) = cross_entropy<T>(out.lse[0][i], own, total / W(static_cast<double>(count)));
+    out.correct(0, i) = ahead;
+  }
+
+  /// The same down the columns j of `range`; each column's sums run over the rows in order.
+  template <Real T>
+  void columns(const Saved<T>& saved, Range range, const ColumnScratch<T>& s, const Directions<T>& out) const {
+    using std::exp, std::log;
+    using W = Wide<T>;
+    const Rows<const T> c = saved.pairs.similarity;
+    const Index batch = c.extent(0);
+    for (Index j = range.begin; j < range.end; ++j) {
+      s.top[j] = saved.scale * c(j, j);
+      s.sum[j] = s.total[j] = W(0.0);
+      out.correct(1, j) = 1;
+      out.count[1][j] = 0;
+    }
+    for (Index i = 0; i < batch; ++i)
+      for (Index j = range.begin; j < range.end; ++j) {
+        if (is_left_out(saved, i, j)) continue;
+        ++out.count[1][j];
+        const T a = saved.scale * c(i, j);
+        if (s.top[j] < a) s.top[j] = a;
+        if (i != j && !(a < saved.scale * c(j, j))) out.correct(1, j) = 0;
+        s.total[j] += W(a);
+      }
+    for (Index i = 0; i < batch; ++i)
+      for (Index j = range.begin; j < range.end; ++j)
+        if (!is_left_out(saved, i, j)) s.sum[j] += W(exp(saved.scale * c(i, j) - s.top[j]));
+    for (Index j = range.begin; j < range.end; ++j) {
+      out.lse[1][j] = W(s.top[j]) + log(s.sum[j]);
+      out.cross_entropy(1, j) =
+          cross_entropy<T>(out.lse[1][j], saved.scale * c(j, j), s.total[j] / W(static_cast<double>(out.count[1][j])));
+    }
+  }
+};
+
+}  // namespace gatefold

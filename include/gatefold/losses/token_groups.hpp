@@ -1,0 +1,95 @@
+#pragma once
+#include <cmath>
+#include <limits>
+#include <optional>
+#include <span>
+
+#include "gatefold/losses/wide.hpp"
+#include "gatefold/module/router_scores.hpp"
+
+namespace gatefold {
+
+/// Over which rows a router loss takes its statistics: each group routed together, or all rows of the call at once.
+enum class LossScope { group, batch };
+
+/// The rows that enter a router loss, group by group. Left out are padding, other modalities where one is asked for,
+/// and every token with a NaN among its scores: it gets no gradient and disturbs no other token's (the task loss shows
+/// the NaN). Groups left without a row are not listed, so that padding, whole groups of it too, changes no mean.
+struct TokenGroups {
+  View<const Index, 1> rows;    // [R] ascending
+  View<const Index, 1> offset;  // group g owns the rows offset[g]..offset[g + 1]
+  Index count = 0;              ///< Groups with at least one row.
+
+  std::span<const Index> operator[](Index g) const { return {rows.data() + offset[g], rows.data() + offset[g + 1]}; }
+};
+
+struct TokenFilter {
+  std::optional<Index> modality = {};  ///< None: all of them.
+  LossScope scope = LossScope::group;
+};
+
+namespace detail {
+
+template <Real T>
+bool has_nan(View<const T, 1> row) {
+  using std::isnan;
+  for (Index e = 0; e < row.extent(0); ++e)
+    if (isnan(row[e])) return true;
+  return false;
+}
+
+/// An expert closed to a token has the logit -infinity.
+template <Real T>
+bool is_masked(const T& logit) {
+  return !(logit > T(-std::numeric_limits<double>::infinity()));
+}
+
+/// p = exp(log_p) // [E]
+template <Real T>
+void probs_from_log(View<const T, 1> log_p, View<T, 1> p) {
+  using std::exp;
+  for (Index e = 0; e < p.extent(0); ++e) p[e] = exp(log_p[e]);
+}
+
+/// dlogits_e += scale p_e (u_e - sum_j p_j u_j): a gradient u with respect to p, brought through the softmax. // [E]
+template <Real T>
+void add_softmax_gradient(View<const T, 1> p, View<const Wide<T>, 1> u, const Wide<T>& scale, View<T, 1> dlogits) {
+  Wide<T> mean(0.0);
+  for (Index e = 0; e < p.extent(0); ++e) mean += Wide<T>(p[e]) * u[e];
+  for (Index e = 0; e < p.extent(0); ++e) dlogits[e] += static_cast<T>(scale * Wide<T>(p[e]) * (u[e] - mean));
+}
+
+}  // namespace detail
+
+/// Collects the rows into the workspace; they live as long as the caller's scope. O(S E).
+/// A group_size of 0 means that all rows are one group.
+/// Throws ShapeError if the parts of `scores` do not fit together, OptionError if group_size is negative.
+template <Real T>
+TokenGroups token_groups(const RouterScores<T>& scores, const TokenFilter& filter, Context& ctx) {
+  const Index tokens = scores.num_tokens();
+  expect_shape(scores.log_probs, scores.logits.shape(), "router loss: log_probs");
+  expect_shape(scores.noisy_logits, scores.logits.shape(), "router loss: noisy_logits");
+  if (scores.layout) expect_shape(scores.layout->modality, {tokens}, "router loss: layout.modality");
+  if (scores.group_size < 0)
+    throw OptionError("router loss: group_size is " + std::to_string(scores.group_size) + ", expected at least 0");
+
+  const bool noisy = scores.noisy_logits.data() != scores.logits.data();
+  const auto counts = [&](Index row) {
+    if (scores.is_padding(row) || (filter.modality && scores.modality(row) != *filter.modality)) return false;
+    return !detail::has_nan<T>(scores.log_probs[row]) && !(noisy && detail::has_nan<T>(scores.noisy_logits[row]));
+  };
+  const bool whole = filter.scope == LossScope::batch || scores.group_size == 0;
+  const Index size = std::max<Index>(1, whole ? tokens : std::min(tokens, scores.group_size));
+  const auto rows = ctx.workspace.take<Index>(tokens);
+  const auto offset = ctx.workspace.take<Index>((tokens + size - 1) / size + 1);
+  offset[0] = 0;
+  Index num_rows = 0, count = 0;
+  for (Index begin = 0; begin < tokens; begin += size) {
+    for (Index row = begin; row < std::min(tokens, begin + size); ++row)
+      if (counts(row)) rows[num_rows++] = row;
+    if (num_rows > offset[count]) offset[++count] = num_rows;
+  }
+  return {rows, offset, count};
+}
+
+}  // namespace gatefold

@@ -1,0 +1,58 @@
+#pragma once
+#include "gatefold/losses/token_groups.hpp"
+
+namespace gatefold {
+
+/// Mean over tokens of (log sum_e exp l_te)^2, then over groups: keeps the router's logits small (ST-MoE, Zoph et al.
+/// 2022, section 3). The one router loss that a common shift of the logits changes. Padding and NaN tokens: see
+/// TokenGroups. O(S E).
+struct ZLoss {
+  static constexpr std::string_view kName = "z";
+
+  template <Real T>
+  T value(const RouterScores<T>& scores, Context& ctx) const {
+    const auto scope = ctx.workspace.scope();
+    const auto groups = token_groups(scores, {}, ctx);
+    Wide<T> total(0.0);
+    for (Index g = 0; g < groups.count; ++g) {
+      Wide<T> sum(0.0);
+      for (const Index t : groups[g]) {
+        const Wide<T> lse = log_sum_exp(scores, t);
+        sum += lse * lse;
+      }
+      total += sum / Wide<T>(static_cast<double>(groups[g].size()));
+    }
+    return static_cast<T>(groups.count ? total / Wide<T>(static_cast<double>(groups.count)) : total);
+  }
+
+  /// 2 lse_t p_te / S.
+  template <Real T>
+  void add_gradient(const RouterScores<T>& scores, std::type_identity_t<T> scale, std::type_identity_t<Rows<T>> dlogits,
+                    Context& ctx) const {
+    using std::exp;
+    expect_shape(dlogits, scores.logits.shape(), "ZLoss::add_gradient: dlogits");
+    const auto scope = ctx.workspace.scope();
+    const auto groups = token_groups(scores, {}, ctx);
+    for (Index g = 0; g < groups.count; ++g) {
+      const double tokens = static_cast<double>(groups[g].size()) * static_cast<double>(groups.count);
+      for (const Index t : groups[g]) {
+        const Wide<T> factor = Wide<T>(scale) * Wide<T>(2 / tokens) * log_sum_exp(scores, t);
+        for (Index e = 0; e < scores.num_experts(); ++e)
+          dlogits(t, e) += static_cast<T>(factor * Wide<T>(exp(scores.log_probs(t, e))));
+      }
+    }
+  }
+
+ private:
+  /// l_e - log p_e is the same for each expert; the likeliest one gives it without cancellation and without -infinity.
+  template <Real T>
+  static Wide<T> log_sum_exp(const RouterScores<T>& scores, Index t) {
+    Index best = 0;
+    for (Index e = 1; e < scores.num_experts(); ++e)
+      if (scores.logits(t, best) < scores.logits(t, e)) best = e;
+    return Wide<T>(scores.logits(t, best)) - Wide<T>(scores.log_probs(t, best));
+  }
+};
+static_assert(AuxLoss<ZLoss> && AuxLoss<ZLoss, double>);
+
+}  // namespace gatefold
