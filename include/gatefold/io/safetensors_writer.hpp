@@ -1,0 +1,167 @@
+#pragma once
+#include <functional>
+
+#include "gatefold/io/atomic_file.hpp"
+#include "gatefold/io/safetensors.hpp"
+
+namespace gatefold {
+
+/// Collects tensors and writes them as one safetensors file, byte for byte as the reference implementation would
+/// (highest dtype rank first, then by name; metadata sorted by key). Views are borrowed and read by `write` and
+/// `bytes`, converted in small pieces on the way out, so that saving needs no second copy of a model.
+class SafeTensorsWriter {
+ public:
+  /// Stored as `dtype`, rounded to nearest even; by default as T itself. Throws OptionError for a name that is taken,
+  /// reserved or not UTF-8 and for a dtype that T cannot be stored as.
+  template <class T, std::size_t Rank>
+  requires Stored<std::remove_const_t<T>>
+  void add(std::string name, View<T, Rank> view, std::optional<Dtype> dtype = std::nullopt);
+
+  /// Elements that are bytes already (row-major, borrowed). Throws OptionError if they are not shape x dtype.
+  void add_bytes(std::string name, Dtype dtype, std::vector<Index> shape, std::span<const std::byte> bytes);
+
+  /// Throws OptionError for a key that is taken and for text that is not UTF-8 or longer than a header may be.
+  void add_metadata(std::string key, std::string value);
+
+  /// Replaces the file as a whole or, on any error (std::system_error), leaves the old one as it was.
+  void write(const std::filesystem::path& path) const;
+  std::vector<std::byte> bytes() const;
+
+ private:
+  using Sink = std::function<void(std::span<const std::byte>)>;
+  struct Pending {
+    Dtype dtype;
+    std::vector<Index> shape;
+    std::size_t size_bytes;
+    std::function<void(const Sink&)> emit;
+  };
+  void add_pending(std::string name, Pending tensor);
+  void emit(const Sink& sink) const;
+
+  std::map<std::string, Pending> tensors_;
+  std::map<std::string, std::string> metadata_;
+};
+
+namespace detail {
+
+/// Text as a JSON string. Throws OptionError unless it is UTF-8.
+inline std::string json_string(const std::string& text) {
+  try {
+    return nlohmann::json(text).dump();
+  } catch (const nlohmann::json::exception&) {
+    throw OptionError(quote_text(text) + " is not UTF-8");
+  }
+}
+
+/// fn(span) for each contiguous run of the view, in row-major order.
+template <class T, std::size_t Rank, class Fn>
+void for_each_run(View<const T, Rank> view, const Fn& fn) {
+  if (view.size() == 0) return;
+  if (view.contiguous()) {
+    fn(std::span<const T>(view.data(), static_cast<std::size_t>(view.size())));
+  } else if constexpr (Rank > 1) {
+    for (Index i = 0; i < view.extent(0); ++i) for_each_run<T, Rank - 1>(view[i], fn);
+  }
+}
+
+}  // namespace detail
+
+template <class T, std::size_t Rank>
+requires Stored<std::remove_const_t<T>>
+void SafeTensorsWriter::add(std::string name, View<T, Rank> view, std::optional<Dtype> dtype) {
+  using Scalar = std::remove_const_t<T>;
+  const Dtype stored = dtype.value_or(dtype_of<Scalar>());
+  expect_option(encodes_to<Scalar>(stored), "tensor " + detail::quote_text(name) + " of " +
+                                                std::string(gatefold::name(dtype_of<Scalar>())) +
+                                                " cannot be stored as " + std::string(gatefold::name(stored)));
+  const auto size = static_cast<std::size_t>(view.size()) * gatefold::size_bytes(stored);
+  const auto emit = [view = View<const Scalar, Rank>(view), stored](const Sink& sink) {
+    constexpr std::size_t kPiece = 8192;  // elements; a buffer that stays in the first cache
+    std::vector<std::byte> buffer;
+    detail::for_each_run<Scalar, Rank>(view, [&](std::span<const Scalar> run) {
+      if (stored == dtype_of<Scalar>()) return sink(std::as_bytes(run));
+      for (; !run.empty(); run = run.subspan(std::min(kPiece, run.size()))) {
+        const auto piece = run.first(std::min(kPiece, run.size()));
+        buffer.resize(piece.size() * gatefold::size_bytes(stored));
+        encode<Scalar>(piece, stored, buffer);
+        sink(buffer);
+      }
+    });
+  };
+  add_pending(std::move(name), {stored, {view.shape().begin(), view.shape().end()}, size, emit});
+}
+
+inline void SafeTensorsWriter::add_bytes(std::string name, Dtype dtype, std::vector<Index> shape,
+                                         std::span<const std::byte> bytes) {
+  expect_option(shape.size() <= kMaxRank && detail::tensor_bytes(dtype, shape) == bytes.size(),
+                "tensor " + detail::quote_text(name) + " has " + std::to_string(bytes.size()) + " bytes for " +
+                    std::string(gatefold::name(dtype)) + " " + detail::shape_text(shape));
+  add_pending(std::move(name), {dtype, std::move(shape), bytes.size(), [bytes](const Sink& sink) { sink(bytes); }});
+}
+
+inline void SafeTensorsWriter::add_pending(std::string name, Pending tensor) {
+  expect_option(name != "__metadata__" && name.find('\0') == std::string::npos,
+                "a tensor cannot be named " + detail::quote_text(name));
+  (void)detail::json_string(name);
+  expect_option(!tensors_.contains(name), "tensor " + detail::quote_text(name) + " is added twice");
+  tensors_.emplace(std::move(name), std::move(tensor));
+}
+
+inline void SafeTensorsWriter::add_metadata(std::string key, std::string value) {
+  expect_option(
+      key.size() <= kMaxHeaderBytes && value.size() <= kMaxHeaderBytes,
+      "metadata " + detail::quote_text(key) + " exceeds the " + std::to_string(kMaxHeaderBytes) + " bytes of a header");
+  (void)detail::json_string(key), (void)detail::json_string(value);
+  expect_option(!metadata_.contains(key), "metadata key " + detail::quote_text(key) + " is added twice");
+  metadata_.emplace(std::move(key), std::move(value));
+}
+
+inline void SafeTensorsWriter::emit(const Sink& sink) const {
+  std::vector<const std::pair<const std::string, Pending>*> order;
+  for (const auto& item : tensors_) order.push_back(&item);
+  std::ranges::stable_sort(order, std::ranges::greater{}, [](const auto* item) { return item->second.dtype; });
+
+  std::string header = "{", separator;
+  if (!metadata_.empty()) {
+    header += "\"__metadata__\":{";
+    for (const auto& [key, value] : metadata_) {
+      header += separator + detail::json_string(key) + ":" + detail::json_string(value);
+      separator = ",";
+    }
+    header += "}";
+  }
+  std::size_t begin = 0;
+  for (const auto* item : order) {
+    const auto& [name, tensor] = *item;
+    std::string shape;
+    for (const Index extent : tensor.shape) shape += (shape.empty() ? "" : ",") + std::to_string(extent);
+    header += separator + detail::json_string(name) + ":{\"dtype\":\"" + std::string(gatefold::name(tensor.dtype)) +
+              "\",\"shape\":[" + shape + "],\"data_offsets\":[" + std::to_string(begin) + "," +
+              std::to_string(begin + tensor.size_bytes) + "]}";
+    begin += tensor.size_bytes;
+    separator = ",";
+  }
+  header += "}";
+  header.append((8 - header.size() % 8) % 8, ' ');
+  expect_option(header.size() <= kMaxHeaderBytes,
+                "the names, shapes and metadata exceed " + std::to_string(kMaxHeaderBytes) + " bytes of header");
+
+  const std::uint64_t length = header.size();
+  sink(std::as_bytes(std::span(&length, 1)));
+  sink(std::as_bytes(std::span(header)));
+  for (const auto* item : order) item->second.emit(sink);
+}
+
+inline void SafeTensorsWriter::write(const std::filesystem::path& path) const {
+  AtomicFile file(path);
+  emit([&](std::span<const std::byte> bytes) { file.write(bytes); });
+  file.commit();
+}
+
+inline std::vector<std::byte> SafeTensorsWriter::bytes() const {
+  std::vector<std::byte> all;
+  emit([&](std::span<const std::byte> bytes) { all.insert(all.end(), bytes.begin(), bytes.end()); });
+  return all;
+}
+
+}  // namespace gatefold

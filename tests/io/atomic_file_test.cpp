@@ -1,0 +1,108 @@
+#include "gatefold/io/atomic_file.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
+
+#include "tests/io/temporary_folder.hpp"
+
+namespace gatefold {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using testing::message_of;
+using testing::read_text;
+
+std::span<const std::byte> bytes(const std::string& text) { return std::as_bytes(std::span(text)); }
+
+/// Writes beyond this size fail, as on a full disk (EFBIG instead of ENOSPC).
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t size_bytes) : handler_(::signal(SIGXFSZ, SIG_IGN)) {
+    ::getrlimit(RLIMIT_FSIZE, &old_);
+    const rlimit limit{size_bytes, old_.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  ~FileSizeLimit() {
+    ::setrlimit(RLIMIT_FSIZE, &old_);
+    ::signal(SIGXFSZ, handler_);
+  }
+  FileSizeLimit(const FileSizeLimit&) = delete;
+  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
+
+ private:
+  rlimit old_{};
+  void (*handler_)(int);
+};
+
+TEST(AtomicFile, AppearsOnlyWithCommit) {
+  testing::TemporaryFolder folder;
+  {
+    AtomicFile file(folder / "file");
+    file.write(bytes("one "));
+    file.write(bytes("two"));
+    EXPECT_FALSE(std::filesystem::exists(folder / "file"));
+    file.commit();
+    EXPECT_EQ(read_text(folder / "file"), "one two");
+  }
+  EXPECT_EQ(read_text(folder / "file"), "one two");
+  EXPECT_EQ(folder.count(), 1);
+}
+
+TEST(AtomicFile, WithoutCommitTheOldFileStaysAndNothingIsLeftBehind) {
+  testing::TemporaryFolder folder;
+  testing::write_text(folder / "file", "old");
+  { AtomicFile(folder / "file").write(bytes("new")); }
+  EXPECT_EQ(read_text(folder / "file"), "old");
+  EXPECT_EQ(folder.count(), 1);
+}
+
+TEST(AtomicFile, TheOldFileSurvivesAFullDisk) {
+  testing::TemporaryFolder folder;
+  testing::write_text(folder / "file", "old");
+  const auto message = message_of<std::system_error>([&] {
+    const FileSizeLimit limit(4096);
+    AtomicFile file(folder / "file");
+    file.write(bytes(std::string(10000, 'x')));
+    file.commit();
+  });
+  EXPECT_THAT(message, AllOf(HasSubstr("write " + (folder / "file").string()), HasSubstr("File too large")));
+  EXPECT_EQ(read_text(folder / "file"), "old");
+  EXPECT_EQ(folder.count(), 1);
+}
+
+TEST(AtomicFile, ErrorsNameThePathAndTheReason) {
+  testing::TemporaryFolder folder;
+  EXPECT_THAT(message_of<std::system_error>([&] { AtomicFile file(folder / "absent" / "file"); }),
+              AllOf(HasSubstr("absent/file"), HasSubstr("No such file or directory")));
+  std::filesystem::create_directory(folder / "folder");
+  EXPECT_THAT(message_of<std::system_error>([&] { AtomicFile(folder / "folder").commit(); }),
+              AllOf(HasSubstr("replace"), HasSubstr("Is a directory")));
+  EXPECT_EQ(folder.count(), 1);
+}
+
+TEST(AtomicFile, KeepsThePermissionsOfTheFileItReplaces) {
+  testing::TemporaryFolder folder;
+  testing::write_text(folder / "file", "secret");
+  std::filesystem::permissions(folder / "file", std::filesystem::perms::owner_read);
+  AtomicFile file(folder / "file");
+  file.write(bytes("new secret"));
+  file.commit();
+  EXPECT_EQ(std::filesystem::status(folder / "file").permissions(), std::filesystem::perms::owner_read);
+}
+
+TEST(AtomicFile, TwoWritersOfOneNameDoNotMix) {
+  testing::TemporaryFolder folder;
+  AtomicFile a(folder / "file"), b(folder / "file");
+  a.write(bytes("aaaa"));
+  b.write(bytes("bb"));
+  b.commit();
+  EXPECT_EQ(read_text(folder / "file"), "bb");
+  a.commit();
+  EXPECT_EQ(read_text(folder / "file"), "aaaa");
+}
+
+}  // namespace
+}  // namespace gatefold
