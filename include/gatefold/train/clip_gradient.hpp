@@ -1,0 +1,62 @@
+#pragma once
+#include <cmath>
+
+#include "gatefold/train/blocks.hpp"
+#include "gatefold/train/freeze.hpp"
+#include "gatefold/train/optimizer.hpp"
+
+namespace gatefold {
+
+/// The Euclidean norm over the trained parameters, in double. The same for any number of threads. NaN or infinite if an
+/// element is.
+template <Module M>
+double gradient_norm(const M& grad, const Trainable& trainable, Context& ctx) {
+  double squares = 0;
+  for_each_param(
+      [&](std::string_view path, const auto& g) {
+        if constexpr (Trained<typename std::remove_cvref_t<decltype(g)>::Scalar>)
+          if (trainable(path))
+            squares += sum_over_blocks({.count = g.size()}, ctx,
+                                       [&](Index begin, Index end) { return sum_of_squares(g.data(), begin, end); });
+      },
+      grad);
+  return std::sqrt(squares);
+}
+template <Module M>
+double gradient_norm(const M& grad, Context& ctx) {
+  return gradient_norm(grad, Trainable(), ctx);
+}
+
+struct ClipOptions {
+  double max_norm = 1;
+  Trainable trainable{};  ///< What enters the norm, and is scaled.
+};
+
+/// What the gradient is to be multiplied by so that its norm is at most max_norm: the gradient_scale of a step, which
+/// saves the pass that clip_gradient needs. 1 for a norm that is not finite: whether to skip such a step is up to the
+/// caller.
+inline double clip_scale(double norm, const ClipOptions& options = {}) {
+  return std::isfinite(norm) && norm > options.max_norm ? options.max_norm / norm : 1;
+}
+
+/// Scales the gradient to at most max_norm and returns the norm it had. A gradient whose norm is not finite is left as
+/// it is, so check the result: `if (!std::isfinite(norm)) skip the step`.
+template <Module M>
+double clip_gradient(M& grad, const ClipOptions& options, Context& ctx) {
+  const double norm = gradient_norm(grad, options.trainable, ctx);
+  const double scale = clip_scale(norm, options);
+  if (scale == 1) return norm;
+  for_each_param(
+      [&](std::string_view path, auto& g) {
+        using T = typename std::remove_cvref_t<decltype(g)>::Scalar;
+        if constexpr (Trained<T>)
+          if (options.trainable(path))
+            for_each_block({.count = g.size()}, ctx.parallel_for, [&](Index, Index begin, Index end) {
+              for (Index i = begin; i < end; ++i) g.data()[i] = g.data()[i] * T(scale);
+            });
+      },
+      grad);
+  return norm;
+}
+
+}  // namespace gatefold

@@ -1,0 +1,95 @@
+#pragma once
+#include <optional>
+
+#include "gatefold/kernels/simd.hpp"
+#include "gatefold/module/ops.hpp"
+#include "gatefold/train/blocks.hpp"
+#include "gatefold/train/freeze.hpp"
+#include "gatefold/train/optimizer.hpp"
+
+namespace gatefold {
+
+struct SgdOptions {
+  double lr = 1e-2;
+  double momentum = 0;  ///< 0 keeps no velocity.
+  double weight_decay = 0;
+  DecayRule decays = decay_matrices;
+  Trainable trainable{};
+};
+
+/// Stochastic gradient descent with heavy-ball momentum (as torch.optim.SGD) and decoupled weight decay:
+///   velocity = momentum velocity + g,  w = (1 - lr weight_decay) w - lr velocity
+template <Module M>
+struct Sgd {
+  using Options = SgdOptions;
+
+  Options options;
+  std::optional<M> velocity;
+  Tensor<double, 1> steps = detail::step_counter();  // [1]
+
+  explicit Sgd(const M& model, Options o = {}) : options(std::move(o)) {
+    expect_option(0 <= options.momentum && options.momentum < 1,
+                  "Sgd: momentum is " + std::to_string(options.momentum) + ", expected [0, 1)");
+    options.trainable.expect_known(model);
+    if (options.momentum > 0) velocity = zeros_like(model);
+  }
+
+  static void visit(auto& v, auto&... self) {
+    v("velocity", self.velocity...);
+    v("steps", self.steps...);
+  }
+
+  Index step_count() const { return static_cast<Index>(steps.data()[0]); }
+
+  /// Throws ShapeError, before anything changes, if the gradient has other shapes than the model.
+  void step(M& model, const M& grad, const StepOptions& step_options, Context& ctx) {
+    for_each_param([](std::string_view path, const auto& w,
+                      const auto& g) { detail::expect_like(g, w, "Sgd::step: the gradient", path); },
+                   model, grad);
+    const double lr = step_options.learning_rate.value_or(options.lr);
+    steps.data()[0] += 1;
+    const auto update = [&](std::string_view path, auto& w, const auto& g, auto&... velocity_of_w) {
+      using Field = std::remove_cvref_t<decltype(w)>;
+      using T = typename Field::Scalar;
+      if constexpr (Trained<T>) {
+        if (!options.trainable(path)) return;
+        const double decay = options.decays(path, Field::kRank) ? options.weight_decay : 0;
+        const T keep = T(1 - lr * decay), scale = T(step_options.gradient_scale), rate = T(lr);
+        const T momentum = T(options.momentum);
+        for_each_block({.count = w.size()}, ctx.parallel_for, [&](Index, Index begin, Index end) {
+          using kernels::simd::transform;
+          const Index n = end - begin;
+          T* const wi = w.data() + begin;
+          const T* const gi = g.data() + begin;
+          if constexpr (sizeof...(velocity_of_w) == 0) {
+            transform<T>(
+                ctx.isa, n, [&](auto x, auto d) { return keep * x - rate * (scale * d); }, wi, wi, gi);
+          } else {
+            const auto with = [&](auto& velocity_tensor) {
+              T* const vi = velocity_tensor.data() + begin;
+              transform<T>(
+                  ctx.isa, n, [&](auto v, auto d) { return momentum * v + scale * d; }, vi, vi, gi);
+              transform<T>(
+                  ctx.isa, n, [&](auto x, auto v) { return keep * x - rate * v; }, wi, wi, vi);
+            };
+            (with(velocity_of_w), ...);
+          }
+        });
+      }
+    };
+    if (velocity)
+      for_each_param(update, model, grad, *velocity);
+    else
+      for_each_param(update, model, grad);
+  }
+  void step(M& model, const M& grad, Context& ctx) { step(model, grad, {}, ctx); }
+
+  /// On the calling thread.
+  void step(M& model, const M& grad, const StepOptions& step_options = {}) {
+    Context ctx;
+    ctx.parallel_for = ParallelFor();
+    step(model, grad, step_options, ctx);
+  }
+};
+
+}  // namespace gatefold
