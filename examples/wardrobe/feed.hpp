@@ -1,0 +1,108 @@
+#pragma once
+#include <set>
+
+#include "gatefold/models/limoe.hpp"
+#include "gatefold/text/vocabulary.hpp"
+#include "wardrobe/evaluation.hpp"
+#include "wardrobe/render.hpp"
+#include "wardrobe/sampler.hpp"
+
+namespace wardrobe {
+
+using gatefold::Context;
+using gatefold::Tensor;
+using gatefold::View;
+
+/// The words of the grammar as the tokenizer takes them apart («t-shirt» is two), in byte order.
+inline gatefold::Vocabulary model_vocabulary() {
+  std::set<std::string> words;
+  for (const auto& word : vocabulary())
+    for (auto& part : gatefold::split_words(word)) words.insert(std::move(part));
+  return gatefold::Vocabulary({words.begin(), words.end()});
+}
+
+/// Texts as the model reads them: their ids one after the other.
+struct Texts {
+  std::vector<Index> ids, offset = {0};
+
+  void add(const gatefold::Vocabulary& vocabulary, std::string_view text, Index max_tokens) {
+    const auto encoded = vocabulary.encode(text, max_tokens);
+    ids.insert(ids.end(), encoded.begin(), encoded.end());
+    offset.push_back(std::ssize(ids));
+  }
+  Index size() const { return std::ssize(offset) - 1; }
+  View<const Index, 1> ids_view() const { return {ids.data(), {std::ssize(ids)}}; }
+  View<const Index, 1> offset_view() const { return {offset.data(), {std::ssize(offset)}}; }
+};
+
+/// Renders scenes into model input in [-1, 1], in parallel. // images [B, 48, 48, 3]
+inline void render_batch(std::span<const Scene> scenes, const Photos& photos, View<float, 4> images, Context& ctx) {
+  ctx.parallel_for(std::ssize(scenes), [&](Index begin, Index end, Index) {
+    std::array<std::uint8_t, static_cast<std::size_t>(kCanvasBytes)> canvas{};
+    for (Index i = begin; i < end; ++i) {
+      render(scenes[static_cast<std::size_t>(i)], photos, canvas);
+      float* const out = images.data() + i * kCanvasBytes;
+      for (std::size_t p = 0; p < canvas.size(); ++p) out[p] = static_cast<float>(canvas[p]) / 127.5f - 1;
+    }
+  });
+}
+
+/// The rows scaled to length 1, so that inner products are cosines; a row of zeros stays.
+inline void normalise_rows(gatefold::Rows<float> z) {
+  for (Index i = 0; i < z.extent(0); ++i) {
+    double squares = 0;
+    for (Index j = 0; j < z.extent(1); ++j) squares += static_cast<double>(z(i, j)) * static_cast<double>(z(i, j));
+    const auto scale = static_cast<float>(squares > 0 ? 1 / std::sqrt(squares) : 0);
+    for (Index j = 0; j < z.extent(1); ++j) z(i, j) *= scale;
+  }
+}
+
+/// Embeds all images and labels of a set, in batches. // [R, P] each, rows of length 1
+struct SetEmbeddings {
+  Tensor<float, 2> images, labels;
+};
+inline SetEmbeddings embed(const gatefold::Limoe<float>& model, const gatefold::Vocabulary& vocabulary,
+                           const EvaluationSet& set, const Photos& photos, Context& ctx) {
+  constexpr Index kBatch = 128;
+  const Index width = model.options.embedding, size = model.options.image_size;
+  SetEmbeddings out{Tensor<float, 2>({std::ssize(set.scenes), width}),
+                    Tensor<float, 2>({std::ssize(set.labels), width})};
+  for (Index begin = 0; begin < out.images.extent(0); begin += kBatch) {
+    const auto scope = ctx.workspace.scope();
+    if (ctx.report) ctx.report->begin_batch();
+    const Index end = std::min(begin + kBatch, out.images.extent(0));
+    auto images = ctx.workspace.take<float>(end - begin, size, size, 3);
+    render_batch(std::span(set.scenes).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)),
+                 photos, images, ctx);
+    (void)model.forward({.images = images, .ids = {}, .text_offset = {}}, out.images.view().rows(begin, end),
+                        gatefold::Rows<float>(nullptr, {0, width}), ctx);
+  }
+  for (Index begin = 0; begin < out.labels.extent(0); begin += kBatch) {
+    const auto scope = ctx.workspace.scope();
+    if (ctx.report) ctx.report->begin_batch();
+    const Index end = std::min(begin + kBatch, out.labels.extent(0));
+    Texts texts;
+    for (Index i = begin; i < end; ++i)
+      texts.add(vocabulary, set.labels[static_cast<std::size_t>(i)], model.options.max_text_tokens);
+    (void)model.forward({.images = {}, .ids = texts.ids_view(), .text_offset = texts.offset_view()},
+                        gatefold::Rows<float>(nullptr, {0, width}), out.labels.view().rows(begin, end), ctx);
+  }
+  normalise_rows(out.images);
+  normalise_rows(out.labels);
+  return out;
+}
+
+/// Scores the model on every set.
+inline std::vector<EvaluationRow> evaluate(const gatefold::Limoe<float>& model, const gatefold::Vocabulary& vocabulary,
+                                           std::span<const EvaluationSet> sets, const Photos& photos, Context& ctx) {
+  std::vector<EvaluationRow> rows;
+  for (const auto& set : sets) {
+    const auto z = embed(model, vocabulary, set, photos, ctx);
+    const auto scored =
+        score(set, EmbeddedSet{{z.images.flat(), z.images.extent(1)}, {z.labels.flat(), z.labels.extent(1)}});
+    rows.insert(rows.end(), scored.begin(), scored.end());
+  }
+  return rows;
+}
+
+}  // namespace wardrobe
