@@ -1,0 +1,46 @@
+#pragma once
+#include "gatefold/nn/attention.hpp"
+#include "gatefold/nn/residual.hpp"
+
+namespace gatefold {
+
+/// A pre-norm transformer block: x + attention(norm(x)), then x + ffn(norm(x)). The feed-forward net is any layer: an
+/// Mlp, a SparseMlp, or one of the two chosen by depth (OneOf).
+template <Layer Ffn>
+struct EncoderBlock {
+  using Scalar = typename Ffn::Scalar;
+  struct Options {
+    Index width, num_heads;
+    typename Attention<Scalar>::Mask mask = Attention<Scalar>::Mask::none;
+  };
+  struct Saved {
+    typename Residual<Attention<Scalar>>::Saved attention;
+    typename Residual<Ffn>::Saved ffn;
+  };
+
+  Residual<Attention<Scalar>> attention;
+  Residual<Ffn> ffn;
+
+  EncoderBlock(Options o, Ffn net)
+      : attention({.width = o.width}, Attention<Scalar>({.width = o.width, .num_heads = o.num_heads, .mask = o.mask})),
+        ffn({.width = o.width}, std::move(net)) {}
+  static void visit(auto& v, auto&... self) {
+    v("attention", self.attention...);
+    v("ffn", self.ffn...);
+  }
+
+  Saved forward(Rows<const Scalar> x, Rows<Scalar> y, Context& ctx) const {
+    auto mid = ctx.workspace.template take<Scalar>(x.extent(0), x.extent(1));
+    const auto saved_attention = attention.forward(x, mid, ctx);
+    return {saved_attention, ffn.forward(mid, y, ctx)};
+  }
+
+  void backward(const Saved& saved, Rows<const Scalar> dy, Rows<Scalar> dx, EncoderBlock& grad, Context& ctx) const {
+    const auto scope = ctx.workspace.scope();
+    auto dmid = ctx.workspace.template take<Scalar>(dy.extent(0), dy.extent(1));
+    ffn.backward(saved.ffn, dy, dmid, grad.ffn, ctx);
+    attention.backward(saved.attention, dmid, dx, grad.attention, ctx);
+  }
+};
+
+}  // namespace gatefold

@@ -1,0 +1,124 @@
+#pragma once
+#include "gatefold/kernels/matmul.hpp"
+#include "gatefold/kernels/softmax.hpp"
+#include "gatefold/routing/routing.hpp"
+
+namespace gatefold {
+
+/// Randomness of a router in training; without ctx.rng there is none.
+struct RouterNoise {
+  double normal = 0;  ///< The logits get N(0, (normal / E)^2), as in V-MoE.
+  double jitter = 0;  ///< The router's view of x is multiplied by U(1 - jitter, 1 + jitter), as in Switch.
+};
+
+/// gates = softmax(x wT + noise), with what the way back and the auxiliary losses need.
+template <Real T>
+struct Gating {
+  Rows<const T> x;             // [S, D] as the router saw it: with jitter, and 0 for padding
+  Rows<const T> jitter;        // [S, D] its factors; empty without
+  Rows<const T> logits;        // [S, E]
+  Rows<const T> log_probs;     // [S, E]
+  Rows<const T> noisy_logits;  // [S, E]
+  Rows<const T> gates;         // [S, E]
+  double noise_std = 0;
+  const TokenLayout* layout = nullptr;
+
+  RouterScores<T> scores(View<const Index, 2> choice, Index group_size) const {
+    return {.logits = logits,
+            .log_probs = log_probs,
+            .noisy_logits = noisy_logits,
+            .choice = choice,
+            .noise_std = noise_std,
+            .group_size = group_size ? group_size : logits.extent(0),
+            .layout = layout};
+  }
+};
+
+namespace detail {
+
+inline void check_router_noise(const RouterNoise& noise, const std::string& who) {
+  expect_option(noise.normal >= 0 && std::isfinite(noise.normal),
+                who + ": noise is " + std::to_string(noise.normal) + ", expected a finite number from 0");
+  expect_option(noise.jitter >= 0 && noise.jitter < 1,
+                who + ": jitter is " + std::to_string(noise.jitter) + ", expected 0 <= jitter < 1");
+}
+
+}  // namespace detail
+
+/// 2 S D E flops. The noise of an element depends on (seed, stream, row, column) only, never on the threads.
+/// // x [S, D], weight [E, D]
+template <Real T>
+Gating<T> gate_forward(Rows<const T> x, Rows<const T> weight, const RouterNoise& noise, Context& ctx) {
+  const Index rows = x.extent(0), width = x.extent(1), num_experts = weight.extent(0);
+  auto& ws = ctx.workspace;
+  Gating<T> out;
+  out.x = x;
+  out.layout = ctx.layout;
+  const bool jitter = ctx.rng && noise.jitter > 0, normal = ctx.rng && noise.normal > 0;
+  bool padded = false;
+  for (Index row = 0; row < rows && !padded; ++row) padded = detail::is_padding(ctx.layout, row);
+
+  if (jitter || padded) {
+    auto seen = ws.take<T>(rows, width);
+    auto factor = jitter ? ws.take<T>(rows, width) : Rows<T>();
+    const auto state = jitter ? ctx.rng->next_stream().state() : Rng::State{};
+    kernels::for_each_row(rows, width, ctx, [&](Index row) {
+      const bool padding = detail::is_padding(ctx.layout, row);  // whose content may be anything, NaN included
+      for (Index d = 0; d < width; ++d) {
+        seen(row, d) = padding ? T(0) : x(row, d);
+        if (!jitter) continue;
+        const auto index = static_cast<std::uint64_t>(row * width + d);
+        Rng at(Rng::State{state.seed, state.stream, 2 * index});  // a uniform takes two words
+        factor(row, d) = T(at.uniform(1 - noise.jitter, 1 + noise.jitter));
+        seen(row, d) = seen(row, d) * factor(row, d);
+      }
+    });
+    out.x = seen;
+    out.jitter = factor;
+  }
+
+  auto logits = ws.take<T>(rows, num_experts), log_probs = ws.take<T>(rows, num_experts);
+  auto gates = ws.take<T>(rows, num_experts), noisy = normal ? ws.take<T>(rows, num_experts) : logits;
+  kernels::matmul<T>(out.x, weight, logits, ctx);
+  out.noise_std = normal ? noise.normal / static_cast<double>(num_experts) : 0;
+  if (normal) {
+    const Rng stream = ctx.rng->next_stream();
+    kernels::for_each_row(rows, num_experts, ctx, [&](Index row) {
+      for (Index e = 0; e < num_experts; ++e)
+        noisy(row, e) = logits(row, e) + T(out.noise_std * stream.normal_at(row * num_experts + e));
+    });
+  }
+  kernels::log_softmax_rows<T>(logits, log_probs, ctx);
+  kernels::softmax_rows<T>(noisy, gates, ctx);
+  out.logits = logits;
+  out.log_probs = log_probs;
+  out.noisy_logits = noisy;
+  out.gates = gates;
+  return out;
+}
+
+/// Overwrites dx, adds to dweight. `dgates` is consumed: it turns into the gradient by the logits, to which
+/// `dlogits` of the auxiliary losses (may be empty) is added. Noise is a constant shift, so all logits share one
+/// gradient. Padding gives and takes nothing. // dgates, dlogits [S, E]
+template <Real T>
+void gate_backward(const Gating<T>& saved, Rows<const T> weight, Rows<T> dgates, Rows<const T> dlogits, Rows<T> dx,
+                   Rows<T> dweight, Context& ctx) {
+  const Index num_experts = saved.gates.extent(1);
+  kernels::for_each_row(saved.gates.extent(0), num_experts, ctx, [&](Index row) {
+    T* const out = dgates[row].data();
+    if (detail::is_padding(saved.layout, row)) {
+      std::fill_n(out, num_experts, T(0));
+      return;
+    }
+    kernels::softmax_row_grad<T>(ctx.isa, num_experts, T(1), saved.gates[row].data(), out, out);
+    if (dlogits.size())
+      for (Index e = 0; e < num_experts; ++e) out[e] = out[e] + dlogits(row, e);
+  });
+  kernels::matmul_grad_input<T>(dgates, weight, dx, ctx);
+  kernels::add_matmul_grad_weight<T>(dgates, saved.x, dweight, ctx);
+  if (saved.jitter.size())
+    kernels::map_rows<T>(
+        dx, ctx, [](auto a, auto b) { return a * b; }, dx, saved.jitter);
+}
+
+}  // namespace gatefold

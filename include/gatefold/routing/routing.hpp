@@ -1,0 +1,31 @@
+#pragma once
+#include "gatefold/module/router_scores.hpp"
+#include "gatefold/routing/dispatch_plan.hpp"
+
+namespace gatefold {
+
+/// What every router hands on: the scores for auxiliary losses, the gates, who sits where, and with which weight the
+/// output of each slot counts.
+template <Real T>
+struct Routing {
+  RouterScores<T> scores;
+  Rows<const T> gates;      // [S, E] softmax of the noisy logits
+  View<const T, 1> weight;  // [N]
+  DispatchPlan plan;
+};
+
+/// Seats tokens at experts. Selection is piecewise constant, so `backward` knows two ways in: the gradient of the
+/// combine weights, dweight // [N], and that of auxiliary losses by the logits, dlogits // [S, E] or an empty view.
+/// It overwrites dx.
+template <class R>
+concept Router = Module<R> && std::derived_from<typename R::Saved, Routing<typename R::Scalar>> &&
+    std::is_trivially_destructible_v<typename R::Saved> &&
+    requires(const R& router, R& grad, const typename R::Saved& saved, Rows<const typename R::Scalar> x,
+             View<const typename R::Scalar, 1> dweight, Rows<const typename R::Scalar> dlogits,
+             Rows<typename R::Scalar> dx, Context& ctx) {
+  { router.num_experts() } -> std::convertible_to<Index>;
+  { router.forward(x, ctx) } -> std::same_as<typename R::Saved>;
+  { router.backward(saved, dweight, dlogits, dx, grad, ctx) } -> std::same_as<void>;
+};
+
+}  // namespace gatefold

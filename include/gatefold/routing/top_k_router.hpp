@@ -1,0 +1,132 @@
+#pragma once
+#include "gatefold/routing/gating.hpp"
+
+namespace gatefold {
+
+/// By what the gates of a token are divided to become combine weights.
+enum class Renormalise {
+  none,             ///< Nothing: the weights sum to at most 1 (V-MoE, LIMoE, Switch).
+  before_dropping,  ///< The sum of the K selected gates (GShard, CLIP-MoE: softmax over the selected logits).
+  after_dropping,   ///< The sum of the gates that got a seat (DeepSpeed).
+};
+
+/// Each token asks for its K best experts; a full expert turns the token away. Gates are softmax(x wT) over all E
+/// before the selection, which is what lets K = 1 learn. Keeps logits, their log-softmax and gates, 3 S E (4 with
+/// noise); with jitter also 2 S D, with padding S D. 2 S D E flops forward, twice that backward. (Riquelme et al. 2021,
+/// «Scaling vision with sparse mixture of experts»; Mustafa et al. 2022, LIMoE.)
+template <Real T>
+struct TopKRouter {
+  using Scalar = T;
+  struct Options {
+    Index width = 0, num_experts = 0, num_selected = 1;  // D, E, K
+    Capacity capacity{};
+    ClaimOrder claim_order = ClaimOrder::rank_major;
+    Priority priority = Priority::position;
+    Renormalise renormalise = Renormalise::none;
+    double noise = 0;      ///< Training: the logits get N(0, (noise / E)^2).
+    double jitter = 0;     ///< Training: the router's view of x is multiplied by U(1 - jitter, 1 + jitter).
+    Index group_size = 0;  ///< Consecutive rows that share the seats; 0 means all rows of a call.
+  };
+  struct Saved : Routing<T> {
+    Gating<T> gating;
+    View<const T, 1> divisor;  // [S] with renormalised gates
+  };
+
+  Options options;
+  Tensor<T, 2> weight;  // [E, D]; no bias, as in the papers
+
+  /// Throws OptionError if the options contradict each other.
+  explicit TopKRouter(const Options& o) : options(checked(o)), weight({o.num_experts, o.width}) {}
+
+  static void visit(auto& v, auto&... self) { v("weight", self.weight...); }
+  Index num_experts() const { return options.num_experts; }
+
+  Saved forward(Rows<const T> x, Context& ctx) const {
+    const Index rows = x.extent(0);
+    expect_shape(x, {rows, options.width}, "TopKRouter::forward: x");
+    detail::expect_layout(ctx.layout, rows, "TopKRouter::forward: ctx.layout->modality");
+    auto& ws = ctx.workspace;
+    Saved saved;
+    const RouterNoise noise{.normal = options.noise, .jitter = options.jitter};
+    saved.gating = gate_forward<T>(x, weight, noise, ctx);
+    saved.gates = saved.gating.gates;
+    auto choice = ws.take<Index>(rows, options.num_selected);
+    select_top_k<T>(saved.gates, choice, ctx);
+    saved.scores = saved.gating.scores(choice, options.group_size);
+    const SeatingOptions seating{.capacity = options.capacity,
+                                 .claim_order = options.claim_order,
+                                 .priority = options.priority,
+                                 .group_size = options.group_size};
+    saved.plan = plan_top_k<T>(saved.gates, choice, seating, ctx);
+
+    auto combine = ws.take<T>(saved.plan.num_slots());
+    auto divisor = options.renormalise == Renormalise::none ? View<T, 1>() : ws.take<T>(rows);
+    kernels::for_each_row(rows, options.num_selected, ctx, [&](Index row) {
+      const auto slots = saved.plan.slots_of_token(row);
+      const auto gate = [&](Index i) { return saved.gates(row, saved.plan.expert[slots[i]]); };
+      T sum(options.renormalise == Renormalise::none ? 1 : 0);
+      if (options.renormalise == Renormalise::before_dropping)
+        for (Index k = 0; k < saved.plan.requested[row]; ++k) sum = sum + saved.gates(row, choice(row, k));
+      if (options.renormalise == Renormalise::after_dropping)
+        for (Index i = 0; i < slots.extent(0); ++i) sum = sum + gate(i);
+      if (options.renormalise != Renormalise::none) divisor[row] = sum;
+      // Only gates of exactly 0 sum to 0, and what they weigh is 0.
+      for (Index i = 0; i < slots.extent(0); ++i) combine[slots[i]] = to_double(sum) == 0 ? T(0) : gate(i) / sum;
+    });
+    saved.weight = combine;
+    saved.divisor = divisor;
+    return saved;
+  }
+
+  /// The only way back is through the combine weights and the auxiliary losses. Overwrites dx; dlogits may be empty.
+  void backward(const Saved& saved, View<const T, 1> dweight, Rows<const T> dlogits, Rows<T> dx, TopKRouter& grad,
+                Context& ctx) const {
+    const Index rows = saved.gates.extent(0);
+    expect_shape(dweight, {saved.plan.num_slots()}, "TopKRouter::backward: dweight");
+    if (dlogits.size()) expect_shape(dlogits, saved.gates.shape(), "TopKRouter::backward: dlogits");
+    expect_shape(dx, {rows, options.width}, "TopKRouter::backward: dx");
+    const auto scope = ctx.workspace.scope();
+    auto dgates = ctx.workspace.take<T>(rows, options.num_experts);
+    kernels::for_each_row(rows, options.num_experts, ctx, [&](Index row) {
+      std::fill_n(dgates[row].data(), options.num_experts, T(0));
+      const auto slots = saved.plan.slots_of_token(row);
+      if (options.renormalise == Renormalise::none) {
+        for (Index i = 0; i < slots.extent(0); ++i) dgates(row, saved.plan.expert[slots[i]]) = dweight[slots[i]];
+        return;
+      }
+      if (slots.extent(0) == 0 || to_double(saved.divisor[row]) == 0) return;
+      // w_i = g_i / s, s the sum of some gates: dg_i = (dw_i - sum_j w_j dw_j) / s for the gates in s.
+      T mean(0);
+      for (Index i = 0; i < slots.extent(0); ++i) mean = mean + saved.weight[slots[i]] * dweight[slots[i]];
+      if (options.renormalise == Renormalise::before_dropping)
+        for (Index k = 0; k < options.num_selected; ++k)
+          dgates(row, saved.scores.choice(row, k)) = (T(0) - mean) / saved.divisor[row];
+      for (Index i = 0; i < slots.extent(0); ++i)
+        dgates(row, saved.plan.expert[slots[i]]) = (dweight[slots[i]] - mean) / saved.divisor[row];
+    });
+    gate_backward<T>(saved.gating, weight, dgates, dlogits, dx, grad.weight, ctx);
+  }
+
+ private:
+  static const Options& checked(const Options& o) {
+    const std::string who = "TopKRouter";
+    expect_option(o.width >= 1, who + ": width is " + std::to_string(o.width) + ", expected at least 1");
+    expect_option(o.num_experts >= 1,
+                  who + ": num_experts is " + std::to_string(o.num_experts) + ", expected at least 1");
+    expect_option(
+        1 <= o.num_selected && o.num_selected <= o.num_experts,
+        who + ": num_selected is " + std::to_string(o.num_selected) + ", expected 1.." + std::to_string(o.num_experts));
+    expect_option(o.num_selected > 1 || o.renormalise == Renormalise::none,
+                  who +
+                      ": one expert per token with renormalised gates; the gate is then constantly 1, so the router "
+                      "gets no gradient. Expected num_selected of at least 2 or Renormalise::none");
+    expect_option(o.group_size >= 0,
+                  who + ": group_size is " + std::to_string(o.group_size) + ", expected 0 (all rows) or more");
+    o.capacity.check();
+    detail::check_router_noise({.normal = o.noise, .jitter = o.jitter}, who);
+    return o;
+  }
+};
+static_assert(Router<TopKRouter<float>>);
+
+}  // namespace gatefold

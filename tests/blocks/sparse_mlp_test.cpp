@@ -1,0 +1,485 @@
+#include "gatefold/blocks/sparse_mlp.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "gatefold/losses/limoe_losses.hpp"
+#include "gatefold/nn/mlp.hpp"
+#include "gatefold/routing/expert_choice_router.hpp"
+#include "gatefold/routing/top_k_router.hpp"
+#include "tests/blocks/exact_gradient.hpp"
+#include "tests/routing/threads.hpp"
+
+namespace gatefold {
+namespace {
+
+using testing::DoubleNear;
+using testing::Each;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::Pointwise;
+using testing::Property;
+
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+
+template <class T, std::size_t Rank>
+std::vector<std::remove_const_t<T>> list(View<T, Rank> v) {
+  return {v.data(), v.data() + v.size()};
+}
+
+/// Gates that are given, not learned: the oracles of V-MoE state them.
+struct FixedRouter {
+  using Scalar = double;
+  struct Saved : Routing<double> {};
+  Tensor<double, 2> gates;
+  Index num_selected = 2;
+  SeatingOptions seating{};
+  std::vector<double> last_dweight{};  ///< Of a gradient: what came back.
+
+  static void visit(auto&, auto&...) {}
+  Index num_experts() const { return gates.extent(1); }
+  Saved forward(Rows<const double>, Context& ctx) const {
+    auto choice = ctx.workspace.take<Index>(gates.extent(0), num_selected);
+    select_top_k<double>(gates, choice, ctx);
+    Saved saved;
+    saved.gates = saved.scores.logits = saved.scores.log_probs = gates;
+    saved.scores.choice = choice;
+    saved.plan = plan_top_k<double>(gates, choice, seating, ctx);
+    auto weight = ctx.workspace.take<double>(saved.plan.num_slots());
+    for (Index n = 0; n < weight.size(); ++n) weight[n] = gates.view()(saved.plan.token[n], saved.plan.expert[n]);
+    saved.weight = weight;
+    return saved;
+  }
+  void backward(const Saved&, View<const double, 1> dweight, Rows<const double>, Rows<double> dx, FixedRouter& grad,
+                Context&) const {
+    std::fill_n(dx.data(), dx.size(), 0.0);
+    grad.last_dweight = list(dweight);
+  }
+};
+static_assert(Router<FixedRouter>);
+
+/// y = factor x + shift
+template <class T>
+struct Affine {
+  using Scalar = T;
+  struct Saved {
+    Rows<const T> x;
+  };
+  Tensor<T, 1> factor{{1}}, shift{{1}};
+  static void visit(auto& v, auto&... self) {
+    v("factor", self.factor...);
+    v("shift", self.shift...);
+  }
+  Saved forward(Rows<const T> x, Rows<T> y, Context&) const {
+    for (Index i = 0; i < x.extent(0); ++i)
+      for (Index d = 0; d < x.extent(1); ++d) y(i, d) = factor.data()[0] * x(i, d) + shift.data()[0];
+    return {x};
+  }
+  void backward(const Saved& saved, Rows<const T> dy, Rows<T> dx, Affine& grad, Context&) const {
+    for (Index i = 0; i < dy.extent(0); ++i)
+      for (Index d = 0; d < dy.extent(1); ++d) {
+        grad.factor.data()[0] += dy(i, d) * saved.x(i, d);
+        grad.shift.data()[0] += dy(i, d);
+        dx(i, d) = factor.data()[0] * dy(i, d);
+      }
+  }
+};
+
+std::vector<Affine<double>> affine_experts(const std::vector<std::pair<double, double>>& factor_and_shift) {
+  std::vector<Affine<double>> out(factor_and_shift.size());
+  for (std::size_t e = 0; e < out.size(); ++e) {
+    out[e].factor.data()[0] = factor_and_shift[e].first;
+    out[e].shift.data()[0] = factor_and_shift[e].second;
+  }
+  return out;
+}
+Tensor<double, 2> column(const std::vector<double>& values) {
+  Tensor<double, 2> x({static_cast<Index>(values.size()), 1});
+  std::copy(values.begin(), values.end(), x.data());
+  return x;
+}
+/// Two seats for three tokens, whatever K.
+const Capacity kTwoOfThree{.factor = 2, .counts = Capacity::Counts::tokens};
+
+struct ScalarOracle {
+  Priority priority;
+  std::vector<double> y, dweight, dx, dfactor;
+};
+
+TEST(SparseMlp, ScalarTokensByHand) {  // the gates of T2, experts x, 2x, 4x
+  FixedRouter router{.gates = Tensor<double, 2>({3, 3}), .seating = {.capacity = kTwoOfThree}};
+  std::ranges::copy(std::array{.4, 0., .2, .5, .1, .4, .3, .2, .6}, router.gates.data());
+  for (const auto& o :
+       {ScalarOracle{Priority::position, {1.2, 1.0, 7.2}, {1, 2, 12, 4}, {1.2, .5, 2.4}, {1.4, 0, 2.0}},
+        ScalarOracle{Priority::max_gate, {.4, 4.2, 7.2}, {2, 1, 12, 8}, {.4, 2.1, 2.4}, {1.4, 0, 2.6}}}) {
+    router.seating.priority = o.priority;
+    const SparseMlp<FixedRouter, Affine<double>> layer(router, affine_experts({{1, 0}, {2, 0}, {4, 0}}));
+    const auto x = column({1, 2, 3}), dy = column({1, 1, 1});
+    auto y = column({kNan, kNan, kNan}), dx = y;
+    auto grad = zeros_like(layer);
+    Context ctx;
+    const auto saved = layer.forward(x, y, ctx);
+    layer.backward(saved, dy, dx, grad, ctx);
+    EXPECT_THAT(y.flat(), Pointwise(DoubleNear(1e-15), o.y));
+    EXPECT_THAT(dx.flat(), Pointwise(DoubleNear(1e-15), o.dx));
+    EXPECT_THAT(grad.router.last_dweight, Pointwise(DoubleNear(1e-15), o.dweight));
+    for (std::size_t e = 0; e < 3; ++e) EXPECT_NEAR(grad.experts[e].factor.data()[0], o.dfactor[e], 1e-15);
+  }
+}
+
+TEST(SparseMlp, T5OfVMoe) {
+  FixedRouter router{.gates = Tensor<double, 2>({32, 4}), .seating = {.capacity = {.factor = 1}, .group_size = 4}};
+  Tensor<double, 2> x({32, 1}), y({32, 1});
+  for (Index i = 0; i < 32; ++i) {
+    x.data()[i] = 10.0 * static_cast<double>(i + 1);
+    router.gates.view()(i, 2 * i % 4) = .7;
+    router.gates.view()(i, (2 * i + 1) % 4) = .3;
+  }
+  const SparseMlp<FixedRouter, Affine<double>> layer(router, affine_experts({{1, 1}, {1, 2}, {1, 3}, {1, 4}}));
+  Context ctx;
+  const auto saved = layer.forward(x, y, ctx);
+  EXPECT_EQ(saved.routing.plan.num_slots(), 64) << "two seats at four experts in eight groups: all full, none dropped";
+  for (Index i = 0; i < 32; ++i) EXPECT_NEAR(y.data()[i] - x.data()[i], i % 2 ? 3.3 : 1.3, 1e-12);
+}
+
+TEST(SparseMlp, T5bOfVMoe) {
+  FixedRouter router{.gates = Tensor<double, 2>({16, 4}), .num_selected = 1, .seating = {.capacity = {.factor = 1}}};
+  Tensor<double, 2> x({16, 1}), y({16, 1});
+  for (Index s = 0; s < 16; ++s) {
+    x.data()[s] = static_cast<double>(s);
+    router.gates.view()(s, s / 4) = 1;
+  }
+  const SparseMlp<FixedRouter, Affine<double>> layer(router, affine_experts({{1, 1}, {1, 2}, {1, 3}, {1, 4}}));
+  Context ctx;
+  (void)layer.forward(x, y, ctx);
+  for (Index s = 0; s < 16; ++s) EXPECT_EQ(y.data()[s], static_cast<double>(s + s / 4 + 1));
+}
+
+template <class T>
+using Net = SparseMlp<TopKRouter<T>, Mlp<T>>;
+static_assert(Layer<Net<float>> && Expert<Net<double>>);
+template <class T>
+Net<T> top_k_net(const typename TopKRouter<T>::Options& o) {
+  Net<T> net(TopKRouter<T>(o), Mlp<T>({.width = o.width, .hidden = 5}));
+  disturb(net, 1);
+  return net;
+}
+
+TEST(SparseMlp, AllExpertsWithoutLimitAreTheDenseMixture) {
+  const auto net = top_k_net<double>({.width = 4, .num_experts = 5, .num_selected = 5});
+  const auto x = random_tensor<double>(Shape<2>{11, 4}, 2);
+  Tensor<double, 2> y({11, 4}), expert_y({11, 4}), dense({11, 4});
+  Context ctx;
+  const auto saved = net.forward(x, y, ctx);
+  for (Index e = 0; e < 5; ++e) {
+    (void)net.experts[static_cast<std::size_t>(e)].forward(x, expert_y, ctx);
+    for (Index t = 0; t < 11; ++t)
+      for (Index d = 0; d < 4; ++d) dense.view()(t, d) += saved.routing.gates(t, e) * expert_y.view()(t, d);
+  }
+  EXPECT_THAT(y.flat(), Pointwise(DoubleNear(1e-13), dense.flat()));
+}
+
+TEST(SparseMlp, ADroppedTokenGivesExactlyZero) {
+  const auto net = top_k_net<double>({.width = 4, .num_experts = 4, .capacity = {.factor = .5}});
+  const auto x = random_tensor<double>(Shape<2>{24, 4}, 3);
+  Tensor<double, 2> y({24, 4}), dx({24, 4}), dy({24, 4});
+  Context ctx;
+  const auto saved = net.forward(x, y, ctx);
+  std::fill(dy.flat().begin(), dy.flat().end(), 1.0);
+  auto grad = zeros_like(net);
+  net.backward(saved, dy, dx, grad, ctx);
+  Index dropped = 0;
+  for (Index t = 0; t < 24; ++t) {
+    if (saved.routing.plan.slots_of_token(t).extent(0) > 0) continue;
+    ++dropped;
+    EXPECT_THAT(list(y.view()[t]), Each(0.0));
+    EXPECT_THAT(list(dx.view()[t]), Each(0.0));
+  }
+  EXPECT_GE(dropped, 12);
+}
+
+TEST(SparseMlp, ANanTokenStaysAlone) {
+  const auto net = top_k_net<float>({.width = 4, .num_experts = 3, .num_selected = 2});
+  auto x = random_tensor<float>(Shape<2>{9, 4}, 4);
+  Tensor<float, 2> clean({9, 4}), y({9, 4});
+  Context ctx;
+  (void)net.forward(x, clean, ctx);
+  x.view()(4, 2) = std::numeric_limits<float>::quiet_NaN();
+  (void)net.forward(x, y, ctx);
+  for (Index t = 0; t < 9; ++t)
+    if (t == 4)
+      EXPECT_THAT(list(y.view()[t]), Each(testing::IsNan()));
+    else
+      EXPECT_EQ(list(y.view()[t]), list(clean.view()[t]));
+}
+
+TEST(SparseMlp, AnIdleExpertHasNoGradient) {
+  auto net = top_k_net<double>({.width = 4, .num_experts = 3});
+  std::fill_n(net.router.weight.data(), 12, 0.0);  // ties: everybody asks expert 0
+  const auto x = random_tensor<double>(Shape<2>{6, 4}, 5);
+  Tensor<double, 2> y({6, 4}), dx({6, 4});
+  auto grad = zeros_like(net);
+  Context ctx;
+  const auto saved = net.forward(x, y, ctx);
+  net.backward(saved, y, dx, grad, ctx);
+  EXPECT_GT(norm(grad.experts[0]), 0);
+  EXPECT_EQ(norm(grad.experts[1]), 0);
+  EXPECT_EQ(norm(grad.experts[2]), 0);
+  EXPECT_GT(norm(grad.router), 0) << "the gate of an idle expert still learns through the softmax";
+}
+
+TEST(SparseMlp, NoTokens) {
+  const auto net = top_k_net<double>({.width = 4, .num_experts = 3, .capacity = {.factor = 1}});
+  Tensor<double, 2> none({0, 4});
+  auto grad = zeros_like(net);
+  Context ctx;
+  const auto saved = net.forward(none, none, ctx);
+  net.backward(saved, none, none, grad, ctx);
+  EXPECT_EQ(norm(grad), 0);
+}
+
+struct GradientCase {
+  const char* name;
+  TopKRouter<double>::Options router;
+  PassSetup setup = {};
+};
+
+const std::array<std::uint8_t, 10> kModality{0, 0, kPadding, 1, 1, 0, 1, kPadding, 1, 0};
+const std::array<Index, 3> kOffset{0, 5, 10};
+const TokenLayout kLayout{.offset = {kOffset.data(), {3}}, .modality = {kModality.data(), {10}}, .num_modalities = 2};
+
+std::vector<GradientCase> gradient_cases() {
+  const TopKRouter<double>::Options base{.width = 4, .num_experts = 4, .num_selected = 2, .capacity = {.factor = .75}};
+  std::vector<GradientCase> cases;
+  const auto add = [&](const char* name, auto&& change, PassSetup setup = {}) {
+    auto o = base;
+    change(o);
+    cases.push_back({name, o, setup});
+  };
+  add("one expert per token", [](auto& o) { o.num_selected = 1; });
+  add("two, some dropped", [](auto&) {});
+  add("unlimited", [](auto& o) { o.capacity = {}; });
+  add("before dropping", [](auto& o) { o.renormalise = Renormalise::before_dropping; });
+  add("before dropping, three", [](auto& o) {
+    o.renormalise = Renormalise::before_dropping;
+    o.num_selected = 3;
+  });
+  add("after dropping", [](auto& o) { o.renormalise = Renormalise::after_dropping; });
+  add("batch priority", [](auto& o) { o.priority = Priority::gate_sum; });
+  add("token major", [](auto& o) { o.claim_order = ClaimOrder::token_major; });
+  add("groups", [](auto& o) { o.group_size = 4; });
+  add("noise", [](auto& o) { o.noise = 1; }, {.seed = 5});
+  add("jitter", [](auto& o) { o.jitter = .3; }, {.seed = 6});
+  add("padding", [](auto&) {}, {.layout = &kLayout});
+  add("everything",
+      [](auto& o) {
+        o.renormalise = Renormalise::before_dropping;
+        o.priority = Priority::max_gate;
+        o.noise = 1;
+        o.jitter = .1;
+        o.group_size = 5;
+      },
+      {.layout = &kLayout, .seed = 7});
+  return cases;
+}
+
+TEST(SparseMlp, GradientIsExact) {
+  const auto x = random_tensor<double>(Shape<2>{10, 4}, 8);
+  for (const auto& [name, options, setup] : gradient_cases()) {
+    SCOPED_TRACE(name);
+    const auto net = top_k_net<double>(options);
+    const std::type_identity_t<TopKRouter<Dual>::Options> o{.width = options.width,
+                                                            .num_experts = options.num_experts,
+                                                            .num_selected = options.num_selected,
+                                                            .capacity = options.capacity,
+                                                            .claim_order = options.claim_order,
+                                                            .priority = options.priority,
+                                                            .renormalise = options.renormalise,
+                                                            .noise = options.noise,
+                                                            .jitter = options.jitter,
+                                                            .group_size = options.group_size};
+    Net<Dual> lifted(TopKRouter<Dual>(o), Mlp<Dual>({.width = 4, .hidden = 5}));
+    expect_exact_gradient(net, lifted, x, setup);
+  }
+}
+
+TEST(SparseMlp, GradientIsExactWithPenalties) {
+  const auto x = random_tensor<double>(Shape<2>{10, 4}, 9);
+  const auto losses = limoe_losses({.coefficient = .5, .min_image_experts = 3.9, .min_text_experts = 3.9});
+  const auto make = [&]<class T>(T) {
+    using Net = SparseMlp<TopKRouter<T>, Mlp<T>, LimoeLosses>;
+    Net net(TopKRouter<T>({.width = 4, .num_experts = 4, .capacity = {.factor = 1}, .noise = 4, .group_size = 5}),
+            Mlp<T>({.width = 4, .hidden = 5}), losses);
+    net.aux_scale = .25;
+    return net;
+  };
+  auto net = make(0.0);
+  disturb(net, 2);
+  auto lifted = make(Dual{});
+  expect_exact_gradient(net, lifted, x, {.layout = &kLayout, .seed = 3});
+}
+
+TEST(SparseMlp, GradientIsExactWhereExpertsChoose) {
+  const auto x = random_tensor<double>(Shape<2>{10, 4}, 10);
+  const auto make = []<class T>(T, double noise) {
+    return SparseMlp<ExpertChoiceRouter<T>, Mlp<T>>(
+        ExpertChoiceRouter<T>({.width = 4, .num_experts = 3, .capacity = {.factor = 1.2}, .noise = noise}),
+        Mlp<T>({.width = 4, .hidden = 5}));
+  };
+  for (const double noise : {0.0, 1.0}) {
+    auto net = make(0.0, noise);
+    disturb(net, 3);
+    auto lifted = make(Dual{}, noise);
+    expect_exact_gradient(net, lifted, x, {.layout = &kLayout, .seed = 4});
+  }
+}
+
+TEST(SparseMlp, BackwardAddsToTheGradientAndOverwritesDx) {
+  const auto net = top_k_net<double>({.width = 4, .num_experts = 3, .num_selected = 2});
+  const auto x = random_tensor<double>(Shape<2>{7, 4}, 11);
+  Tensor<double, 2> y({7, 4}), dx({7, 4}), again({7, 4});
+  Context ctx;
+  const auto saved = net.forward(x, y, ctx);
+  auto once = zeros_like(net), twice = zeros_like(net);
+  net.backward(saved, x, dx, once, ctx);
+  net.backward(saved, x, again, twice, ctx);
+  net.backward(saved, x, again, twice, ctx);
+  EXPECT_EQ(dx, again);
+  for_each_param(
+      [](std::string_view, const auto& one, const auto& two) {
+        for (std::size_t i = 0; i < one.flat().size(); ++i)
+          EXPECT_NEAR(2 * one.flat()[i], two.flat()[i], 1e-13 * (1 + std::abs(two.flat()[i])));
+      },
+      std::as_const(once), std::as_const(twice));
+}
+
+TEST(SparseMlp, ResultsDoNotDependOnThreadsAndMemorySettles) {
+  SparseMlp<TopKRouter<float>, Mlp<float>, LimoeLosses> net(
+      TopKRouter<float>({.width = 24,
+                         .num_experts = 5,
+                         .num_selected = 2,
+                         .capacity = {.factor = .9},
+                         .priority = Priority::max_gate,
+                         .noise = 1}),
+      Mlp<float>({.width = 24, .hidden = 40}), limoe_losses({.min_image_experts = 4, .min_text_experts = 4}));
+  disturb(net, 4);
+  const auto x = random_tensor<float>(Shape<2>{700, 24}, 12);
+  std::vector<float> first;
+  for (const Index workers : {1, 2, 7}) {
+    Context ctx;
+    ctx.parallel_for = threads(workers);
+    std::size_t blocks = 0;
+    for (int pass = 0; pass < 3; ++pass) {
+      Rng rng(1);
+      ctx.rng = &rng;
+      const auto scope = ctx.workspace.scope();
+      Tensor<float, 2> y({700, 24}), dx({700, 24});
+      auto grad = zeros_like(net);
+      net.backward(net.forward(x, y, ctx), y, dx, grad, ctx);
+      std::vector<float> all = list(y.view());
+      all.insert(all.end(), dx.flat().begin(), dx.flat().end());
+      for_each_param([&](std::string_view, const auto& g) { all.insert(all.end(), g.flat().begin(), g.flat().end()); },
+                     std::as_const(grad));
+      if (first.empty()) first = all;
+      EXPECT_EQ(all, first) << workers << " threads, pass " << pass;
+      if (pass == 0) blocks = ctx.workspace.allocations();
+    }
+    EXPECT_EQ(ctx.workspace.allocations(), blocks);
+  }
+}
+
+/// Runs all experts in one call, the last expert first, and never gathers.
+struct GroupedAffine : Affine<double> {
+  struct GroupedSaved {
+    Rows<const double> x;
+    SlotRows slots;
+  };
+  static GroupedSaved forward_grouped(std::span<const GroupedAffine> experts, Rows<const double> x, SlotRows slots,
+                                      Rows<double> ys, Context&) {
+    for (Index e = static_cast<Index>(experts.size()) - 1; e >= 0; --e)
+      for (Index n = slots.offset[e]; n < slots.offset[e + 1]; ++n)
+        for (Index d = 0; d < x.extent(1); ++d) {
+          const auto& expert = experts[static_cast<std::size_t>(e)];
+          ys(n, d) = expert.factor.data()[0] * x(slots.token[n], d) + expert.shift.data()[0];
+        }
+    return {x, slots};
+  }
+  static void backward_grouped(std::span<const GroupedAffine> experts, const GroupedSaved& saved,
+                               Rows<const double> dys, Rows<double> dxs, std::span<GroupedAffine> grads, Context&) {
+    for (std::size_t e = 0; e < experts.size(); ++e)
+      for (Index n = saved.slots.offset[static_cast<Index>(e)]; n < saved.slots.offset[static_cast<Index>(e) + 1]; ++n)
+        for (Index d = 0; d < dys.extent(1); ++d) {
+          grads[e].factor.data()[0] += dys(n, d) * saved.x(saved.slots.token[n], d);
+          grads[e].shift.data()[0] += dys(n, d);
+          dxs(n, d) = experts[e].factor.data()[0] * dys(n, d);
+        }
+  }
+};
+static_assert(GroupedExpert<GroupedAffine> && !GroupedExpert<Affine<double>>);
+
+TEST(SparseMlp, GroupedExpertsEqualOneCallPerExpert) {
+  const TopKRouter<double>::Options o{.width = 3, .num_experts = 4, .num_selected = 2, .capacity = {.factor = .7}};
+  SparseMlp<TopKRouter<double>, Affine<double>> plain(TopKRouter<double>(o), Affine<double>{});
+  SparseMlp<TopKRouter<double>, GroupedAffine> grouped(TopKRouter<double>(o), GroupedAffine{});
+  disturb(plain, 6);
+  convert(plain, grouped);
+  const auto x = random_tensor<double>(Shape<2>{17, 3}, 13);
+  Tensor<double, 2> y({17, 3}), dx({17, 3}), grouped_y({17, 3}), grouped_dx({17, 3});
+  Context ctx;
+  auto grad = zeros_like(plain);
+  auto grouped_grad = zeros_like(grouped);
+  plain.backward(plain.forward(x, y, ctx), x, dx, grad, ctx);
+  grouped.backward(grouped.forward(x, grouped_y, ctx), x, grouped_dx, grouped_grad, ctx);
+  EXPECT_EQ(y, grouped_y);
+  EXPECT_EQ(dx, grouped_dx);
+  for_each_param([](std::string_view path, const auto& a, const auto& b) { EXPECT_EQ(a, b) << path; },
+                 std::as_const(grad), std::as_const(grouped_grad));
+}
+
+TEST(SparseMlp, NamesItsParametersAndRefusesWrongSizes) {
+  const auto net = top_k_net<double>({.width = 4, .num_experts = 2});
+  std::vector<std::string> paths;
+  for_each_param([&](std::string_view path, const auto&) { paths.emplace_back(path); }, net);
+  EXPECT_THAT(paths, ElementsAre("router.weight", "experts.0.up.weight", "experts.0.up.bias", "experts.0.down.weight",
+                                 "experts.0.down.bias", "experts.1.up.weight", "experts.1.up.bias",
+                                 "experts.1.down.weight", "experts.1.down.bias"));
+  EXPECT_THAT([&] { Net<double>(net.router, std::vector(1, net.experts[0])); },
+              testing::Throws<OptionError>(
+                  Property(&OptionError::what, HasSubstr("there are 1 experts, expected 2 as in the router"))));
+  Context ctx;
+  Tensor<double, 2> x({3, 4}), y({3, 5});
+  EXPECT_THAT([&] { (void)net.forward(x, y, ctx); },
+              testing::Throws<ShapeError>(
+                  Property(&ShapeError::what, HasSubstr("SparseMlp::forward: y has shape [3, 5], expected [3, 4]"))));
+}
+
+TEST(SparseMlp, ReportsWhatItDid) {
+  SparseMlp<TopKRouter<double>, Mlp<double>, LimoeLosses> net(
+      TopKRouter<double>({.width = 4, .num_experts = 4, .capacity = {.factor = 1}}),
+      Mlp<double>({.width = 4, .hidden = 5}),
+      limoe_losses({.coefficient = 1, .min_image_experts = 3, .min_text_experts = 3, .load = false}));
+  disturb(net, 7);
+  net.aux_scale = .5;
+  const auto x = random_tensor<double>(Shape<2>{10, 4}, 14);
+  Tensor<double, 2> y({10, 4});
+  RoutingReport report;
+  Context ctx;
+  ctx.layout = &kLayout;
+  ctx.report = &report;
+  const auto saved = net.forward(x, y, ctx);
+  ASSERT_EQ(report.layers().size(), 1u);
+  const auto& layer = report.layers()[0];
+  EXPECT_EQ(layer.total().tokens, 8);
+  double sum = 0;
+  std::vector<std::string> names;
+  for (const auto& loss : layer.losses) {
+    names.push_back(loss.name);
+    sum += loss.mean();
+  }
+  EXPECT_THAT(names,
+              ElementsAre("importance", "z", "local_entropy_text", "global_entropy_image", "global_entropy_text"));
+  EXPECT_NEAR(net.aux_loss(saved, ctx), .5 * sum, 1e-14);
+}
+
+}  // namespace
+}  // namespace gatefold
