@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "gatefold/core/random.hpp"
+#include "gatefold/core/tensor.hpp"
 #include "wardrobe/caption.hpp"
 #include "wardrobe/fashion_mnist.hpp"
 #include "wardrobe/scene.hpp"
@@ -212,6 +213,43 @@ inline Batch make_batch(const BatchKey& key, const Photos& photos, const World& 
     batch.negative_owner.push_back(i);
   }
   return batch;
+}
+
+/// Whether a caption, drawn for `described`, is true of another scene as well: then the two are no negative pair.
+inline bool also_true(const Caption& caption, const Scene& described, const Scene& scene) {
+  const Meaning& meaning = caption.meaning;
+  if (meaning.background && *meaning.background != scene.background) return false;
+  if (described.object_count == 2) {
+    const auto same = [&](std::size_t i) {
+      const Object &a = described.objects[i], &b = scene.objects[i];
+      return a.object_class == b.object_class && a.colour == b.colour;
+    };
+    return scene.object_count == 2 && same(0) && same(1);
+  }
+  for (std::size_t i = 0; i < static_cast<std::size_t>(scene.object_count); ++i) {
+    const Object& object = scene.objects[i];
+    if ((!meaning.object_class || *meaning.object_class == object.object_class) &&
+        (!meaning.colour || *meaning.colour == object.colour) &&
+        (!meaning.pattern || *meaning.pattern == object.pattern))
+      return true;
+  }
+  return false;
+}
+
+/// Non-zero where image i and text j of a batch are no fair negatives, because the text is true of the image; the texts
+/// are the captions, then the extra negatives. // [B, B + X]
+inline gatefold::Tensor<std::uint8_t, 2> true_pairs(const Batch& batch) {
+  const Index size = std::ssize(batch.scenes), extra = std::ssize(batch.extra_negatives);
+  gatefold::Tensor<std::uint8_t, 2> pairs({size, size + extra});
+  const auto at = [](const auto& list, Index i) -> const auto& { return list[static_cast<std::size_t>(i)]; };
+  for (Index j = 0; j < size + extra; ++j) {
+    const Index owner = j < size ? j : at(batch.negative_owner, j - size);
+    Scene described = at(batch.scenes, owner);
+    if (j >= size) std::swap(described.objects[0].colour, described.objects[1].colour);
+    for (Index i = 0; i < size; ++i)
+      pairs.view()(i, j) = also_true(at(batch.captions, owner), described, at(batch.scenes, i)) ? 1 : 0;
+  }
+  return pairs;
 }
 
 }  // namespace wardrobe

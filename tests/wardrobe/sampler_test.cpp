@@ -172,5 +172,35 @@ TEST(MakeBatch, RefusesImpossibleSizes) {
   EXPECT_THROW(make_batch({.size = (Index{1} << 20) + 1}, photos), std::invalid_argument);
 }
 
+TEST(TruePairs, HoldWhatTheTextsSay) {
+  const auto photos = fake::photos();
+  const auto batch = make_batch({.seed = 5, .step = 2, .size = 128}, photos);
+  const auto pairs = true_pairs(batch);
+  ASSERT_EQ(pairs.extent(1), 128 + std::ssize(batch.extra_negatives));
+  Index others = 0;
+  for (Index i = 0; i < 128; ++i) {
+    EXPECT_EQ(pairs.view()(i, i), 1) << "a caption is true of its own scene";
+    for (Index j = 0; j < 128; ++j) others += i != j && pairs.view()(i, j);
+  }
+  EXPECT_GT(others, 128) << "a caption that names only the class is true of many";
+  for (Index x = 0; x < std::ssize(batch.extra_negatives); ++x)
+    EXPECT_EQ(pairs.view()(batch.negative_owner[static_cast<std::size_t>(x)], 128 + x), 0)
+        << "the colours exchanged, it is false of the scene it was made from";
+
+  // One scene against texts whose truth is plain to see.
+  Scene scene;
+  scene.objects[0].object_class = ObjectClass::dress, scene.objects[0].colour = Colour::red;
+  scene.objects[0].pattern = Pattern::striped, scene.background = Colour::blue;
+  const auto holds = [&](const Meaning& meaning) {
+    return also_true(Caption{.text = {}, .meaning = meaning, .swapped = {}}, Scene{}, scene);
+  };
+  EXPECT_TRUE(holds({ObjectClass::dress, {}, {}, {}}));
+  EXPECT_TRUE(holds({ObjectClass::dress, Colour::red, Pattern::striped, Colour::blue}));
+  EXPECT_FALSE(holds({ObjectClass::dress, Colour::blue, {}, {}}));
+  EXPECT_FALSE(holds({ObjectClass::dress, {}, Pattern::plain, {}}));
+  EXPECT_FALSE(holds({ObjectClass::coat, {}, {}, {}}));
+  EXPECT_FALSE(holds({{}, {}, {}, Colour::red}));
+}
+
 }  // namespace
 }  // namespace wardrobe

@@ -62,18 +62,27 @@ inline double truncated(Rng::State stream, Index i, Index size) {
     if (const double z = rng.normal_at(i); std::abs(z) <= 2) return z;
 }
 
-template <Module M>
-void fill(M& module, const PathPattern& pattern, double value) {
+/// fn(tensor) for each parameter that the pattern names. Throws OptionError if that is none.
+template <Module M, class Fn>
+void for_each_matching(M& module, const PathPattern& pattern, Fn&& fn) {
   bool found = false;
   for_each_param(
       [&](std::string_view path, auto& t) {
         using T = typename std::remove_cvref_t<decltype(t)>::Scalar;
         if (!pattern.matches(path)) return;
         found = true;
-        if constexpr (Real<T>) std::ranges::fill(t.flat(), T(value));
+        if constexpr (Real<T>) fn(t);
       },
       module);
   expect_option(found, "init: the pattern \"" + pattern.text() + "\" matches no parameter");
+}
+
+template <Module M>
+void fill(M& module, const PathPattern& pattern, double value) {
+  for_each_matching(module, pattern, [&](auto& t) {
+    using T = typename std::remove_cvref_t<decltype(t)>::Scalar;
+    std::ranges::fill(t.flat(), T(value));
+  });
 }
 
 }  // namespace detail
@@ -119,6 +128,15 @@ template <Module M>
 void xavier_uniform(M& module, Rng& rng) {
   Context ctx;
   xavier_uniform(module, rng, ctx);
+}
+
+/// Multiplies what the pattern names. Throws OptionError if that is nothing.
+template <Module M>
+void scale(M& module, const std::string& pattern, double factor) {
+  detail::for_each_matching(module, PathPattern(pattern), [&](auto& t) {
+    using T = typename std::remove_cvref_t<decltype(t)>::Scalar;
+    for (auto& x : t.flat()) x = x * T(factor);
+  });
 }
 
 /// Sets what the pattern names, of any rank. Throws OptionError if that is nothing.

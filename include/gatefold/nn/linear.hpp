@@ -30,7 +30,9 @@ struct Linear {
   explicit Linear(Options o) : weight({o.out, o.in}), bias({o.bias == Bias::none ? 0 : o.out}) {}
   static void visit(auto& v, auto&... self) {
     v("weight", self.weight...);
-    if ((self.bias.size(), ...) > 0) v("bias", self.bias...);
+    const bool some = ((self.bias.size() > 0) || ...), all = ((self.bias.size() > 0) && ...);
+    if (some != all) throw std::invalid_argument("Linear: only some of the modules visited together have a bias");
+    if (all) v("bias", self.bias...);
   }
 
   Index in() const { return weight.extent(1); }
@@ -45,6 +47,7 @@ struct Linear {
 
   void backward(const Saved& saved, Rows<const T> dy, Rows<T> dx, Linear& grad,
                 Context& ctx) const requires std::same_as<W, Tensor<T, 2>> {
+    expect_shape(dy, {saved.x.extent(0), out()}, "Linear::backward: dy");
     expect_shape(dx, saved.x.shape(), "Linear::backward: dx");
     kernels::matmul_grad_input<T>(dy, weight, dx, ctx);
     backward_params(saved, dy, grad, ctx);

@@ -1,0 +1,125 @@
+#pragma once
+#include <ostream>
+
+#include "zero_shot/reading.hpp"
+#include "zero_shot/terminal.hpp"
+
+namespace zero_shot {
+
+struct PrintOptions {
+  enum class Style { plain, colour };
+  Style style = Style::plain;
+  Index top = 5;  ///< Labels of each picture; the right one is shown in any case.
+};
+
+namespace detail {
+
+inline constexpr Index kColumns = 80;
+
+inline const char* mark_of(wardrobe::Seen seen) {
+  return seen == wardrobe::Seen::yes ? "seen" : seen == wardrobe::Seen::no ? "never seen" : "-";
+}
+
+/// Escape sequences, or nothing.
+struct Ink {
+  const char *bold, *dim, *good, *bad, *off;
+};
+inline Ink ink(PrintOptions::Style style) {
+  if (style == PrintOptions::Style::plain) return {"", "", "", "", ""};
+  return {"\033[1m", "\033[2m", "\033[32m", "\033[31m", "\033[0m"};
+}
+
+inline std::string counted(Index n, const std::string& one) {
+  return std::to_string(n) + " " + one + (n == 1 ? "" : "s");
+}
+
+inline void print_picture(std::ostream& out, const Picture& picture, const Reading& reading, const PrintOptions& o) {
+  const Ink with = ink(o.style);
+  const auto label_of = [&](Index i) -> const Label& { return reading.labels[static_cast<std::size_t>(i)]; };
+  const std::string choice =
+      "  " + std::to_string(picture.ranked.size()) + (picture.ranked.size() == 1 ? " label" : " labels");
+  out << with.bold;
+  if (picture.expected) {
+    out << (picture.right() ? with.good : with.bad) << (picture.right() ? "✓ " : "✗ ") << with.off << with.bold;
+  }
+  const Index left = kColumns - columns(choice) - (picture.expected ? 2 : 0);
+  out << in_columns(printable(picture.name), left) << with.off << with.dim << choice << with.off << "\n";
+
+  std::vector<Candidate> shown;
+  double rest = 0, hidden = 0;
+  for (std::size_t i = 0; i < picture.ranked.size(); ++i) {
+    const Candidate& candidate = picture.ranked[i];
+    if (static_cast<Index>(i) < o.top || candidate.label == picture.expected) {
+      shown.push_back(candidate);
+    } else {
+      hidden += 1;
+      if (!std::isnan(candidate.probability)) rest += candidate.probability;
+    }
+  }
+  Index width = 12;
+  for (const Candidate& candidate : shown) width = std::max(width, columns(printable(label_of(candidate.label).text)));
+  width = std::min<Index>(width, 42);
+  const Index bars = kColumns - 2 - width - 2 - 1 - 9 - 2 - 10;  // margin, label, gap, gap, percentage, gap, mark
+  for (const Candidate& candidate : shown) {
+    const Label& label = label_of(candidate.label);
+    const bool best = &candidate == &shown.front();
+    const std::string number = percent(candidate.probability);
+    out << "  " << (best ? with.bold : "") << in_columns(printable(label.text), width) << (best ? with.off : "") << "  "
+        << in_columns(bar(candidate.probability, bars), bars) << " "
+        << std::string(static_cast<std::size_t>(std::max<Index>(0, 9 - columns(number))), ' ') << number << "  "
+        << with.dim << mark_of(label.seen) << with.off << "\n";
+  }
+  if (hidden > 0) {
+    const std::string number = percent(rest);
+    out << with.dim << "  " << in_columns(counted(static_cast<Index>(hidden), "other"), width + 2 + bars) << " "
+        << std::string(static_cast<std::size_t>(std::max<Index>(0, 9 - columns(number))), ' ') << number << with.off
+        << "\n";
+  }
+  out << "\n";
+}
+
+}  // namespace detail
+
+/// The reading for people, in 80 columns.
+inline void print(std::ostream& out, const Reading& reading, const PrintOptions& options) {
+  const auto with = detail::ink(options.style);
+  for (const Picture& picture : reading.pictures) detail::print_picture(out, picture, reading, options);
+  bool seen = false, never = false, neither = false;
+  for (const Label& label : reading.labels) {
+    seen = seen || label.seen == wardrobe::Seen::yes;
+    never = never || label.seen == wardrobe::Seen::no;
+    neither = neither || label.seen == wardrobe::Seen::not_a_combination;
+  }
+  const Score s = score(reading);
+  if (s.known > 0) {
+    std::array<char, 16> chance{};
+    std::snprintf(chance.data(), chance.size(), "%.1f", s.by_chance);
+    out << with.bold << s.right << " of " << s.known << " pictures are named right" << with.off
+        << " (guessing: " << chance.data() << ")";
+    if (s.never_seen > 0)
+      out << ", " << s.never_seen_right << " of " << s.never_seen << " where training\nnever saw the combination";
+    out << ".\n\n";
+  }
+  out << with.dim;
+  if (seen) out << "seen        training had pictures and captions of this combination\n";
+  if (never) out << "never seen  training had neither; the model puts it together from its parts\n";
+  if (neither) out << "-           says something that the wardrobe world has no word for\n";
+  out << with.off;
+  if (reading.layers.empty()) return;
+  std::array<double, 2> success{}, experts{}, layers{};
+  for (const LayerUsage& layer : reading.layers)
+    for (std::size_t m = 0; m < 2; ++m) {
+      if (layer.modalities[m].tokens == 0) continue;
+      success[m] += layer.modalities[m].success_trained(), experts[m] += layer.modalities[m].effective_experts();
+      layers[m] += 1;
+    }
+  std::array<char, 200> line{};
+  std::snprintf(line.data(), line.size(),
+                "\nEffective experts: %.1f for patches, %.1f for words. With the seats of training %.0f %%\n"
+                "of the patches and %.0f %% of the words would have been served; here all are.\n",
+                experts[0] / layers[0], experts[1] / layers[1], 100 * success[0] / layers[0],
+                100 * success[1] / layers[1]);
+  out << line.data();
+}
+
+}  // namespace zero_shot

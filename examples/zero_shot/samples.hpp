@@ -1,0 +1,91 @@
+#pragma once
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "gatefold/core/error.hpp"
+
+namespace zero_shot {
+
+/// One of the shipped pictures: a file beside the manifest, the labels to choose among and the right one.
+struct Sample {
+  std::string file, label_set, expected;
+};
+
+/// What manifest.json says: `{"made_by": TEXT, "label_sets": {NAME: [LABEL...]}, "pictures": [{"file": NAME, "labels":
+/// NAME OF A SET, "expected": LABEL}]}`.
+struct Manifest {
+  std::string made_by;
+  std::map<std::string, std::vector<std::string>> label_sets;
+  std::vector<Sample> pictures;
+};
+
+/// Throws FormatError that begins with `source` and says what is wrong where.
+inline Manifest parse_manifest(const std::string& text, const std::string& source) {
+  const auto refuse = [&](const std::string& why) -> void { throw gatefold::FormatError(source + ": " + why); };
+  const auto json = nlohmann::json::parse(text, nullptr, false);
+  if (!json.is_object()) refuse("is not a JSON object; make the samples anew with make_samples");
+  const auto member = [&](const nlohmann::json& object, const char* key, const std::string& where, auto kind) {
+    const auto at = object.is_object() ? object.find(key) : object.end();
+    if (!object.is_object() || at == object.end()) refuse(where + "«" + key + "» is missing");
+    if (at->type() != kind) refuse(where + "«" + key + "» is a " + at->type_name());
+    return *at;
+  };
+  using Kind = nlohmann::json::value_t;
+  Manifest manifest;
+  manifest.made_by = member(json, "made_by", "", Kind::string).get<std::string>();
+  for (const auto& [name, labels] : member(json, "label_sets", "", Kind::object).items()) {
+    const std::string where = "label set «" + name + "»: ";
+    if (!labels.is_array() || labels.empty()) refuse(where + "is not a list of labels");
+    auto& set = manifest.label_sets[name];
+    for (const auto& label : labels) {
+      if (!label.is_string()) refuse(where + "holds a " + label.type_name() + ", expected texts");
+      set.push_back(label.get<std::string>());
+    }
+    if (std::set<std::string>(set.begin(), set.end()).size() != set.size()) refuse(where + "holds a label twice");
+  }
+  const auto pictures = member(json, "pictures", "", Kind::array);
+  if (pictures.empty()) refuse("lists no pictures");
+  for (std::size_t i = 0; i < pictures.size(); ++i) {
+    const std::string where = "picture " + std::to_string(i + 1) + ": ";
+    const auto text_of = [&](const char* key) {
+      return member(pictures[i], key, where, Kind::string).template get<std::string>();
+    };
+    Sample sample{text_of("file"), text_of("labels"), text_of("expected")};
+    // A manifest names its neighbours and nothing else on the disk.
+    if (sample.file.empty() || std::filesystem::path(sample.file).filename() != sample.file || sample.file == "..")
+      refuse(where + "«" + sample.file + "» is not the name of a file in the same folder");
+    const auto set = manifest.label_sets.find(sample.label_set);
+    if (set == manifest.label_sets.end()) {
+      refuse(where + "there is no label set «" + sample.label_set + "»");
+    } else if (std::find(set->second.begin(), set->second.end(), sample.expected) == set->second.end()) {
+      refuse(where + "«" + sample.expected + "» is not in the label set «" + sample.label_set + "»");
+    }
+    manifest.pictures.push_back(std::move(sample));
+  }
+  return manifest;
+}
+
+inline Manifest read_manifest(const std::filesystem::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in)
+    throw gatefold::FormatError(path.string() +
+                                " cannot be read; make the samples with make_samples --out FOLDER and name that folder "
+                                "with --samples, or give pictures of your own (see --help)");
+  return parse_manifest({std::istreambuf_iterator<char>(in), {}}, path.string());
+}
+
+inline std::string to_json(const Manifest& manifest) {
+  nlohmann::ordered_json json{{"made_by", manifest.made_by}};
+  json["label_sets"] = manifest.label_sets;
+  for (const auto& [file, labels, expected] : manifest.pictures)
+    json["pictures"].push_back(nlohmann::ordered_json{{"file", file}, {"labels", labels}, {"expected", expected}});
+  return json.dump(2) + "\n";
+}
+
+}  // namespace zero_shot

@@ -1,0 +1,140 @@
+#pragma once
+// Private copies of stb_image and stb_image_write (public domain), PNG and JPEG only. Everything below is `static` and
+// lives in a namespace of ours, so two translation units do not clash, nor does a program that carries its own stb:
+// each macro of stb that changes what a later include means is put back as it was.
+#include <assert.h>
+#include <limits.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+namespace gatefold::detail {
+
+/// The most bytes one allocation of the decoder may ask for. Set from the image's declared size before each decode, so
+/// that a small file cannot unpack to gigabytes (zlib grows a thousandfold).
+inline thread_local size_t stb_allocation_limit = 0;
+
+/// Zeroed: a damaged progressive JPEG makes stb read coefficients that no scan has written.
+inline void* stb_allocate(size_t bytes) { return bytes <= stb_allocation_limit ? calloc(bytes, 1) : nullptr; }
+inline void* stb_reallocate(void* block, size_t bytes) {
+  return bytes <= stb_allocation_limit ? realloc(block, bytes) : nullptr;
+}
+
+}  // namespace gatefold::detail
+
+#pragma push_macro("STBI_INCLUDE_STB_IMAGE_H")
+#pragma push_macro("STB_IMAGE_IMPLEMENTATION")
+#pragma push_macro("STB_IMAGE_STATIC")
+#pragma push_macro("STBIDEF")
+#pragma push_macro("STBI_ONLY_PNG")
+#pragma push_macro("STBI_ONLY_JPEG")
+#pragma push_macro("STBI_NO_BMP")
+#pragma push_macro("STBI_NO_PSD")
+#pragma push_macro("STBI_NO_TGA")
+#pragma push_macro("STBI_NO_GIF")
+#pragma push_macro("STBI_NO_HDR")
+#pragma push_macro("STBI_NO_PIC")
+#pragma push_macro("STBI_NO_PNM")
+#pragma push_macro("STBI_NO_LINEAR")
+#pragma push_macro("STBI_NO_STDIO")
+#pragma push_macro("STBI_NO_SIMD")
+#pragma push_macro("STBI_SIMD_ALIGN")
+#pragma push_macro("STBI_MALLOC")
+#pragma push_macro("STBI_REALLOC")
+#pragma push_macro("STBI_REALLOC_SIZED")
+#pragma push_macro("STBI_FREE")
+#pragma push_macro("stbi__err")
+#pragma push_macro("INCLUDE_STB_IMAGE_WRITE_H")
+#pragma push_macro("STB_IMAGE_WRITE_IMPLEMENTATION")
+#pragma push_macro("STB_IMAGE_WRITE_STATIC")
+#pragma push_macro("STBIWDEF")
+#pragma push_macro("STBI_WRITE_NO_STDIO")
+
+#undef STBI_INCLUDE_STB_IMAGE_H
+#undef STBIDEF
+#undef STBI_SIMD_ALIGN
+#undef STBI_MALLOC
+#undef STBI_REALLOC
+#undef STBI_REALLOC_SIZED
+#undef STBI_FREE
+#undef stbi__err
+#undef INCLUDE_STB_IMAGE_WRITE_H
+#undef STBIWDEF
+#undef STB_IMAGE_IMPLEMENTATION
+#undef STB_IMAGE_STATIC
+#undef STBI_ONLY_PNG
+#undef STBI_ONLY_JPEG
+#undef STBI_NO_STDIO
+#undef STBI_NO_SIMD
+#undef STB_IMAGE_WRITE_IMPLEMENTATION
+#undef STB_IMAGE_WRITE_STATIC
+#undef STBI_WRITE_NO_STDIO
+
+#define STB_IMAGE_IMPLEMENTATION
+#define STB_IMAGE_STATIC
+#define STBI_ONLY_PNG
+#define STBI_ONLY_JPEG
+#define STBI_NO_STDIO
+#define STBI_NO_SIMD  // no intrinsics headers inside a namespace; the pixels are the same
+#define STBI_MALLOC(bytes) ::gatefold::detail::stb_allocate(bytes)
+#define STBI_REALLOC(block, bytes) ::gatefold::detail::stb_reallocate(block, bytes)
+#define STBI_FREE(block) free(block)
+#define STB_IMAGE_WRITE_IMPLEMENTATION
+#define STB_IMAGE_WRITE_STATIC
+#define STBI_WRITE_NO_STDIO
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-function"
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+#pragma GCC diagnostic ignored "-Wconversion"
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+#pragma GCC diagnostic ignored "-Wsign-compare"
+#pragma GCC diagnostic ignored "-Wshadow"
+#pragma GCC diagnostic ignored "-Wcast-qual"
+#pragma GCC diagnostic ignored "-Wold-style-cast"
+#pragma GCC diagnostic ignored "-Wmissing-field-initializers"
+#pragma GCC diagnostic ignored "-Wmisleading-indentation"
+// The coefficients of a damaged JPEG may overflow stb's signed arithmetic. They only become pixels, never an index or
+// a size, so the sanitizer is told to let them wrap; it keeps watching every access.
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((no_sanitize("signed-integer-overflow", "shift"))), apply_to = function)
+#endif
+namespace gatefold::detail::stb {
+#include <stb/stb_image.h>
+#include <stb/stb_image_write.h>
+}  // namespace gatefold::detail::stb
+#ifdef __clang__
+#pragma clang attribute pop
+#endif
+#pragma GCC diagnostic pop
+
+#pragma pop_macro("STBI_INCLUDE_STB_IMAGE_H")
+#pragma pop_macro("STB_IMAGE_IMPLEMENTATION")
+#pragma pop_macro("STB_IMAGE_STATIC")
+#pragma pop_macro("STBIDEF")
+#pragma pop_macro("STBI_ONLY_PNG")
+#pragma pop_macro("STBI_ONLY_JPEG")
+#pragma pop_macro("STBI_NO_BMP")
+#pragma pop_macro("STBI_NO_PSD")
+#pragma pop_macro("STBI_NO_TGA")
+#pragma pop_macro("STBI_NO_GIF")
+#pragma pop_macro("STBI_NO_HDR")
+#pragma pop_macro("STBI_NO_PIC")
+#pragma pop_macro("STBI_NO_PNM")
+#pragma pop_macro("STBI_NO_LINEAR")
+#pragma pop_macro("STBI_NO_STDIO")
+#pragma pop_macro("STBI_NO_SIMD")
+#pragma pop_macro("STBI_SIMD_ALIGN")
+#pragma pop_macro("STBI_MALLOC")
+#pragma pop_macro("STBI_REALLOC")
+#pragma pop_macro("STBI_REALLOC_SIZED")
+#pragma pop_macro("STBI_FREE")
+#pragma pop_macro("stbi__err")
+#pragma pop_macro("INCLUDE_STB_IMAGE_WRITE_H")
+#pragma pop_macro("STB_IMAGE_WRITE_IMPLEMENTATION")
+#pragma pop_macro("STB_IMAGE_WRITE_STATIC")
+#pragma pop_macro("STBIWDEF")
+#pragma pop_macro("STBI_WRITE_NO_STDIO")

@@ -1,0 +1,189 @@
+#pragma once
+#include <nlohmann/json.hpp>
+
+#include "gatefold/io/checkpoint.hpp"
+#include "gatefold/models/limoe.hpp"
+#include "gatefold/text/vocabulary.hpp"
+
+namespace gatefold {
+
+/// Every option of a LIMoE under its name, once, for writing and reading.
+template <class Visitor, class Options>
+void visit_options(Visitor&& v, Options& o) {
+  v("image_size", o.image_size);
+  v("patch", o.patch);
+  v("channels", o.channels);
+  v("vocabulary", o.vocabulary);
+  v("max_text_tokens", o.max_text_tokens);
+  v("width", o.width);
+  v("hidden", o.hidden);
+  v("num_layers", o.num_layers);
+  v("num_heads", o.num_heads);
+  v("embedding", o.embedding);
+  v("two_towers", o.towers);
+  v("sparse_layers", o.sparse.layers);
+  v("num_experts", o.num_experts);
+  v("num_selected", o.num_selected);
+  v("capacity_factor", o.capacity.factor);
+  v("priority", o.priority);
+  v("router_noise", o.router_noise);
+  v("aux_coefficient", o.aux.coefficient);
+  v("aux_min_image_experts", o.aux.min_image_experts);
+  v("aux_min_text_experts", o.aux.min_text_experts);
+  v("aux_importance", o.aux.importance);
+  v("aux_load", o.aux.load);
+  v("aux_z", o.aux.z);
+  v("aux_local_image", o.aux.local_image);
+  v("aux_local_text", o.aux.local_text);
+  v("aux_global_image", o.aux.global_image);
+  v("aux_global_text", o.aux.global_text);
+  v("initial_temperature", o.initial_temperature);
+  v("max_temperature", o.max_temperature);
+}
+
+/// The options as JSON; an unlimited capacity factor is null.
+inline std::string to_json(const LimoeOptions& options) {
+  nlohmann::ordered_json json;
+  visit_options(
+      [&](const char* name, const auto& value) {
+        using Value = std::remove_cvref_t<decltype(value)>;
+        if constexpr (std::is_enum_v<Value>) {
+          json[name] = static_cast<int>(value);
+        } else if constexpr (std::is_same_v<Value, double>) {
+          if (std::isfinite(value))
+            json[name] = value;
+          else
+            json[name] = nullptr;
+        } else {
+          json[name] = value;
+        }
+      },
+      options);
+  return json.dump();
+}
+
+/// Throws FormatError that names the first option that is missing, unknown or of another kind.
+inline LimoeOptions limoe_options_from_json(const std::string& text, const std::string& source) {
+  const auto refuse = [&](const std::string& why) { throw FormatError(source + ": model configuration: " + why); };
+  const auto json = nlohmann::json::parse(text, nullptr, false);
+  if (!json.is_object()) refuse("not a JSON object");
+  LimoeOptions options;
+  std::size_t known = 0;
+  visit_options(
+      [&](const char* name, auto& value) {
+        using Value = std::remove_cvref_t<decltype(value)>;
+        const auto at = json.find(name);
+        if (at == json.end()) return refuse(std::string("«") + name + "» is missing");
+        ++known;
+        try {
+          if constexpr (std::is_enum_v<Value>) {
+            const int number = at->template get<int>();
+            if (number < 0 || number > 2) refuse(std::string("«") + name + "» is " + std::to_string(number));
+            value = static_cast<Value>(number);
+          } else if constexpr (std::is_same_v<Value, double>) {
+            value = at->is_null() ? std::numeric_limits<double>::infinity() : at->template get<double>();
+          } else {
+            value = at->template get<Value>();
+          }
+        } catch (const nlohmann::json::exception&) {
+          refuse(std::string("«") + name + "» has another type");
+        }
+      },
+      options);
+  if (known != json.size()) refuse("it holds options that this version does not know");
+  // A file is not trusted with the size of what is allocated for it.
+  constexpr Index kMost = Index{1} << 16;
+  for (const Index n : {options.image_size, options.patch, options.channels, options.vocabulary,
+                        options.max_text_tokens, options.width, options.hidden, options.num_layers, options.num_heads,
+                        options.embedding, options.num_experts, options.num_selected})
+    if (n < 1 || n > kMost) refuse("a size is " + std::to_string(n) + ", expected 1.." + std::to_string(kMost));
+  return options;
+}
+
+/// A model together with what is needed to use it: its words, and what is to be said of it.
+struct LimoeFile {
+  Limoe<float> model;
+  Vocabulary vocabulary;
+  std::map<std::string, std::string> card = {};  ///< licence, data, seed, command...
+};
+
+namespace detail {
+inline constexpr const char* kConfigKey = "gatefold.limoe";
+inline constexpr const char* kVocabularyKey = "gatefold.vocabulary";
+inline constexpr const char* kCardPrefix = "card.";
+
+/// Embeddings of one image and one text, whatever else would be in their batch. // [2, P]
+inline Tensor<float, 2> probe_embeddings(const Limoe<float>& model, View<const float, 4> image,
+                                         View<const Index, 1> ids, Context& ctx) {
+  const auto scope = ctx.workspace.scope();
+  auto offset = ctx.workspace.take<Index>(2);
+  offset[0] = 0;
+  offset[1] = ids.extent(0);
+  Tensor<float, 2> z({2, model.options.embedding});
+  (void)model.forward({.images = image, .ids = ids, .text_offset = offset}, z.view().rows(0, 1), z.view().rows(1, 2),
+                      ctx);
+  return z;
+}
+}  // namespace detail
+
+/// Writes model, configuration, vocabulary and card, with one image and one text and their embeddings as a self-check.
+inline void save_limoe(const LimoeFile& file, View<const float, 4> probe_image, View<const Index, 1> probe_ids,
+                       const std::filesystem::path& path, Dtype dtype, Context& ctx) {
+  // The probe's answer is that of the weights as stored, not as trained.
+  LimoeFile stored = file;
+  for_each_param(
+      [&](std::string_view, auto& t) {
+        if (dtype == Dtype::bf16)
+          for (auto& x : t.flat()) x = static_cast<float>(bf16(x));
+      },
+      stored.model);
+  const auto answer = detail::probe_embeddings(stored.model, probe_image, probe_ids, ctx);
+  Tensor<std::int64_t, 1> ids({probe_ids.extent(0)});
+  std::copy_n(probe_ids.data(), probe_ids.extent(0), ids.data());
+  CheckpointWriter writer;
+  writer.add("model", stored.model, dtype);
+  writer.add_tensor("probe.input.image", probe_image);
+  writer.add_tensor("probe.input.ids", ids);
+  writer.add_tensor("probe.output", answer);
+  writer.add_metadata(detail::kConfigKey, to_json(stored.model.options));
+  writer.add_metadata(detail::kVocabularyKey, stored.vocabulary.serialize());
+  for (const auto& [key, value] : stored.card) writer.add_metadata(detail::kCardPrefix + key, value);
+  writer.write(path);
+}
+
+/// Throws FormatError (with everything that is wrong) if the file is no sound LIMoE, std::system_error if it cannot be
+/// read.
+inline LimoeFile load_limoe(const std::filesystem::path& path) {
+  const CheckpointReader reader(path);
+  const auto options = limoe_options_from_json(reader.metadata(detail::kConfigKey), path.string());
+  auto vocabulary = Vocabulary::parse(reader.metadata(detail::kVocabularyKey));
+  if (vocabulary.size() != options.vocabulary)
+    throw FormatError(path.string() + ": the vocabulary holds " + std::to_string(vocabulary.size()) +
+                      " tokens, but the model was made for " + std::to_string(options.vocabulary));
+  LimoeFile file{Limoe<float>(options), std::move(vocabulary)};
+  reader.read("model", file.model);
+  for (const auto& [key, value] : reader.file().metadata())
+    if (key.starts_with(detail::kCardPrefix)) file.card.emplace(key.substr(5), value);
+  return file;
+}
+
+/// Replays the probe of a file and returns the largest deviation relative to the largest value: about 1e-6 on the
+/// machine that wrote it or any other; a broken kernel or a tampered file shows at once.
+inline double verify(const LimoeFile& file, const std::filesystem::path& path, Context& ctx) {
+  const CheckpointReader reader(path);
+  const auto image = reader.read_tensor<float, 4>("probe.input.image");
+  const auto ids64 = reader.read_tensor<std::int64_t, 1>("probe.input.ids");
+  const auto wanted = reader.read_tensor<float, 2>("probe.output");
+  std::vector<Index> ids(ids64.flat().begin(), ids64.flat().end());
+  const auto got =
+      detail::probe_embeddings(file.model, image, View<const Index, 1>(ids.data(), {std::ssize(ids)}), ctx);
+  expect_shape(got.view(), wanted.shape(), "verify: probe.output");
+  double worst = 0, scale = 0;
+  for (Index i = 0; i < got.size(); ++i) {
+    worst = std::max(worst, std::abs(double{got.data()[i]} - double{wanted.data()[i]}));
+    scale = std::max(scale, std::abs(double{wanted.data()[i]}));
+  }
+  return worst / scale;
+}
+
+}  // namespace gatefold
