@@ -22,13 +22,13 @@ using Clock = std::chrono::steady_clock;
 
 struct Arguments {
   // What to train.
-  bool dense = false, two_tower = false, masked = true;
+  bool dense = false, two_tower = false, masked = false;
   Index experts = 8, width = 128, layers = 4, heads = 8, patch = 6, embedding = 128, hidden = 512;
   std::string losses = "limoe", priority = "max_gate";
   double capacity = 1.25, min_image_experts = 4, min_text_experts = 2, aux = 0.04;
   // How.
-  double noise = 0, minutes = 0, lr = 1.2e-3, weight_decay = 0.2, max_temperature = 100;
-  Index steps = 4500, batch = 256, warmup = 400;
+  double noise = 0, minutes = 0, lr = 1.2e-3, weight_decay = 0.5, max_temperature = 100;
+  Index steps = 6500, batch = 256, warmup = 400;
   std::uint64_t seed = 1;
   wardrobe::World world;
   // Where.
@@ -44,7 +44,7 @@ Arguments parse(int argc, char** argv) {
       "Trains a LIMoE, one transformer for images and words, on generated pictures of garments and shapes.\n"
       "Examples:\n"
       "  train_limoe --minutes 5                     a first model, in five minutes\n"
-      "  train_limoe --steps 4500 --out shipped      the recipe of the shipped model\n"
+      "  train_limoe --out shipped                   the recipe of the shipped model\n"
       "  train_limoe --dense --steps 600             the same trunk without experts\n"
       "  train_limoe --two-tower --dense --steps 600 one trunk for images, one for text\n"
       "  train_limoe --resume limoe-run              go on where a run was interrupted\n");
@@ -79,7 +79,7 @@ Arguments parse(int argc, char** argv) {
   app.add_option("--max-temperature", a.max_temperature, "bound of the learned temperature")->capture_default_str();
   app.add_option("--two-objects", a.world.two_objects, "share of scenes with two objects")->capture_default_str();
   app.add_option("--one-colour", a.world.one_colour, "share of batches that share a colour")->capture_default_str();
-  app.add_flag("!--all-negatives", a.masked, "take captions that are true of another image for negatives, too");
+  app.add_flag("--masked", a.masked, "captions that are true of another image are no negatives for it");
   app.add_option("--out", a.out, "folder of the run: run.safetensors, model.safetensors, metrics.csv, report.md")
       ->capture_default_str();
   app.add_option("--resume", a.resume, "folder of an interrupted run; takes all other settings from it");

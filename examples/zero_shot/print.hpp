@@ -103,7 +103,7 @@ inline void print(std::ostream& out, const Reading& reading, const PrintOptions&
   out << with.dim;
   if (seen) out << "seen        training had pictures and captions of this combination\n";
   if (never) out << "never seen  training had neither; the model puts it together from its parts\n";
-  if (neither) out << "-           says something that the wardrobe world has no word for\n";
+  if (neither) out << "-           is no combination of the wardrobe world (thing, colour, pattern)\n";
   out << with.off;
   if (reading.layers.empty()) return;
   std::array<double, 2> success{}, experts{}, layers{};

@@ -9,6 +9,7 @@
 
 #include "gatefold/image/image.hpp"
 #include "gatefold/models/limoe_file.hpp"
+#include "gatefold/module/ops.hpp"
 #include "wardrobe/feed.hpp"
 #include "wardrobe/free_caption.hpp"
 #include "zero_shot/softmax.hpp"
@@ -267,7 +268,7 @@ inline void read(Reading& reading, Reader& reader, gatefold::Context& ctx) {
     std::vector<double> cosines;
     for (const Index label : picture.choices) {
       double sum = 0;
-      for (Index p = 0; p < o.embedding; ++p) sum += double{z_image(i, p)} * double{z_text(label, p)};
+      for (Index p = 0; p < o.embedding; ++p) sum += double{z_image.view()(i, p)} * double{z_text.view()(label, p)};
       cosines.push_back(sum);
     }
     detail::rank(picture, cosines, reading.temperature);

@@ -39,7 +39,8 @@ inline Manifest parse_manifest(const std::string& text, const std::string& sourc
   using Kind = nlohmann::json::value_t;
   Manifest manifest;
   manifest.made_by = member(json, "made_by", "", Kind::string).get<std::string>();
-  for (const auto& [name, labels] : member(json, "label_sets", "", Kind::object).items()) {
+  const auto label_sets = member(json, "label_sets", "", Kind::object);
+  for (const auto& [name, labels] : label_sets.items()) {
     const std::string where = "label set «" + name + "»: ";
     if (!labels.is_array() || labels.empty()) refuse(where + "is not a list of labels");
     auto& set = manifest.label_sets[name];

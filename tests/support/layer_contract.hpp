@@ -217,7 +217,7 @@ void expect_refusal(F&& call, std::string_view what) {
     call();
     ADD_FAILURE() << what << " was not refused";
   } catch (const ShapeError& error) {
-    EXPECT_THAT(error.what(), testing::MatchesRegex("[A-Za-z]+::(forward|backward): .+ \\[[0-9, ]+\\], expected .+"))
+    EXPECT_THAT(error.what(), ::testing::MatchesRegex("[A-Za-z]+::(forward|backward): .+ \\[[0-9, ]+\\], expected .+"))
         << what;
   }
 }
@@ -262,7 +262,7 @@ void check_layer(Make&& make, const LayerCase& c) {
     SCOPED_TRACE("paths");
     std::vector<std::string> paths;
     for_each_param([&](std::string_view path, const auto&) { paths.emplace_back(path); }, f);
-    EXPECT_THAT(paths, testing::ElementsAreArray(c.paths));
+    EXPECT_THAT(paths, ::testing::ElementsAreArray(c.paths));
   }
   {
     SCOPED_TRACE("exact gradients");
@@ -339,7 +339,7 @@ void check_layer(Make&& make, const LayerCase& c) {
     auto here = context(Isa::simd);
     if (c.layout) here.layout = &empty;
     const auto nothing = run_pass(f, Matrix<float>({0, c.in}), Matrix<float>({0, c.out}), here);
-    for_each_param([](std::string_view path, const auto& t) { EXPECT_THAT(t.flat(), testing::Each(0.0f)) << path; },
+    for_each_param([](std::string_view path, const auto& t) { EXPECT_THAT(t.flat(), ::testing::Each(0.0f)) << path; },
                    nothing.grad);
   }
 }

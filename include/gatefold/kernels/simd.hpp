@@ -1,5 +1,6 @@
 #pragma once
 #include <cstring>
+#include <limits>
 #include <utility>
 // g++ 12 takes the deliberately undefined registers of its own AVX-512 headers for mistakes.
 #if defined(__GNUC__) && !defined(__clang__)
@@ -118,9 +119,15 @@ inline T maximum(Isa isa, Index n, const T* x) {
   if constexpr (kVectorised<T>) {
     if (isa != Isa::portable && n >= kLanes<T, Arch>) {
       constexpr Index kWidth = kLanes<T, Arch>;
-      auto v = load<T, Arch>(x);
-      for (i = kWidth; i + kWidth <= n; i += kWidth) v = xsimd::max(v, load<T, Arch>(x + i));
+      constexpr T kLeast = -std::numeric_limits<T>::infinity();
+      Batch<T, Arch> v(kLeast);
+      for (; i + kWidth <= n; i += kWidth) {
+        const auto next = load<T, Arch>(x + i);
+        v = select(v < next, next, v);  // the max instructions of x86 would forget v at a NaN
+      }
       most = reduce_max(v);
+      // Nothing but -inf and NaN so far: the loop below tells them apart.
+      if (!(kLeast < most)) most = x[0], i = 0;
     }
   }
   for (; i < n; ++i)

@@ -1,4 +1,6 @@
 #pragma once
+#include <limits>
+
 #include "gatefold/kernels/map.hpp"
 
 namespace gatefold::kernels {
@@ -8,8 +10,8 @@ template <class T>
 void softmax_row(Isa isa, Index n, T scale, const T* x, T* p) {
   if (n == 0) return;
   const T most = simd::maximum<T>(isa, n, x);
-  if (most < T(-std::numeric_limits<double>::max())) {
-    std::fill_n(p, n, T(0));
+  if (most == T(-std::numeric_limits<double>::infinity())) {
+    for (Index i = 0; i < n; ++i) p[i] = x[i] == x[i] ? T(0) : x[i];  // NaN stays NaN
     return;
   }
   simd::transform<T>(
