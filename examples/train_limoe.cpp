@@ -27,7 +27,7 @@ struct Arguments {
   std::string losses = "limoe", priority = "max_gate";
   double capacity = 1.25, min_image_experts = 4, min_text_experts = 2, aux = 0.04;
   // How.
-  double noise = 0, minutes = 0, lr = 1.2e-3, weight_decay = 0.5, max_temperature = 100;
+  double noise = 1, minutes = 0, lr = 1.2e-3, weight_decay = 0.5, max_temperature = 100;
   Index steps = 6500, batch = 256, warmup = 400;
   std::uint64_t seed = 1;
   wardrobe::World world;

@@ -30,7 +30,8 @@ inline std::string to_json(const Reading& reading, const Reader& reader) {
       entry["labels"].push_back(Json{{"label", label.text},
                                      {"probability", candidate.probability},
                                      {"cosine", candidate.cosine},
-                                     {"seen_in_training", name_of(label.seen)}});
+                                     {"seen_in_training", name_of(label.seen)},
+                                     {"cut", label.cut}});
     }
     json["pictures"].push_back(std::move(entry));
   }

@@ -64,8 +64,9 @@ inline void print_picture(std::ostream& out, const Picture& picture, const Readi
     const Label& label = label_of(candidate.label);
     const bool best = &candidate == &shown.front();
     const std::string number = percent(candidate.probability);
-    out << "  " << (best ? with.bold : "") << in_columns(printable(label.text), width) << (best ? with.off : "") << "  "
-        << in_columns(bar(candidate.probability, bars), bars) << " "
+    const char* margin = candidate.label == picture.expected ? "✓ " : "  ";
+    out << margin << (best ? with.bold : "") << in_columns(printable(label.text), width) << (best ? with.off : "")
+        << "  " << in_columns(bar(candidate.probability, bars), bars) << " "
         << std::string(static_cast<std::size_t>(std::max<Index>(0, 9 - columns(number))), ' ') << number << "  "
         << with.dim << mark_of(label.seen) << with.off << "\n";
   }
@@ -84,10 +85,11 @@ inline void print_picture(std::ostream& out, const Picture& picture, const Readi
 inline void print(std::ostream& out, const Reading& reading, const PrintOptions& options) {
   const auto with = detail::ink(options.style);
   for (const Picture& picture : reading.pictures) detail::print_picture(out, picture, reading, options);
-  bool seen = false, never = false, neither = false;
+  bool seen = false, never = false, neither = false, cut = false;
   for (const Label& label : reading.labels) {
     seen = seen || label.seen == wardrobe::Seen::yes;
     never = never || label.seen == wardrobe::Seen::no;
+    cut = cut || label.cut;
     neither = neither || label.seen == wardrobe::Seen::not_a_combination;
   }
   const Score s = score(reading);
@@ -104,6 +106,7 @@ inline void print(std::ostream& out, const Reading& reading, const PrintOptions&
   if (seen) out << "seen        training had pictures and captions of this combination\n";
   if (never) out << "never seen  training had neither; the model puts it together from its parts\n";
   if (neither) out << "-           is no combination of the wardrobe world (thing, colour, pattern)\n";
+  if (cut) out << "Some labels are longer than the model reads; it does not see how they end.\n";
   out << with.off;
   if (reading.layers.empty()) return;
   std::array<double, 2> success{}, experts{}, layers{};
@@ -115,8 +118,8 @@ inline void print(std::ostream& out, const Reading& reading, const PrintOptions&
     }
   std::array<char, 200> line{};
   std::snprintf(line.data(), line.size(),
-                "\nEffective experts: %.1f for patches, %.1f for words. With the seats of training %.0f %%\n"
-                "of the patches and %.0f %% of the words would have been served; here all are.\n",
+                "\nEffective experts: %.1f for patches, %.1f for words. With the seats of training\n"
+                "%.0f %% of the patches and %.0f %% of the words would have been served; here all are.\n",
                 experts[0] / layers[0], experts[1] / layers[1], 100 * success[0] / layers[0],
                 100 * success[1] / layers[1]);
   out << line.data();

@@ -24,7 +24,7 @@ struct Route {
   double gate = 0;               ///< The router's probability for it.
   bool dropped_trained = false;  ///< With the seats of training the token would have got none.
 };
-/// The routes of a sequence: one list for each sparse layer that its tokens pass.
+/// The routes of a sequence: one list for each sparse layer, empty for the layers of the other tower.
 using Routes = std::vector<std::vector<Route>>;  // [layers][tokens]
 
 struct Label {
@@ -32,6 +32,7 @@ struct Label {
   wardrobe::Seen seen{};
   std::vector<std::string> words;  ///< As the model reads it; the last is its end mark.
   Routes routes;
+  bool cut = false;  ///< It is longer than the model reads.
 };
 struct Candidate {
   Index label = 0;
@@ -94,8 +95,8 @@ inline Reader open_model(const std::filesystem::path& path, gatefold::Context& c
   constexpr double kMost = 1e-3;  // other kernels round otherwise (1e-6); what is broken is off by 1
   const auto refuse = [&](const std::string& why) -> void {
     throw gatefold::FormatError(path.string() + ": " + why +
-                                "; the file is damaged or was not written by save_limoe: fetch it again, or train a "
-                                "model (train_limoe --minutes 5 --out run, then --model run/model.safetensors)");
+                                "; the file is damaged or is no model of train_limoe: fetch it again, or train one "
+                                "(train_limoe --minutes 5 --out run, then --model run/model.safetensors)");
   };
   if (!std::filesystem::exists(path))
     throw gatefold::FormatError("no model at " + path.string() +
@@ -115,6 +116,7 @@ inline Reader open_model(const std::filesystem::path& path, gatefold::Context& c
         for (const auto x : t.flat()) finite = finite && std::isfinite(x);
       },
       file->model);
+  if (file->model.options.channels != 3) refuse("it is no model for colour pictures");
   if (!finite) refuse("weights that are no finite numbers");
   if (!(deviation <= kMost)) {
     std::array<char, 32> shown{};
@@ -163,47 +165,44 @@ inline Pass run(const Reader& reader, const BatchOf& batch, gatefold::Context& c
   return pass;
 }
 
+/// What one sparse layer did in a batch, with a seat for everybody and with the seats of training.
+struct LayerRecord {
+  std::size_t at = 0;  ///< Which of the reading's layers.
+  const gatefold::RoutingReport::Layer &open, &trained;
+};
+
 /// Deals the tokens of a layer out to the sequences they belong to, in the order of the batch.
-inline void deal(const gatefold::RoutingReport::Layer& layer, const gatefold::RoutingReport::Layer& trained,
-                 std::span<Picture> pictures, std::span<Label> labels, Index patches) {
+inline void deal(const LayerRecord& layer, std::span<Picture> pictures, std::span<Label> labels, Index patches) {
   std::array<std::vector<Route>, 2> routes;
-  for (std::size_t t = 0; t < layer.tokens.size(); ++t) {
-    const auto& token = layer.tokens[t];
-    if (token.modality > gatefold::kText || token.choices.empty()) continue;
-    const auto& then = trained.tokens[t].choices;
+  for (std::size_t t = 0; t < layer.open.tokens.size(); ++t) {
+    const auto& token = layer.open.tokens[t];
+    const auto& then = layer.trained.tokens[t].choices;
     const bool dropped = std::none_of(then.begin(), then.end(), [](const auto& c) { return c.seated; });
-    routes[static_cast<std::size_t>(token.modality)].push_back(
-        {token.choices[0].expert, token.choices[0].gate, dropped});
+    routes.at(static_cast<std::size_t>(token.modality))
+        .push_back({token.choices.at(0).expert, token.choices.at(0).gate, dropped});
   }
-  auto from = routes[gatefold::kImage].begin();
-  for (Picture& picture : pictures) {
-    if (routes[gatefold::kImage].empty()) break;
-    picture.routes.emplace_back(from, from + patches);
-    from += patches;
-  }
-  from = routes[gatefold::kText].begin();
-  for (Label& label : labels) {
-    if (routes[gatefold::kText].empty()) break;
-    label.routes.emplace_back(from, from + std::ssize(label.words));
-    from += std::ssize(label.words);
-  }
+  const auto deal_to = [&](Routes& to, std::vector<Route>& from, Index& at, Index count) {
+    if (from.empty()) return;  // the layer of another tower
+    to[layer.at].assign(from.begin() + at, from.begin() + at + count);
+    at += count;
+  };
+  Index image_at = 0, text_at = 0;
+  for (Picture& picture : pictures) deal_to(picture.routes, routes[gatefold::kImage], image_at, patches);
+  for (Label& label : labels) deal_to(label.routes, routes[gatefold::kText], text_at, std::ssize(label.words));
 }
 
-inline void add(Reading& reading, std::size_t at, const gatefold::RoutingReport::Layer& layer,
-                const gatefold::RoutingReport::Layer& trained) {
-  LayerUsage& sum = reading.layers[at];
-  sum.num_experts = layer.num_experts;
+inline void add(LayerUsage& sum, const LayerRecord& layer) {
+  sum.num_experts = layer.open.num_experts;
   for (std::size_t m = 0; m < 2; ++m) {
     Usage& to = sum.modalities[m];
-    to.requests.resize(static_cast<std::size_t>(layer.num_experts));
+    to.requests.resize(static_cast<std::size_t>(sum.num_experts));
     to.probability.resize(to.requests.size());
-    if (m >= layer.modalities.size() || m >= trained.modalities.size()) continue;
-    const auto& from = layer.modalities[m];
+    if (m >= layer.open.modalities.size() || m >= layer.trained.modalities.size()) continue;
+    const auto &from = layer.open.modalities[m], &trained = layer.trained.modalities[m];
     to.tokens += from.tokens;
     for (std::size_t e = 0; e < from.requests.size(); ++e) {
       to.requests[e] += from.requests[e], to.probability[e] += from.probability[e];
-      to.requests_trained += trained.modalities[m].requests[e];
-      to.seated_trained += trained.modalities[m].seated[e];
+      to.requests_trained += trained.requests[e], to.seated_trained += trained.seated[e];
     }
   }
 }
@@ -220,8 +219,10 @@ inline void rank(Picture& picture, std::span<const double> cosines, double tempe
 
 /// A label as the model and the wardrobe world see it.
 inline Label make_label(const std::string& text, const Reader& reader) {
-  const auto ids = reader.file.vocabulary.encode(text, reader.file.model.options.max_text_tokens);
-  return {text, wardrobe::seen_in_training(text), reader.file.vocabulary.words(ids), {}};
+  const auto& vocabulary = reader.file.vocabulary;
+  const auto most = reader.file.model.options.max_text_tokens;
+  const auto ids = vocabulary.encode(text, most);
+  return {text, wardrobe::seen_in_training(text), vocabulary.words(ids), {}, vocabulary.encode(text, most + 1) != ids};
 }
 
 /// Fills in what the model makes of pictures and labels. Each pass runs twice: with a seat for everybody, which is what
@@ -238,6 +239,8 @@ inline void read(Reading& reading, Reader& reader, gatefold::Context& ctx) {
   gatefold::Tensor<float, 2> z_image({pictures, o.embedding}), z_text({labels, o.embedding});
   reading.layers.assign(sparse * (two_towers ? 2 : 1), {});
   for (std::size_t l = 0; l < reading.layers.size(); ++l) reading.layers[l].block = o.sparse.layers[l % sparse];
+  for (Picture& picture : reading.pictures) picture.routes.assign(reading.layers.size(), {});
+  for (Label& label : reading.labels) label.routes.assign(reading.layers.size(), {});
   for (Index b = 0; b < batches; ++b) {
     const Index first_picture = detail::part(b, batches, pictures),
                 end_picture = detail::part(b + 1, batches, pictures);
@@ -258,9 +261,9 @@ inline void read(Reading& reading, Reader& reader, gatefold::Context& ctx) {
     // Of two towers the image's comes first, unless the batch had no image.
     const std::size_t shift = two_towers && own_pictures.empty() ? sparse : 0;
     for (std::size_t l = 0; l < pass.report.layers().size(); ++l) {
-      detail::deal(pass.report.layers()[l], trained.report.layers()[l], own_pictures, own_labels,
-                   model.patches_per_image());
-      detail::add(reading, l + shift, pass.report.layers()[l], trained.report.layers()[l]);
+      const detail::LayerRecord layer{l + shift, pass.report.layers()[l], trained.report.layers()[l]};
+      detail::deal(layer, own_pictures, own_labels, model.patches_per_image());
+      detail::add(reading.layers.at(layer.at), layer);
     }
   }
   for (Index i = 0; i < pictures; ++i) {
