@@ -33,7 +33,7 @@ struct Arguments {
   wardrobe::World world;
   // Where.
   std::filesystem::path out = "limoe-run", resume, fashion_mnist = wardrobe::kDebianFashionMnist;
-  Index save_every = 500, log_every = 20;
+  Index save_every = 500, log_every = 20, stop_after = 0;
   int threads = 0;
   bool no_evaluation = false;
 };
@@ -85,6 +85,8 @@ Arguments parse(int argc, char** argv) {
   app.add_option("--resume", a.resume, "folder of an interrupted run; takes all other settings from it");
   app.add_option("--save-every", a.save_every, "steps between checkpoints")->capture_default_str();
   app.add_option("--log-every", a.log_every, "steps between lines of metrics.csv")->capture_default_str();
+  app.add_option("--stop-after", a.stop_after, "interrupt the run after this step, as if by Ctrl-C; 0: never")
+      ->capture_default_str();
   app.add_option("--threads", a.threads, "0: as many as OpenMP takes")->capture_default_str();
   app.add_flag("--no-evaluation", a.no_evaluation, "skip the evaluation at the end");
   app.add_option("--fashion-mnist", a.fashion_mnist, "folder of the four idx .gz files, if not Debian's package");
@@ -322,6 +324,7 @@ void train(Run& run) {
                    static_cast<long long>(args.steps));
     }
     if (run.step % args.save_every == 0) run.save();
+    if (run.step == args.stop_after) interrupted = 1;
   }
   progress.reset();
   run.save();
@@ -330,31 +333,50 @@ void train(Run& run) {
               static_cast<double>(run.step * args.batch) / seconds());
 }
 
-/// What the model can do and how its experts share the work, on pictures it has not seen.
-void evaluate(Run& run, const wardrobe::FashionMnist& data) {
+/// The routing of mixed batches of unseen photos with the seats of training, as the paper's success rates are taken.
+RoutingReport observe_routing(Run& run, const wardrobe::Photos& photos) {
+  constexpr std::uint64_t kFirstStep = std::uint64_t{1} << 40;  // no training run gets there
   RoutingReport report;
-  run.ctx.rng = nullptr;
-  // The routing of a mixed batch with the seats of training, as the paper's success rates are taken.
-  const auto batch = wardrobe::make_batch({run.args.seed, ~std::uint64_t{0} >> 24, 256}, data.test, run.args.world);
-  Tensor<float, 4> images({256, wardrobe::kCanvasEdge, wardrobe::kCanvasEdge, 3});
-  wardrobe::render_batch(batch.scenes, data.test, images, run.ctx);
-  wardrobe::Texts texts;
-  for (const auto& caption : batch.captions) texts.add(run.vocabulary, caption.text, run.model.options.max_text_tokens);
-  Tensor<float, 2> z_image({256, run.args.embedding}), z_text({256, run.args.embedding});
   run.ctx.report = &report;
-  const auto scope = run.ctx.workspace.scope();
-  (void)run.model.forward({.images = images.view(), .ids = texts.ids_view(), .text_offset = texts.offset_view()},
-                          z_image, z_text, run.ctx);
+  Tensor<float, 4> images({256, wardrobe::kCanvasEdge, wardrobe::kCanvasEdge, 3});
+  Tensor<float, 2> z_image({256, run.args.embedding}), z_text({256, run.args.embedding});
+  for (std::uint64_t i = 0; i < 8; ++i) {
+    const auto batch = wardrobe::make_batch({run.args.seed, kFirstStep + i, 256}, photos, run.args.world);
+    wardrobe::render_batch(batch.scenes, photos, images, run.ctx);
+    wardrobe::Texts texts;
+    for (const auto& caption : batch.captions)
+      texts.add(run.vocabulary, caption.text, run.model.options.max_text_tokens);
+    report.begin_batch();
+    const auto scope = run.ctx.workspace.scope();
+    (void)run.model.forward({.images = images.view(), .ids = texts.ids_view(), .text_offset = texts.offset_view()},
+                            z_image, z_text, run.ctx);
+  }
   run.ctx.report = nullptr;
+  return report;
+}
+
+/// What the model can do and how its experts share the work, on pictures it has not seen: to the terminal, to report.md
+/// and, for programs, to summary.json.
+void evaluate(Run& run, const wardrobe::FashionMnist& data) {
+  run.ctx.rng = nullptr;
+  const auto report = observe_routing(run, data.test);
   // For use nobody is turned away, so an embedding does not depend on what else is in its batch.
   const Capacity trained = run.model.options.capacity;
   run.model.set_capacity({});
-  const auto rows =
-      wardrobe::evaluate(run.model, run.vocabulary, wardrobe::evaluation_sets(data.test), data.test, run.ctx);
+  const auto sets = wardrobe::evaluation_sets(data.test);
+  const auto rows = wardrobe::evaluate(run.model, run.vocabulary, sets, data.test, run.ctx);
   run.model.set_capacity(trained);
   const std::string text = wardrobe::markdown_table(rows) + "\n" + wardrobe::routing_table(report);
   std::fputs(text.c_str(), stdout);
   std::ofstream(run.args.out / "report.md") << text;
+
+  nlohmann::ordered_json summary;
+  for (const auto& row : rows)
+    summary["tests"].push_back({{"title", row.title}, {"n", row.top1.count}, {"top1", row.top1.value()}});
+  const auto usage = wardrobe::mean_usage(report);
+  for (std::size_t m = 0; m < usage.size() && !report.layers().empty(); ++m)
+    summary["routing"].push_back({{"success", usage[m].success}, {"experts", usage[m].experts}});
+  std::ofstream(run.args.out / "summary.json") << summary.dump(1) << '\n';
 }
 
 int run_main(int argc, char** argv) {

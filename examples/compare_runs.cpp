@@ -1,0 +1,91 @@
+// Prints one table of several training runs: compare_runs NAME=RUN,RUN... NAME=RUN...
+// Runs of one name differ in their seed; the table shows their mean and, in brackets, each.
+#include <cstdio>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <vector>
+
+namespace {
+
+using Json = nlohmann::json;
+
+Json read_summary(const std::string& folder) {
+  std::ifstream file(folder + "/summary.json");
+  if (!file) throw std::runtime_error(folder + "/summary.json cannot be read; train with --out " + folder + " first");
+  return Json::parse(file);
+}
+
+struct Group {
+  std::string name;
+  std::vector<Json> runs;
+};
+
+Group read_group(const std::string& argument) {
+  const auto equals = argument.find('=');
+  if (equals == std::string::npos) throw std::runtime_error("«" + argument + "»: expected NAME=RUN,RUN...");
+  Group group{argument.substr(0, equals), {}};
+  std::istringstream folders(argument.substr(equals + 1));
+  for (std::string folder; std::getline(folders, folder, ',');) group.runs.push_back(read_summary(folder));
+  if (group.runs.empty()) throw std::runtime_error("«" + argument + "» names no run");
+  return group;
+}
+
+/// «61.5 (60.2, 62.8)», in per cent or as it is; «-» where a run has no such value.
+template <class Value>
+std::string cell(const Group& group, double unit, const Value& value) {
+  double sum = 0;
+  std::string each;
+  char text[32];
+  for (const auto& run : group.runs) {
+    const Json found = value(run);
+    if (found.is_null()) return "-";
+    const double x = unit * found.get<double>();
+    sum += x;
+    std::snprintf(text, sizeof text, "%.1f", x);
+    each += (each.empty() ? "" : ", ") + std::string(text);
+  }
+  std::snprintf(text, sizeof text, "%.1f", sum / static_cast<double>(group.runs.size()));
+  return group.runs.size() == 1 ? text : std::string(text) + " (" + each + ")";
+}
+
+void print_table(const std::vector<Group>& groups) {
+  const auto& tests = groups.front().runs.front().at("tests");
+  std::string head = "| run | image success % | text success % | image experts | text experts |",
+              rule = "|---|---|---|---|---|";
+  for (const auto& test : tests) {
+    head += " " + test.at("title").get<std::string>() + " (n = " + std::to_string(test.at("n").get<long>()) + ") |";
+    rule += "---|";
+  }
+  std::printf("%s\n%s\n", head.c_str(), rule.c_str());
+  for (const auto& group : groups) {
+    std::string line = "| " + group.name + " |";
+    for (const char* key : {"success", "experts"})
+      for (const std::size_t modality : {0u, 1u})
+        line += " " +
+                cell(group, key[0] == 's' ? 100 : 1,
+                     [&](const Json& run) -> Json {
+                       return run.contains("routing") ? run["routing"][modality][key] : Json();
+                     }) +
+                " |";
+    for (std::size_t i = 0; i < tests.size(); ++i)
+      line += " " + cell(group, 100, [&](const Json& run) -> Json { return run.at("tests").at(i).at("top1"); }) + " |";
+    std::printf("%s\n", line.c_str());
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    std::vector<Group> groups;
+    for (int i = 1; i < argc; ++i) groups.push_back(read_group(argv[i]));
+    if (groups.empty()) throw std::runtime_error("usage: compare_runs NAME=RUN,RUN... NAME=RUN...");
+    print_table(groups);
+    return 0;
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "compare_runs: %s\n", e.what());
+    return 1;
+  }
+}

@@ -1,0 +1,28 @@
+#pragma once
+
+/// Everything that needs no more than the standard library, Eigen and xsimd. Files (io/), pictures (image/) and words
+/// (text/) bring further packages and are included by name.
+#include "gatefold/blocks/encoder.hpp"
+#include "gatefold/blocks/placement.hpp"
+#include "gatefold/blocks/soft_moe.hpp"
+#include "gatefold/blocks/sparse_mlp.hpp"
+#include "gatefold/interop/eigen.hpp"
+#include "gatefold/losses/balance.hpp"
+#include "gatefold/losses/contrastive.hpp"
+#include "gatefold/losses/limoe_losses.hpp"
+#include "gatefold/losses/sigmoid_contrastive.hpp"
+#include "gatefold/models/limoe.hpp"
+#include "gatefold/module/ops.hpp"
+#include "gatefold/nn/attention_pool.hpp"
+#include "gatefold/nn/gated_mlp.hpp"
+#include "gatefold/nn/init.hpp"
+#include "gatefold/routing/expert_choice_router.hpp"
+#include "gatefold/routing/routing_report.hpp"
+#include "gatefold/routing/top_k_router.hpp"
+#include "gatefold/train/accumulate.hpp"
+#include "gatefold/train/adafactor.hpp"
+#include "gatefold/train/adamw.hpp"
+#include "gatefold/train/clip_gradient.hpp"
+#include "gatefold/train/schedule.hpp"
+#include "gatefold/train/sgd.hpp"
+#include "gatefold/version.hpp"

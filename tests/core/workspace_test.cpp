@@ -1,0 +1,121 @@
+#include "gatefold/core/workspace.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "tests/support/alloc_guard.hpp"
+#include "tests/support/dual.hpp"
+
+namespace gatefold {
+namespace {
+
+TEST(Workspace, GivesAlignedBlocksThatDoNotOverlap) {
+  Workspace workspace;
+  std::vector<std::pair<const std::byte*, const std::byte*>> taken;
+  const auto note = [&](const auto& view) {
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(view.data()) % 64, 0u);
+    const auto* begin = reinterpret_cast<const std::byte*>(view.data());
+    taken.emplace_back(begin, begin + static_cast<std::size_t>(view.size()) * sizeof(*view.data()));
+  };
+  for (const Index n : {1, 15, 16, 17, 1000, 300000, 3, 600000, 5}) {
+    note(workspace.take<float>(n));
+    note(workspace.take<char>(3));
+    note(workspace.take<double>(n, 2));
+  }
+  std::ranges::sort(taken);
+  for (std::size_t i = 1; i < taken.size(); ++i) EXPECT_LE(taken[i - 1].second, taken[i].first);
+}
+
+TEST(Workspace, AScopeGivesBackWhatWasTakenInIt) {
+  Workspace workspace;
+  const auto kept = workspace.take_zeroed<int>(10);
+  const int* inner = nullptr;
+  {
+    const auto scope = workspace.scope();
+    inner = workspace.take<int>(10).data();
+    {
+      const auto nested = workspace.scope();
+      EXPECT_NE(workspace.take<int>(1).data(), inner);
+    }
+  }
+  EXPECT_EQ(workspace.take<int>(5).data(), inner);
+  EXPECT_THAT(std::vector<int>(kept.data(), kept.data() + 10), testing::Each(0));
+}
+
+TEST(Workspace, NothingMovesWhenItGrows) {
+  Workspace workspace;
+  const auto first = workspace.take<int>(4);
+  std::fill_n(first.data(), 4, 42);
+  {
+    const auto scope = workspace.scope();
+    for (int i = 0; i < 20; ++i) {
+      const auto more = workspace.take<int>(1 << 18);
+      std::fill_n(more.data(), 1 << 18, -1);
+    }
+  }
+  for (Index i = 0; i < 4; ++i) EXPECT_EQ(first[i], 42);
+  const auto next = workspace.take<int>(4);
+  EXPECT_EQ(next.data(), first.data() + 16);  // the very next cache line again
+}
+
+TEST(Workspace, AsksForMemoryOnlyInTheFirstPass) {
+  Workspace workspace;
+  const auto pass = [&] {
+    const auto scope = workspace.scope();
+    (void)workspace.take<float>(100000);
+    {
+      const auto inner = workspace.scope();
+      (void)workspace.take<double>(400000);
+      (void)workspace.take<float>(10);
+    }
+    (void)workspace.take<float>(700000);
+    (void)workspace.take<char>(1);
+  };
+  pass();
+  const auto after_one = workspace.allocations();
+  EXPECT_GE(after_one, 2u);
+  const test::AllocGuard guard;
+  for (int i = 0; i < 5; ++i) pass();
+  EXPECT_EQ(workspace.allocations(), after_one);
+  EXPECT_EQ(guard.count(), 0);
+}
+
+TEST(Workspace, TheAllocGuardCounts) {
+  const test::AllocGuard guard;
+  const Tensor<float, 1> aligned({100});
+  const std::vector<int> plain(100);
+  EXPECT_EQ(guard.count(), 2);
+}
+
+TEST(Workspace, DebugBuildsFillWithWhatShows) {
+#ifdef NDEBUG
+  GTEST_SKIP() << "this is no debug build";
+#endif
+  Workspace workspace;
+  const auto view = workspace.take<float>(3, 5);
+  for (Index i = 0; i < 15; ++i) EXPECT_TRUE(std::isnan(view.data()[i]));
+  EXPECT_NE(workspace.take<Index>(1)[0], 0);
+}
+
+TEST(Workspace, TakesWhatHasAConstructor) {
+  Workspace workspace;
+  const auto duals = workspace.take<Dual>(7);
+  for (Index i = 0; i < 7; ++i) EXPECT_EQ(duals[i].v, 0);
+  const auto views = workspace.take<View<float, 2>>(3);
+  EXPECT_EQ(views[2].data(), nullptr);
+}
+
+TEST(Workspace, TakesNothing) {
+  Workspace workspace;
+  EXPECT_EQ(workspace.take<float>(0, 7).size(), 0);
+  EXPECT_EQ(workspace.take_zeroed<float>(0).size(), 0);
+}
+
+}  // namespace
+}  // namespace gatefold
