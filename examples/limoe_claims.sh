@@ -5,10 +5,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 train=${1:-build/native/examples/train_limoe}
 runs=${2:-limoe-claims}
-steps=${3:-800}
+steps=${3:-1000}
 seeds=${4:-"1 2"}
-small=(--width 64 --hidden 256 --heads 4 --embedding 64 --capacity 1 --warmup 100 --lr 1.5e-3 --weight-decay 0.2
-  --steps "$steps" --save-every 100000)
+small=(--width 64 --hidden 256 --heads 4 --embedding 64 --capacity 1 --warmup 100 --lr 1.5e-3 --weight-decay 0.2 --aux 0.2 --noise 0
+  --max-temperature 100 --one-colour 0.6 --masked
+  --min-image-experts 4 --min-text-experts 2 --steps "$steps" --save-every 100000)
 
 groups=()
 train_group() {  # name arguments...

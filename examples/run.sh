@@ -1,5 +1,5 @@
 #!/bin/bash
-# Builds the zero-shot example for this machine and runs it on a Debian 12, fresh or not: first with its own picture
+# Builds the zero-shot example for this machine and runs it on a Debian 12, fresh or not: first with its own pictures
 # and labels, then its report on what training never saw. Arguments go to the example instead: bash examples/run.sh --help
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -14,4 +14,4 @@ if (($#)); then
   exec build/examples/examples/zero_shot "$@"
 fi
 build/examples/examples/zero_shot
-build/examples/examples/zero_shot --report
+build/examples/examples/zero_shot --report build/examples/report.html

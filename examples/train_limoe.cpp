@@ -27,10 +27,10 @@ struct Arguments {
   std::string losses = "limoe", priority = "max_gate";
   double capacity = 1.25, min_image_experts = 4, min_text_experts = 2, aux = 0.04;
   // How.
-  double noise = 1, minutes = 0, lr = 1.2e-3, weight_decay = 0.5, max_temperature = 100;
-  Index steps = 6500, batch = 256, warmup = 400;
+  double noise = 1, minutes = 0, lr = 1.2e-3, weight_decay = 0.5, max_temperature = 25;
+  Index steps = 5500, batch = 256, warmup = 400;
   std::uint64_t seed = 1;
-  wardrobe::World world;
+  wardrobe::World world{.one_colour = 0.85};
   // Where.
   std::filesystem::path out = "limoe-run", resume, fashion_mnist = wardrobe::kDebianFashionMnist;
   Index save_every = 500, log_every = 20, stop_after = 0;

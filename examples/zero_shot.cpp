@@ -41,17 +41,18 @@ Arguments parse(int argc, char** argv) {
       "  zero_shot                                          the pictures that come with it\n"
       "  zero_shot --report                                 the same, and report.html on what the experts did\n"
       "  zero_shot boot.jpg --labels \"a red boot\" \"a bag\"   your own picture and labels\n"
-      "  ls *.png | xargs zero_shot --labels-file my.txt    many pictures, labels from a file\n");
-  app.add_option("images", a.images, "PNG or JPEG files; without any, the samples");
+      "  zero_shot *.png --labels-file my.txt --json        many pictures, labels from a file, for programs\n");
+  app.add_option("pictures", a.images, "PNG or JPEG files; without any, the samples");
   app.add_option("--labels", a.labels, "what to choose among: --labels \"a red dress\" \"a blue bag\"");
   app.add_option("--labels-file", a.labels_file, "the same from a file with one label a line; - is standard input");
   app.add_option("--model", a.model, "a model of train_limoe")->capture_default_str();
   app.add_option("--samples", a.samples, "folder of the samples, made by make_samples")->capture_default_str();
   app.add_option("--top", a.top, "labels to show of each picture; the right one is shown in any case")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1, 10'000));
   const auto* report =
-      app.add_option("--report", a.report, "write a page with pictures, FILE.html, else report.html")->expected(0, 1);
+      app.add_option("--report", a.report, "write a page with pictures: FILE.html, without a name report.html")
+          ->expected(0, 1);
   app.add_flag("--json", a.json, "print JSON, with all labels");
   app.add_flag("--crop", a.centre,
                "use the square in the middle of a picture. Otherwise all of it is used, and its missing sides are "

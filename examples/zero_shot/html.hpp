@@ -35,11 +35,4 @@ inline std::string escape_html(std::string_view text) {
   return html;
 }
 
-/// «<tag class="kind">content</tag>». The content is HTML already.
-inline std::string element(std::string_view tag, std::string_view kind, std::string_view content) {
-  std::string html = "<" + std::string(tag);
-  if (!kind.empty()) html += " class=\"" + std::string(kind) + "\"";
-  return html + ">" + std::string(content) + "</" + std::string(tag) + ">";
-}
-
 }  // namespace zero_shot

@@ -33,8 +33,7 @@ class Page {
     if (!reading_.layers.empty()) {
       html_ +=
           "<h2>Who does what</h2>\n<p>Each sparse block has experts of its own: number 3 of one block has nothing to "
-          "do "
-          "with number 3 of the next. The bars say which share of all patches (left, full colour) and of all words "
+          "do with number 3 of the next. The percentages say which share of all patches (left, plain) and of all words "
           "(right, striped) went to an expert; beside them are the patches and words that it took.</p>\n";
       for (std::size_t l = 0; l < reading_.layers.size(); ++l) show_layer(l);
       all_labels();
@@ -101,7 +100,7 @@ class Page {
                " blocks there is not one network but " + std::to_string(o.num_experts) +
                ", the <em>experts</em>, and a router sends each of the " + std::to_string(patches) +
                " patches of a picture and each word of a label to the one that it holds to be best. Nobody told it "
-               "which are which.";
+               "which are patches and which are words.";
     html_ += "</p>\n<div class=\"tiles\">";
     const Score s = score(reading_);
     const auto of = [](Index part, Index all) {
@@ -260,9 +259,13 @@ class Page {
   void show_expert(std::size_t l, Index e) {
     const LayerUsage& layer = reading_.layers[l];
     const double image = layer.modalities[gatefold::kImage].share(e), text = layer.modalities[gatefold::kText].share(e);
+    double most = 0;  // the longest bar of the block is full
+    for (Index other = 0; other < layer.num_experts; ++other)
+      for (const Usage& usage : layer.modalities) most = std::max(most, usage.share(other));
+    const double scale = most > 0 ? 100 / most : 0;
     html_ += "<div class=\"expert " + style_of(e) + "\">" + button(l, e) + "<div class=\"mirror\"><span>" +
-             whole_percent(image) + "</span><div><i style=\"width:" + number(100 * image, 1) +
-             "%\"></i></div><div><i style=\"width:" + number(100 * text, 1) + "%\"></i></div><span>" +
+             whole_percent(image) + "</span><div><i style=\"width:" + number(scale * image, 1) +
+             "%\"></i></div><div><i style=\"width:" + number(scale * text, 1) + "%\"></i></div><span>" +
              whole_percent(text) + "</span></div><div class=\"took\">" + surest_patches(l, e) + usual_words(l, e) +
              "</div></div>";
   }
@@ -297,7 +300,7 @@ class Page {
       const std::string title = escape_html(picture.name) + ", " + number(100 * patch.gate, 0) + " % sure";
       html += "<img alt=\"\" title=\"" + title + "\" src=\"" + gatefold::png_data_uri(cut) + "\">";
     }
-    return html;
+    return html.empty() ? "" : "<div class=\"patches\">" + html + "</div>";
   }
 
   std::string usual_words(std::size_t layer, Index expert) const {
@@ -315,7 +318,7 @@ class Page {
               std::to_string(-ranked[i].first) + "</sup></span>";
     if (ranked.size() > kMost)
       html += "<span class=\"small soft\">+" + std::to_string(ranked.size() - kMost) + "</span>";
-    return html.empty() ? "" : "<span class=\"words\">" + html + "</span>";
+    return html.empty() ? "" : "<div class=\"words\">" + html + "</div>";
   }
 
   void all_labels() {

@@ -60,8 +60,8 @@ body[data-only] .c:not(.on){opacity:.09}
 .mirror div{height:20px;background:var(--track)}.mirror div:nth-child(2){border-right:2px solid var(--card);border-radius:4px 0 0 4px;display:flex;justify-content:flex-end;overflow:hidden}
 .mirror div:nth-child(3){border-radius:0 4px 4px 0;overflow:hidden}.mirror i{display:block;height:100%;background:var(--x)}
 .mirror div:nth-child(3) i{background:repeating-linear-gradient(90deg,var(--x) 0 3px,color-mix(in srgb,var(--x) 60%,var(--card)) 3px 5px)}
-.took{display:flex;flex-wrap:wrap;gap:3px;align-items:center;min-width:0}.took img{width:30px;height:30px;image-rendering:pixelated;border-radius:4px;display:block}
-.took .chip{padding:4px 6px;font-weight:500}.took .words{margin:0 0 0 8px}
+.took{min-width:0}.took .patches{display:flex;flex-wrap:wrap;gap:3px}.took img{width:30px;height:30px;image-rendering:pixelated;border-radius:4px;display:block}
+.took .chip{padding:4px 6px;font-weight:500}.took .words{margin-top:5px;align-items:center}
 table{border-collapse:collapse;font-size:.9rem}td{padding:4px 14px 4px 0;vertical-align:top;overflow-wrap:anywhere}td:first-child{color:var(--soft);white-space:nowrap}
 details summary{cursor:pointer;font-weight:600}.lines{display:grid;grid-template-columns:repeat(auto-fit,minmax(300px,1fr));gap:4px 26px;margin-top:10px}
 dt{font-weight:650;margin-top:.7em}dd{margin:0;max-width:72ch}

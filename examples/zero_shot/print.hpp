@@ -64,7 +64,7 @@ inline void print_picture(std::ostream& out, const Picture& picture, const Readi
     const Label& label = label_of(candidate.label);
     const bool best = &candidate == &shown.front();
     const std::string number = percent(candidate.probability);
-    const char* margin = candidate.label == picture.expected ? "✓ " : "  ";
+    const char* margin = candidate.label == picture.expected ? "→ " : "  ";
     out << margin << (best ? with.bold : "") << in_columns(printable(label.text), width) << (best ? with.off : "")
         << "  " << in_columns(bar(candidate.probability, bars), bars) << " "
         << std::string(static_cast<std::size_t>(std::max<Index>(0, 9 - columns(number))), ' ') << number << "  "
@@ -103,6 +103,7 @@ inline void print(std::ostream& out, const Reading& reading, const PrintOptions&
     out << ".\n\n";
   }
   out << with.dim;
+  if (s.known > 0) out << "→           the right label\n";
   if (seen) out << "seen        training had pictures and captions of this combination\n";
   if (never) out << "never seen  training had neither; the model puts it together from its parts\n";
   if (neither) out << "-           is no combination of the wardrobe world (thing, colour, pattern)\n";

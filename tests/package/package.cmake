@@ -32,7 +32,10 @@ else()
   list(JOIN flags " " flags)
   run(${CMAKE_COMMAND} -S ${SOURCE}/tests/package/consumer -B ${binary} -G ${GENERATOR} -D WAY=${WAY}
       -D CMAKE_CXX_COMPILER=${COMPILER} -D CMAKE_CXX_FLAGS=${flags} -D CMAKE_PREFIX_PATH=${prefix}
-      -D GATEFOLD_SOURCE=${SOURCE} -D GATEFOLD_VERSION=${VERSION})
+      -D GATEFOLD_SOURCE=${SOURCE} -D GATEFOLD_VERSION=${VERSION} -D README=${SOURCE}/README.md)
   run(${CMAKE_COMMAND} --build ${binary})
 endif()
 run(${CMAKE_COMMAND} -E chdir ${binary} ${binary}/consumer)
+if(WAY STREQUAL "find_package")
+  run(${CMAKE_COMMAND} -E chdir ${binary} ${binary}/readme)
+endif()

@@ -16,7 +16,10 @@ struct Dual {
   friend constexpr Dual operator-(Dual a) { return Dual(-a.v, -a.d); }
   friend constexpr Dual operator+(Dual a, Dual b) { return Dual(a.v + b.v, a.d + b.d); }
   friend constexpr Dual operator-(Dual a, Dual b) { return Dual(a.v - b.v, a.d - b.d); }
-  friend constexpr Dual operator*(Dual a, Dual b) { return Dual(a.v * b.v, a.d * b.v + a.v * b.d); }
+  friend constexpr Dual operator*(Dual a, Dual b) {
+    // A constant stays one next to an infinity: 0 * inf would be NaN, and masks are made of -inf.
+    return Dual(a.v * b.v, (a.d == 0 ? 0 : a.d * b.v) + (b.d == 0 ? 0 : a.v * b.d));
+  }
   friend constexpr Dual operator/(Dual a, Dual b) { return Dual(a.v / b.v, (a.d - a.v / b.v * b.d) / b.v); }
   constexpr Dual& operator+=(Dual b) { return *this = *this + b; }
   constexpr Dual& operator-=(Dual b) { return *this = *this - b; }

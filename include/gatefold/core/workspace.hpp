@@ -70,7 +70,10 @@ class Workspace {
     n = (n + kAlignment - 1) / kAlignment * kAlignment;
     while (current_ < blocks_.size() && blocks_[current_].size - blocks_[current_].used < n) ++current_;
     if (current_ == blocks_.size()) {
-      const std::size_t size = std::max({n, kMinBlock, blocks_.empty() ? 0 : blocks_.back().size});
+      // Doubling: where sizes vary from pass to pass, few large blocks waste less at their ends than many small ones.
+      std::size_t total = 0;
+      for (const auto& block : blocks_) total += block.size;
+      const std::size_t size = std::max({n, kMinBlock, total});
       auto* memory = static_cast<std::byte*>(::operator new (size, std::align_val_t{kAlignment}));
       blocks_.push_back({{memory, [](std::byte* p) { ::operator delete (p, std::align_val_t{kAlignment}); }}, size, 0});
     }

@@ -7,6 +7,7 @@
 #include "gatefold/nn/init.hpp"
 #include "gatefold/nn/mlp.hpp"
 #include "gatefold/nn/one_of.hpp"
+#include "gatefold/nn/padding.hpp"
 #include "gatefold/nn/patch_embed.hpp"
 #include "gatefold/nn/pool.hpp"
 #include "gatefold/nn/position.hpp"
@@ -55,7 +56,7 @@ struct Limoe {
   struct Run {
     std::size_t trunk = 0;
     Index first_row = 0, first_sequence = 0, num_rows = 0;
-    TokenLayout layout;
+    const TokenLayout* layout = nullptr;  // in the workspace: the routers' Saved refers to it too
     typename Trunk::Saved saved;
   };
   struct Saved {
@@ -89,6 +90,10 @@ struct Limoe {
         log_temperature({1}) {
     expect_option(o.image_size % o.patch == 0, "Limoe: image_size " + std::to_string(o.image_size) +
                                                    " is not a multiple of patch " + std::to_string(o.patch));
+    for (const Index layer : o.sparse.layers)
+      expect_option(0 <= layer && layer < o.num_layers, "Limoe: sparse layer " + std::to_string(layer) +
+                                                            " does not exist, expected 0.." +
+                                                            std::to_string(o.num_layers - 1));
     log_temperature.flat()[0] = T(std::log(o.initial_temperature));
     for (int tower = 0; tower < (o.towers == LimoeOptions::Towers::one ? 1 : 2); ++tower)
       trunks.push_back(Trunk({.width = o.width}, o.num_layers, [&](Index layer) {
@@ -152,9 +157,8 @@ struct Limoe {
     if (batch.num_images())
       expect_shape(batch.images, {batch.num_images(), options.image_size, options.image_size, options.channels},
                    "Limoe::forward: images");
-    if (batch.num_texts() && batch.text_offset[batch.num_texts()] != text_rows)
-      throw ShapeError("Limoe::forward: text_offset ends at " + std::to_string(batch.text_offset[batch.num_texts()]) +
-                       ", but there are " + std::to_string(text_rows) + " ids");
+    if (text_rows || batch.text_offset.extent(0))
+      expect_sequences(batch.text_offset, text_rows, "Limoe::forward: text_offset");
     auto x = ctx.workspace.take<T>(image_rows + text_rows, options.width);
     auto y = ctx.workspace.take<T>(image_rows + text_rows, options.width);
     auto pooled = ctx.workspace.take<T>(sequences, options.width);
@@ -177,10 +181,10 @@ struct Limoe {
     lay_out(batch, saved, ctx);
     for (std::size_t r = 0; r < saved.num_runs; ++r) {
       Run& run = saved.runs[r];
-      const LayoutScope scope(ctx, run.layout);
-      const Index end = run.first_row + run.num_rows, end_sequence = run.first_sequence + run.layout.num_sequences();
+      const LayoutScope scope(ctx, *run.layout);
+      const Index end = run.first_row + run.num_rows, end_sequence = run.first_sequence + run.layout->num_sequences();
       run.saved = trunks[run.trunk].forward(x.rows(run.first_row, end), y.rows(run.first_row, end), ctx);
-      pool<T>(Pooling::mean, y.rows(run.first_row, end), run.layout, pooled.rows(run.first_sequence, end_sequence),
+      pool<T>(Pooling::mean, y.rows(run.first_row, end), *run.layout, pooled.rows(run.first_sequence, end_sequence),
               ctx);
     }
     saved.image_projection = image_projection.forward(pooled.rows(0, saved.num_images), z_image, ctx);
@@ -202,9 +206,9 @@ struct Limoe {
                              grad.text_projection, ctx);
     for (std::size_t r = 0; r < saved.num_runs; ++r) {
       const Run& run = saved.runs[r];
-      const LayoutScope layout(ctx, run.layout);
-      const Index end = run.first_row + run.num_rows, end_sequence = run.first_sequence + run.layout.num_sequences();
-      pool_grad<T>(Pooling::mean, dpooled.rows(run.first_sequence, end_sequence), run.layout,
+      const LayoutScope layout(ctx, *run.layout);
+      const Index end = run.first_row + run.num_rows, end_sequence = run.first_sequence + run.layout->num_sequences();
+      pool_grad<T>(Pooling::mean, dpooled.rows(run.first_sequence, end_sequence), *run.layout,
                    dy.rows(run.first_row, end), ctx);
       trunks[run.trunk].backward(run.saved, dy.rows(run.first_row, end), dx.rows(run.first_row, end),
                                  grad.trunks[run.trunk], ctx);
@@ -257,11 +261,13 @@ struct Limoe {
       for (Index b = 0; b < num_texts; ++b) offset[num_images + b + 1] = image_rows + batch.text_offset[b + 1];
       std::fill_n(modality.data(), image_rows, kImage);
       std::fill_n(modality.data() + image_rows, own_text_rows, kText);
+      auto layout = ctx.workspace.take<TokenLayout>(1);
+      layout[0] = {.offset = offset, .modality = modality, .num_modalities = 2};
       saved.runs[saved.num_runs++] = Run{.trunk = trunk,
                                          .first_row = num_images ? 0 : images * length,
                                          .first_sequence = num_images ? 0 : images,
                                          .num_rows = image_rows + own_text_rows,
-                                         .layout = {.offset = offset, .modality = modality, .num_modalities = 2},
+                                         .layout = layout.data(),
                                          .saved = {}};
     };
     if (trunks.size() == 1) {

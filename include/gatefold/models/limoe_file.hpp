@@ -168,7 +168,8 @@ inline LimoeFile load_limoe(const std::filesystem::path& path) {
 }
 
 /// Replays the probe of a file and returns the largest deviation relative to the largest value: about 1e-6 on the
-/// machine that wrote it or any other; a broken kernel or a tampered file shows at once.
+/// machine that wrote it or any other; infinity if an embedding is not finite. A broken kernel shows at once, and so
+/// does damage to any weight that the probe passes through.
 inline double verify(const LimoeFile& file, const std::filesystem::path& path, Context& ctx) {
   const CheckpointReader reader(path);
   const auto image = reader.read_tensor<float, 4>("probe.input.image");
@@ -180,6 +181,7 @@ inline double verify(const LimoeFile& file, const std::filesystem::path& path, C
   expect_shape(got.view(), wanted.shape(), "verify: probe.output");
   double worst = 0, scale = 0;
   for (Index i = 0; i < got.size(); ++i) {
+    if (!std::isfinite(got.data()[i])) return std::numeric_limits<double>::infinity();
     worst = std::max(worst, std::abs(double{got.data()[i]} - double{wanted.data()[i]}));
     scale = std::max(scale, std::abs(double{wanted.data()[i]}));
   }

@@ -1,6 +1,7 @@
 #pragma once
 #include "gatefold/kernels/softmax.hpp"
 #include "gatefold/nn/linear.hpp"
+#include "gatefold/nn/padding.hpp"
 
 namespace gatefold {
 
@@ -47,9 +48,13 @@ struct Attention {
 
   Saved forward(Rows<const T> x, Rows<T> y, Context& ctx) const {
     expect_shape(x, {x.extent(0), width()}, "Attention::forward: x");
+    if (ctx.layout) {
+      expect_sequences(ctx.layout->offset, x.extent(0), "Attention::forward: ctx.layout->offset");
+      expect_shape(ctx.layout->modality, {x.extent(0)}, "Attention::forward: ctx.layout->modality");
+    }
     auto projected = ctx.workspace.take<T>(x.extent(0), 3 * width());
     auto attended = ctx.workspace.take<T>(x.extent(0), width());
-    Saved saved{.qkv = qkv.forward(x, projected, ctx),
+    Saved saved{.qkv = qkv.forward(without_padding<T>(x, ctx), projected, ctx),
                 .out = {},
                 .projected = projected,
                 .maps = {},
@@ -58,7 +63,6 @@ struct Attention {
                 .modality = {},
                 .longest = 0};
     lay_out(x.extent(0), saved, ctx);
-    clear_padding(saved, projected);
     attend(saved, attended, ctx);
     clear_padding(saved, attended);
     saved.out = out.forward(attended, y, ctx);
@@ -93,9 +97,6 @@ struct Attention {
       at += num_heads * length * length;
       saved.longest = std::max(saved.longest, length);
     }
-    if (offset[sequences] != rows)
-      throw ShapeError("Attention::forward: the layout describes " + std::to_string(offset[sequences]) +
-                       " rows, but x has " + std::to_string(rows));
     saved.offset = offset;
     saved.map_at = map_at;
     saved.maps = ctx.workspace.take<T>(at);
@@ -138,9 +139,23 @@ struct Attention {
                                     own);
         for (Index row = 0; row < t.length; ++row) softmax_masked(saved, t, row, ctx.isa);
         const auto to = attended.rows(t.begin, t.begin + t.length).columns(t.column, t.column + d);
-        kernels::multiply_serial<T>(Rows<const T>(t.map), v, to, kernels::Store::overwrite, ctx.isa, own);
+        if (mask == Mask::none || all_finite(v)) {
+          kernels::multiply_serial<T>(Rows<const T>(t.map), v, to, kernels::Store::overwrite, ctx.isa, own);
+        } else {  // 0 times what a row must not see need not be 0
+          for (Index row = 0; row < t.length; ++row)
+            kernels::multiply_serial<T>(Rows<const T>(t.map).rows(row, row + 1).columns(0, row + 1),
+                                        v.rows(0, row + 1), to.rows(row, row + 1), kernels::Store::overwrite, ctx.isa,
+                                        own);
+        }
       }
     });
+  }
+
+  static bool all_finite(Rows<const T> rows) {
+    bool finite = true;
+    for (Index i = 0; i < rows.extent(0); ++i)
+      for (Index j = 0; j < rows.extent(1); ++j) finite &= rows(i, j) - rows(i, j) == T(0);
+    return finite;
   }
 
   void softmax_masked(const Saved& saved, const Task& t, Index row, Isa isa) const {
@@ -171,7 +186,7 @@ struct Attention {
         const auto dq = part(dprojected, t, 0), dk = part(dprojected, t, 1), dv = part(dprojected, t, 2);
         const auto dout = dattended.rows(t.begin, t.begin + t.length).columns(t.column, t.column + d);
         const Rows<const T> map = t.map;
-        const Rows<T> dmap(&dmaps(worker, 0), {t.length, t.length});
+        const Rows<T> dmap(dmaps.data() + worker * dmaps.stride(0), {t.length, t.length});
         T* const own = &scratch(worker, 0);
         using kernels::multiply_serial, kernels::Operand, kernels::Store;
         multiply_serial<T>(dout, transpose(Operand<T>(v)), dmap, Store::overwrite, ctx.isa, own);

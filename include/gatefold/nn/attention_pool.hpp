@@ -2,6 +2,7 @@
 #include "gatefold/kernels/softmax.hpp"
 #include "gatefold/nn/layer_norm.hpp"
 #include "gatefold/nn/mlp.hpp"
+#include "gatefold/nn/padding.hpp"
 
 namespace gatefold {
 
@@ -51,8 +52,11 @@ struct AttentionPool {
 
   /// x [R, D], y [B, D]; needs ctx.layout.
   Saved forward(Rows<const T> x, Rows<T> y, Context& ctx) const {
+    if (!ctx.layout) throw ShapeError("AttentionPool::forward: ctx.layout is null, expected the sequences of x");
     const TokenLayout& layout = *ctx.layout;
     const Index width = probe.extent(1), sequences = layout.num_sequences(), rows = x.extent(0);
+    expect_sequences(layout.offset, rows, "AttentionPool::forward: ctx.layout->offset");
+    expect_shape(layout.modality, {rows}, "AttentionPool::forward: ctx.layout->modality");
     expect_shape(y, {sequences, width}, "AttentionPool::forward: y");
     auto q = ctx.workspace.take<T>(1, width);
     auto kv = ctx.workspace.take<T>(rows, 2 * width);
@@ -64,7 +68,7 @@ struct AttentionPool {
     std::copy_n(layout.offset.data(), sequences + 1, offset.data());
     Saved saved{};
     saved.query = query.forward(probe, q, ctx);
-    saved.key_value = key_value.forward(x, kv, ctx);
+    saved.key_value = key_value.forward(without_padding<T>(x, ctx), kv, ctx);
     ctx.parallel_for(sequences, [&](Index begin, Index end, Index) {
       for (Index b = begin; b < end; ++b) attend(q, kv, layout, b, weight, attended);
     });

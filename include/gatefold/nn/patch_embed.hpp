@@ -38,11 +38,18 @@ struct PatchEmbed {
                        "]");
     const Index across = width / patch, per_image = (height / patch) * across, run = patch * channels;
     auto cut = ctx.workspace.take<T>(batch * per_image, patch * run);
-    kernels::for_each_row(batch * per_image, patch * run, ctx, [&, height = height, width = width](Index row) {
+    kernels::for_each_row(batch * per_image, patch * run, ctx, [&](Index row) {
       const Index image = row / per_image, at = row % per_image;
-      const T* from = images.data() + ((image * height + at / across * patch) * width + at % across * patch) * channels;
-      for (Index line = 0; line < patch; ++line, from += width * channels)
-        std::copy_n(from, run, &cut(row, line * run));
+      const Index top = at / across * patch, left = at % across * patch;
+      for (Index line = 0; line < patch; ++line) {
+        const T* const from = &images(image, top + line, left, 0);
+        T* const to = &cut(row, line * run);
+        if (images.stride(2) == channels) {
+          std::copy_n(from, run, to);
+        } else {
+          for (Index j = 0; j < patch; ++j) std::copy_n(from + j * images.stride(2), channels, to + j * channels);
+        }
+      }
     });
     return {projection.forward(cut, y, ctx)};
   }

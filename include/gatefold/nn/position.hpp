@@ -1,5 +1,5 @@
 #pragma once
-#include "gatefold/kernels/map.hpp"
+#include "gatefold/nn/padding.hpp"
 
 namespace gatefold {
 
@@ -21,6 +21,8 @@ struct LearnedPosition {
 
   /// x[i] += table[i - start of its sequence]. // x [R, D], offset [B+1]
   Saved forward(View<const Index, 1> offset, Rows<T> x, Context& ctx) const {
+    expect_sequences(offset, x.extent(0), "LearnedPosition::forward: offset");
+    expect_shape(x, {x.extent(0), table.extent(1)}, "LearnedPosition::forward: x");
     auto position = ctx.workspace.take<Index>(x.extent(0));
     for (Index b = 0; b + 1 < offset.extent(0); ++b) {
       if (offset[b + 1] - offset[b] > table.extent(0))

@@ -38,19 +38,22 @@ struct Capacity {
                                                          : exact - std::remainder(exact, 1.0);
     constexpr double kLargest = 1e15;  // no group is larger, and the sums below stay far from overflow
     Index seats = std::max(static_cast<Index>(std::min(rounded, kLargest)), minimum);
-    expect_option(seats >= 1, "Capacity: factor " + std::to_string(factor) + " leaves no seat at an expert for " +
-                                  std::to_string(requests) + " requests to " + std::to_string(group.num_experts) +
-                                  " experts, expected at least 1");
+    // Not expect_option, whose text would be made, on the heap, in every pass of every layer.
+    if (seats < 1)
+      throw OptionError("Capacity: factor " + std::to_string(factor) + " leaves no seat at an expert for " +
+                        std::to_string(requests) + " requests to " + std::to_string(group.num_experts) +
+                        " experts, expected at least 1");
     if (const Index excess = seats % multiple_of) seats += multiple_of - excess;
     return seats;
   }
 
   /// Throws OptionError unless every field makes sense by itself.
   void check() const {
-    expect_option(factor > 0, "Capacity: factor is " + std::to_string(factor) + ", expected more than 0");
-    expect_option(multiple_of >= 1,
-                  "Capacity: multiple_of is " + std::to_string(multiple_of) + ", expected at least 1");
-    expect_option(minimum >= 0, "Capacity: minimum is " + std::to_string(minimum) + ", expected at least 0");
+    if (!(factor > 0))
+      throw OptionError("Capacity: factor is " + std::to_string(factor) + ", expected more than 0");
+    if (multiple_of < 1)
+      throw OptionError("Capacity: multiple_of is " + std::to_string(multiple_of) + ", expected at least 1");
+    if (minimum < 0) throw OptionError("Capacity: minimum is " + std::to_string(minimum) + ", expected at least 0");
   }
 };
 

@@ -1,0 +1,63 @@
+#include "gatefold/blocks/encoder_block.hpp"
+
+#include "gatefold/nn/gated_mlp.hpp"
+#include "gatefold/nn/mlp.hpp"
+#include "tests/support/layer_contract.hpp"
+
+namespace gatefold {
+namespace {
+
+constexpr auto kMake = [](auto type) {
+  using T = typename decltype(type)::type;
+  return EncoderBlock<Mlp<T>>({.width = 4, .num_heads = 2}, Mlp<T>({.width = 4, .hidden = 3}));
+};
+constexpr auto kMakeCausal = [](auto type) {
+  using T = typename decltype(type)::type;
+  return EncoderBlock<GatedMlp<T>>({.width = 4, .num_heads = 1, .mask = Attention<T>::Mask::causal},
+                                   GatedMlp<T>({.width = 4, .hidden = 3}));
+};
+const std::vector<std::string> kAttentionPaths{"attention.norm.gain",        "attention.norm.bias",
+                                               "attention.inner.qkv.weight", "attention.inner.qkv.bias",
+                                               "attention.inner.out.weight", "attention.inner.out.bias",
+                                               "ffn.norm.gain",              "ffn.norm.bias"};
+std::vector<std::string> paths(const std::vector<std::string>& ffn) {
+  auto all = kAttentionPaths;
+  for (const auto& path : ffn) all.push_back("ffn.inner." + path);
+  return all;
+}
+
+const test::OwnedLayout kLayout{.offset = {0, 3, 7}, .modality = {0, 0, kPadding, 1, 1, 1, 1}};
+
+TEST(EncoderBlock, KeepsTheContractOfALayer) {
+  test::check_layer(kMake, {.in = 4,
+                            .out = 4,
+                            .rows = 7,
+                            .paths = paths({"up.weight", "up.bias", "down.weight", "down.bias"}),
+                            .layout = &kLayout,
+                            .copies = 200});
+  test::check_layer(kMakeCausal,
+                    {.in = 4,
+                     .out = 4,
+                     .rows = 5,
+                     .paths = paths({"gate.weight", "gate.bias", "up.weight", "up.bias", "down.weight", "down.bias"}),
+                     .copies = 20});
+}
+
+TEST(EncoderBlock, IsTwoResidualBranches) {
+  auto block = kMake(std::type_identity<double>{});
+  test::disturb(block, 1);
+  const auto x = test::random_matrix<double>({5, 4}, 2);
+  Tensor<double, 2> y({5, 4}), normed({5, 4}), attended({5, 4}), mixed({5, 4}), wanted({5, 4});
+  Context ctx;
+  infer<EncoderBlock<Mlp<double>>>(block, x, y, ctx);
+  infer<LayerNorm<double>>(block.attention.norm, x, normed, ctx);
+  infer<Attention<double>>(block.attention.inner, normed, mixed, ctx);
+  for (std::size_t i = 0; i < 20; ++i) mixed.flat()[i] += x.flat()[i];
+  infer<LayerNorm<double>>(block.ffn.norm, mixed, normed, ctx);
+  infer<Mlp<double>>(block.ffn.inner, normed, wanted, ctx);
+  for (std::size_t i = 0; i < 20; ++i) wanted.flat()[i] += mixed.flat()[i];
+  EXPECT_THAT(y.flat(), testing::Pointwise(testing::DoubleNear(1e-14), wanted.flat()));
+}
+
+}  // namespace
+}  // namespace gatefold
