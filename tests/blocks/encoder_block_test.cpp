@@ -16,10 +16,14 @@ constexpr auto kMakeCausal = [](auto type) {
   return EncoderBlock<GatedMlp<T>>({.width = 4, .num_heads = 1, .mask = Attention<T>::Mask::causal},
                                    GatedMlp<T>({.width = 4, .hidden = 3}));
 };
-const std::vector<std::string> kAttentionPaths{"attention.norm.gain",        "attention.norm.bias",
-                                               "attention.inner.qkv.weight", "attention.inner.qkv.bias",
-                                               "attention.inner.out.weight", "attention.inner.out.bias",
-                                               "ffn.norm.gain",              "ffn.norm.bias"};
+const std::vector<std::string> kAttentionPaths{"attention.norm.gain",
+                                               "attention.norm.bias",
+                                               "attention.inner.qkv.weight",
+                                               "attention.inner.qkv.bias",
+                                               "attention.inner.out.weight",
+                                               "attention.inner.out.bias",
+                                               "ffn.norm.gain",
+                                               "ffn.norm.bias"};
 std::vector<std::string> paths(const std::vector<std::string>& ffn) {
   auto all = kAttentionPaths;
   for (const auto& path : ffn) all.push_back("ffn.inner." + path);

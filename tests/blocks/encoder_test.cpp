@@ -10,17 +10,18 @@ template <Index kLayers>
 constexpr auto kMake = [](auto type) {
   using T = typename decltype(type)::type;
   using Block = EncoderBlock<Mlp<T>>;
-  return Encoder<Block>({.width = 4}, kLayers,
-                        [](Index layer) { return Block({.width = 4, .num_heads = 2}, Mlp<T>({.width = 4, .hidden = layer + 2})); });
+  return Encoder<Block>({.width = 4}, kLayers, [](Index layer) {
+    return Block({.width = 4, .num_heads = 2}, Mlp<T>({.width = 4, .hidden = layer + 2}));
+  });
 };
 
 std::vector<std::string> paths(Index layers) {
   std::vector<std::string> all;
   for (Index layer = 0; layer < layers; ++layer)
-    for (const char* path : {"attention.norm.gain", "attention.norm.bias", "attention.inner.qkv.weight",
-                             "attention.inner.qkv.bias", "attention.inner.out.weight", "attention.inner.out.bias",
-                             "ffn.norm.gain", "ffn.norm.bias", "ffn.inner.up.weight", "ffn.inner.up.bias",
-                             "ffn.inner.down.weight", "ffn.inner.down.bias"})
+    for (const char* path :
+         {"attention.norm.gain", "attention.norm.bias", "attention.inner.qkv.weight", "attention.inner.qkv.bias",
+          "attention.inner.out.weight", "attention.inner.out.bias", "ffn.norm.gain", "ffn.norm.bias",
+          "ffn.inner.up.weight", "ffn.inner.up.bias", "ffn.inner.down.weight", "ffn.inner.down.bias"})
       all.push_back("blocks." + std::to_string(layer) + "." + path);
   all.push_back("norm.gain");
   all.push_back("norm.bias");

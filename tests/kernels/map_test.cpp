@@ -42,8 +42,7 @@ TEST(Map, RowsOfWiderMatrices) {
         b.view().columns(20, 57));
     for (Index i = 0; i < 4; ++i)
       for (Index j = 0; j < 70; ++j)
-        EXPECT_EQ(y.view()(i, j), j < 3 || j >= 40 ? before.view()(i, j)
-                                                   : a.view()(i, j - 2) * b.view()(i, j + 17));
+        EXPECT_EQ(y.view()(i, j), j < 3 || j >= 40 ? before.view()(i, j) : a.view()(i, j - 2) * b.view()(i, j + 17));
   }
 }
 

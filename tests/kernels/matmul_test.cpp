@@ -31,10 +31,10 @@ struct Form {
   Store store;
   bool bias;
 };
-constexpr Form kForms[] = {{false, true, Store::overwrite, true},   {false, false, Store::overwrite, false},
-                           {true, false, Store::add, false},        {false, true, Store::add, false},
-                           {true, true, Store::overwrite, true},    {true, true, Store::add, false},
-                           {false, false, Store::overwrite, true},  {true, false, Store::overwrite, false}};
+constexpr Form kForms[] = {{false, true, Store::overwrite, true},  {false, false, Store::overwrite, false},
+                           {true, false, Store::add, false},       {false, true, Store::add, false},
+                           {true, true, Store::overwrite, true},   {true, true, Store::add, false},
+                           {false, false, Store::overwrite, true}, {true, false, Store::overwrite, false}};
 
 /// A matrix inside a wider one, surrounded by NaN that nobody may read and whose bits nobody may change.
 template <class T>
@@ -90,7 +90,8 @@ void check(Size size, Form form, Isa isa, std::mt19937& random) {
       if (form.bias) sum += Wide(bias.at(0, j));
       Wide size_of_terms = std::abs(sum);
       for (Index l = 0; l < k; ++l) {
-        const Wide term = Wide(form.transpose_a ? a.at(l, i) : a.at(i, l)) * Wide(form.transpose_b ? b.at(j, l) : b.at(l, j));
+        const Wide term =
+            Wide(form.transpose_a ? a.at(l, i) : a.at(i, l)) * Wide(form.transpose_b ? b.at(j, l) : b.at(l, j));
         sum += term;
         size_of_terms += std::abs(term);
       }

@@ -89,7 +89,9 @@ TEST(Simd, SumsOfRealNumbersAreWithinTheirBound) {
     size += std::abs(x[i]);
   }
   for (const Isa isa : {Isa::simd, Isa::portable})
-    EXPECT_NEAR(sum<float>(isa, 1000, [](auto v) { return v; }, x.data()), exact, 1000 * 0x1p-24 * size);
+    EXPECT_NEAR(sum<float>(
+                    isa, 1000, [](auto v) { return v; }, x.data()),
+                exact, 1000 * 0x1p-24 * size);
 }
 
 TEST(Simd, MaximumOfEveryLengthAndPlace) {
@@ -127,10 +129,15 @@ TEST(Simd, OtherNumbersTakeTheSameFormulas) {
       Isa::simd, 3, [](auto v) { return v * v; }, y, x);
   EXPECT_EQ(y[1].v, 25);
   EXPECT_EQ(y[1].d, 200);
-  EXPECT_EQ((sum<Dual>(Isa::simd, 3, [](auto v) { return v; }, x).d), 60);
+  EXPECT_EQ((sum<Dual>(
+                 Isa::simd, 3, [](auto v) { return v; }, x)
+                 .d),
+            60);
   EXPECT_EQ((maximum<Dual>(Isa::simd, 3, x).d), 20);
   const double z[] = {1, 2, 4};
-  EXPECT_EQ((sum<double>(Isa::simd, 3, [](auto v) { return v; }, z)), 7);
+  EXPECT_EQ((sum<double>(
+                Isa::simd, 3, [](auto v) { return v; }, z)),
+            7);
 }
 
 }  // namespace

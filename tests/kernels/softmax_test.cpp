@@ -165,7 +165,8 @@ TEST(Softmax, LogarithmAgainstTheDefinition) {
       std::ranges::copy(values, x.flat().begin());
       log_softmax_rows<float>(x, y, ctx);
       long double most = -1e30L, total = 0, largest = 0;
-      for (const float v : values) most = std::max<long double>(most, v), largest = std::max<long double>(largest, std::abs(v));
+      for (const float v : values)
+        most = std::max<long double>(most, v), largest = std::max<long double>(largest, std::abs(v));
       for (const float v : values) total += std::exp(static_cast<long double>(v) - most);
       for (std::size_t i = 0; i < values.size(); ++i) {
         const auto wanted = static_cast<double>(static_cast<long double>(values[i]) - most - std::log(total));

@@ -151,13 +151,13 @@ TEST(Limoe, ListsItsParameters) {
   std::vector<std::string> wanted{"patch_embed.projection.weight", "patch_embed.projection.bias", "word_embed.table",
                                   "text_position.table"};
   for (const std::string block : {"0", "1"}) {
-    for (const std::string part : {"attention.norm.gain", "attention.norm.bias", "attention.inner.qkv.weight",
-                                   "attention.inner.qkv.bias", "attention.inner.out.weight", "attention.inner.out.bias",
-                                   "ffn.norm.gain", "ffn.norm.bias"})
+    for (const std::string part :
+         {"attention.norm.gain", "attention.norm.bias", "attention.inner.qkv.weight", "attention.inner.qkv.bias",
+          "attention.inner.out.weight", "attention.inner.out.bias", "ffn.norm.gain", "ffn.norm.bias"})
       wanted.push_back("trunks.0.blocks." + block + "." + part);
     if (block == "1") wanted.push_back("trunks.0.blocks.1.ffn.inner.router.weight");
-    for (const std::string& net : block == "1" ? std::vector<std::string>{"experts.0.", "experts.1."}
-                                              : std::vector<std::string>{""})
+    for (const std::string& net :
+         block == "1" ? std::vector<std::string>{"experts.0.", "experts.1."} : std::vector<std::string>{""})
       for (const std::string part : {"up.weight", "up.bias", "down.weight", "down.bias"})
         wanted.push_back("trunks.0.blocks." + block + ".ffn.inner." + net + part);
   }
@@ -206,7 +206,10 @@ TEST(Limoe, ATextDoesNotDependOnItsBatchMates) {
   const auto d = data<double>();
   const auto all = embed(model, d.batch());
   for (Index b = 0; b < 3; ++b) {
-    Data<double> one{Tensor<double, 4>({0, 4, 4, 1}), {d.ids.begin() + d.offset[static_cast<std::size_t>(b)], d.ids.begin() + d.offset[static_cast<std::size_t>(b) + 1]}, {0}};
+    Data<double> one{Tensor<double, 4>({0, 4, 4, 1}),
+                     {d.ids.begin() + d.offset[static_cast<std::size_t>(b)],
+                      d.ids.begin() + d.offset[static_cast<std::size_t>(b) + 1]},
+                     {0}};
     one.offset.push_back(std::ssize(one.ids));
     expect_near(embed(model, one.texts_only()).text.view()[0], all.text.view()[b]);
   }
@@ -223,7 +226,8 @@ TEST(Limoe, PositionsMatter) {
   const auto before = embed(model, d.batch());
   std::swap(d.ids[0], d.ids[1]);
   for (Index j = 0; j < 2; ++j)
-    for (Index i = 0; i < 2; ++i) std::swap(d.images.view()(0, i, j, 0), d.images.view()(0, i, j + 2, 0));  // two patches
+    for (Index i = 0; i < 2; ++i)
+      std::swap(d.images.view()(0, i, j, 0), d.images.view()(0, i, j + 2, 0));  // two patches
   const auto after = embed(model, d.batch());
   for (Index j = 0; j < 3; ++j) {
     EXPECT_GT(std::abs(before.text.view()(0, j) - after.text.view()(0, j)), 1e-6);

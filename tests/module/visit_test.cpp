@@ -51,7 +51,7 @@ std::vector<std::string> paths(M& module) {
 
 TEST(Visit, NamesEveryTensorInTheOrderOfTheFields) {
   Tree tree;
-  const std::vector<std::string> always{"stem.weight",    "stem.scale",      "leaves.0.weight", "leaves.0.scale",
+  const std::vector<std::string> always{"stem.weight",     "stem.scale",     "leaves.0.weight", "leaves.0.scale",
                                         "leaves.1.weight", "leaves.1.scale", "pair.0",          "pair.1"};
   EXPECT_EQ(paths(tree), always);
   EXPECT_EQ(paths(std::as_const(tree)), always);

@@ -38,7 +38,8 @@ Reference reference(Relu, Wide x) { return {x > 0 ? x : 0, x > 0 ? Wide(1) : Wid
 std::vector<float> grid() {
   std::vector<float> x;
   for (int i = -6000; i <= 6000; ++i) x.push_back(static_cast<float>(i) / 500);  // -12..12
-  for (const float v : {1e-30f, 1e-10f, 1e-4f, 20.0f, 50.0f, 88.0f, 100.0f, 1e4f, 1e10f}) x.push_back(v), x.push_back(-v);
+  for (const float v : {1e-30f, 1e-10f, 1e-4f, 20.0f, 50.0f, 88.0f, 100.0f, 1e4f, 1e10f})
+    x.push_back(v), x.push_back(-v);
   return x;
 }
 
@@ -50,9 +51,9 @@ std::vector<float> map(Isa isa, const std::vector<float>& x, F f) {
   return y;
 }
 
-/// |error| <= bound * 2^-24 * (|x| + 1) for the value, bound * 2^-24 * (x^2 + 1) for the slope up to |x| = 12: absolute,
-/// since 1 + erf and 1 + tanh lose what is far below 1, and e^t turns a rounding of t into a relative error of |t| units,
-/// which reaches 70 before the result has vanished. Beyond 12 the function is x, or 0 to within 1e-30.
+/// |error| <= bound * 2^-24 * (|x| + 1) for the value, bound * 2^-24 * (x^2 + 1) for the slope up to |x| = 12:
+/// absolute, since 1 + erf and 1 + tanh lose what is far below 1, and e^t turns a rounding of t into a relative error
+/// of |t| units, which reaches 70 before the result has vanished. Beyond 12 the function is x, or 0 to within 1e-30.
 template <class Act>
 void check(double bound) {
   const auto x = grid();
@@ -102,7 +103,8 @@ TEST(Activation, TheSlopeIsTheDerivative) {
 template <class Act>
 void check_extremes() {
   for (const Isa isa : {Isa::simd, Isa::portable}) {
-    const std::vector<float> x(20, kNan), up(20, kInf), far{-3e38f, -1e30f, -1e20f, -1e18f, -1e6f, 1e6f, 1e18f, 1e20f, 1e30f, 3e38f};
+    const std::vector<float> x(20, kNan), up(20, kInf),
+        far{-3e38f, -1e30f, -1e20f, -1e18f, -1e6f, 1e6f, 1e18f, 1e20f, 1e30f, 3e38f};
     for (const float v : map(isa, x, [](auto t) { return Act::value(t); })) EXPECT_TRUE(std::isnan(v));
     for (const float v : map(isa, up, [](auto t) { return Act::value(t); })) EXPECT_EQ(v, kInf);
     const auto value = map(isa, far, [](auto t) { return Act::value(t); });

@@ -73,8 +73,7 @@ std::vector<double> definition(const AttentionPool<double>& layer, const std::ve
   for (std::size_t i = 0; i < width; ++i)
     normed[i] = (y[i] - mean) / std::sqrt(variance + 1e-5) * layer.norm.gain.flat()[i] + layer.norm.bias.flat()[i];
   auto hidden = project(layer.mlp.up, normed);
-  for (double& v : hidden)
-    v = 0.5 * v * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (v + 0.044715 * v * v * v)));
+  for (double& v : hidden) v = 0.5 * v * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (v + 0.044715 * v * v * v)));
   const auto more = project(layer.mlp.down, hidden);
   for (std::size_t i = 0; i < width; ++i) y[i] += more[i];
   return y;
@@ -139,10 +138,10 @@ TEST(AttentionPool, FloatThreadsAndMemory) {
   Context ctx;
   ctx.layout = &layout;
   ctx.parallel_for = ParallelFor();
-  test::expect_near(
-      serial,
-      test::run_pass(exact, random_matrix<double>({rows, kWidth}, 2), random_matrix<double>({sequences, kWidth}, 3), ctx),
-      static_cast<double>(rows));  // the weights' gradients sum over all rows
+  test::expect_near(serial,
+                    test::run_pass(exact, random_matrix<double>({rows, kWidth}, 2),
+                                   random_matrix<double>({sequences, kWidth}, 3), ctx),
+                    static_cast<double>(rows));  // the weights' gradients sum over all rows
 
   auto pass = test::run_pass(layer, x, dy, ctx);
   const auto blocks = ctx.workspace.allocations();

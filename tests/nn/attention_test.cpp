@@ -24,8 +24,10 @@ constexpr auto kMake = [](auto type) {
 };
 
 TEST(Attention, KeepsTheContractOfALayer) {
-  test::check_layer(kMake<Mask::none>, {.in = 4, .out = 4, .rows = 10, .paths = kPaths, .layout = &kRagged, .copies = 200});
-  test::check_layer(kMake<Mask::causal>, {.in = 4, .out = 4, .rows = 8, .paths = kPaths, .layout = &kPlain, .copies = 200});
+  test::check_layer(kMake<Mask::none>,
+                    {.in = 4, .out = 4, .rows = 10, .paths = kPaths, .layout = &kRagged, .copies = 200});
+  test::check_layer(kMake<Mask::causal>,
+                    {.in = 4, .out = 4, .rows = 8, .paths = kPaths, .layout = &kPlain, .copies = 200});
   test::check_layer(kMake<Mask::none>, {.in = 4, .out = 4, .rows = 5, .paths = kPaths, .copies = 40});  // no layout
 }
 
@@ -66,7 +68,8 @@ Tensor<double, 2> definition(const Attention<double>& layer, const Case& c, cons
         }
       for (Index j = 0; j < c.width; ++j) {
         double sum = layer.out.bias.flat()[static_cast<std::size_t>(j)];
-        for (Index i = 0; i < c.width; ++i) sum += layer.out.weight.view()(j, i) * attended[static_cast<std::size_t>(i)];
+        for (Index i = 0; i < c.width; ++i)
+          sum += layer.out.weight.view()(j, i) * attended[static_cast<std::size_t>(i)];
         y.view()(row, j) = sum;
       }
     }
@@ -74,11 +77,11 @@ Tensor<double, 2> definition(const Attention<double>& layer, const Case& c, cons
 }
 
 TEST(Attention, AgainstTheDefinition) {
-  for (const Case c : {Case{4, 1, Mask::none}, Case{6, 3, Mask::none}, Case{6, 2, Mask::causal}, Case{5, 5, Mask::causal}}) {
+  for (const Case c :
+       {Case{4, 1, Mask::none}, Case{6, 3, Mask::none}, Case{6, 2, Mask::causal}, Case{5, 5, Mask::causal}}) {
     Attention<double> layer({.width = c.width, .num_heads = c.heads, .mask = c.mask});
-    Attention<float> single({.width = c.width,
-                             .num_heads = c.heads,
-                             .mask = static_cast<Attention<float>::Mask>(c.mask)});
+    Attention<float> single(
+        {.width = c.width, .num_heads = c.heads, .mask = static_cast<Attention<float>::Mask>(c.mask)});
     test::disturb(layer, 3);
     convert(layer, single);
     const auto x = random_matrix<double>({10, c.width}, 4);
@@ -193,8 +196,8 @@ TEST(Attention, LongSequences) {
   const auto pass = test::run_pass(layer, x, dy, ctx);
   const auto wanted = definition(layer, c, x, layout);
   EXPECT_THAT(pass.y.flat(), testing::Pointwise(testing::DoubleNear(1e-12), wanted.flat()));
-  test::expect_near(
-      test::run_pass(single, random_matrix<float>({110, 33}, 4), random_matrix<float>({110, 33}, 5), ctx), pass, 300);
+  test::expect_near(test::run_pass(single, random_matrix<float>({110, 33}, 4), random_matrix<float>({110, 33}, 5), ctx),
+                    pass, 300);
 }
 
 TEST(Attention, RefusesWhatDoesNotFit) {
@@ -203,7 +206,8 @@ TEST(Attention, RefusesWhatDoesNotFit) {
   const auto layer = kMake<Mask::none>(std::type_identity<float>{});
   const Tensor<float, 2> x({7, 4});
   Tensor<float, 2> y({7, 4});
-  const OwnedLayout short_modality{.offset = {0, 7}, .modality = {0, 0}}, long_modality{.offset = {0, 7}, .modality = std::vector<std::uint8_t>(9, kPadding)},
+  const OwnedLayout short_modality{.offset = {0, 7}, .modality = {0, 0}},
+      long_modality{.offset = {0, 7}, .modality = std::vector<std::uint8_t>(9, kPadding)},
       late{.offset = {2, 7}, .modality = std::vector<std::uint8_t>(7)};
   for (const OwnedLayout* wrong : {&kPlain, &short_modality, &long_modality, &late}) {
     const TokenLayout layout = wrong->view();

@@ -36,8 +36,7 @@ TEST(Embedding, GradientsOfTheSameIdMeet) {
   const auto saved = embedding.forward(view(ids), y, ctx);
   embedding.backward(saved, dy, grad, ctx);
   // Row 0: dy[1]; row 2: dy[0] + dy[2] + dy[3]; the others untouched.
-  EXPECT_THAT(grad.table.flat(),
-              testing::ElementsAre(103, 104, 105, 100, 100, 100, 115, 118, 121, 100, 100, 100));
+  EXPECT_THAT(grad.table.flat(), testing::ElementsAre(103, 104, 105, 100, 100, 100, 115, 118, 121, 100, 100, 100));
 }
 
 TEST(Embedding, RefusesWhatIsNoId) {

@@ -7,15 +7,12 @@ namespace {
 
 template <class Act>
 void check() {
-  test::check_layer(
-      [](auto type) {
-        return GatedMlp<typename decltype(type)::type, Act>({.width = 3, .hidden = 4});
-      },
-      {.in = 3,
-       .out = 3,
-       .rows = 4,
-       .paths = {"gate.weight", "gate.bias", "up.weight", "up.bias", "down.weight", "down.bias"},
-       .copies = 1500});
+  test::check_layer([](auto type) { return GatedMlp<typename decltype(type)::type, Act>({.width = 3, .hidden = 4}); },
+                    {.in = 3,
+                     .out = 3,
+                     .rows = 4,
+                     .paths = {"gate.weight", "gate.bias", "up.weight", "up.bias", "down.weight", "down.bias"},
+                     .copies = 1500});
 }
 
 TEST(GatedMlp, KeepsTheContractOfALayer) {

@@ -5,9 +5,7 @@
 namespace gatefold {
 namespace {
 
-constexpr auto kMake = [](auto type) {
-  return Linear<typename decltype(type)::type>({.in = 4, .out = 3});
-};
+constexpr auto kMake = [](auto type) { return Linear<typename decltype(type)::type>({.in = 4, .out = 3}); };
 constexpr auto kMakeWithoutBias = [](auto type) {
   using L = Linear<typename decltype(type)::type>;
   return L({.in = 19, .out = 37, .bias = L::Bias::none});

@@ -8,9 +8,7 @@ namespace {
 template <class Act>
 void check() {
   test::check_layer(
-      [](auto type) {
-        return Mlp<typename decltype(type)::type, Act>({.width = 3, .hidden = 5});
-      },
+      [](auto type) { return Mlp<typename decltype(type)::type, Act>({.width = 3, .hidden = 5}); },
       {.in = 3, .out = 3, .rows = 4, .paths = {"up.weight", "up.bias", "down.weight", "down.bias"}, .copies = 1700});
 }
 

@@ -22,10 +22,9 @@ constexpr auto kSecond = [](auto type) {
 TEST(OneOf, KeepsTheContractOfALayerWhicheverItIs) {
   // The choice leaves no trace in the paths.
   test::check_layer(kFirst, {.in = 2, .out = 2, .paths = {"up.weight", "up.bias", "down.weight", "down.bias"}});
-  test::check_layer(kSecond,
-                    {.in = 2,
-                     .out = 2,
-                     .paths = {"gate.weight", "gate.bias", "up.weight", "up.bias", "down.weight", "down.bias"}});
+  test::check_layer(
+      kSecond,
+      {.in = 2, .out = 2, .paths = {"gate.weight", "gate.bias", "up.weight", "up.bias", "down.weight", "down.bias"}});
 }
 
 TEST(OneOf, DifferentChoicesAreNotVisitedTogether) {

@@ -45,7 +45,8 @@ TEST(PatchEmbed, ReadsThroughTheStridesOfAView) {
   // Colours of RGBA pictures, cropped, every second picture.
   const auto images = counting({4, 6, 8, 4});
   const auto full = images.view();
-  const View<const float, 4> crop(&full(1, 2, 3, 0), {2, 4, 4, 3}, {2 * full.stride(0), full.stride(1), full.stride(2)});
+  const View<const float, 4> crop(&full(1, 2, 3, 0), {2, 4, 4, 3},
+                                  {2 * full.stride(0), full.stride(1), full.stride(2)});
   Tensor<float, 4> copy({2, 4, 4, 3});
   for (Index b = 0; b < 2; ++b)
     for (Index i = 0; i < 4; ++i)
@@ -99,8 +100,8 @@ TEST(PatchEmbed, RefusesImagesThatDoNotFit) {
       (void)embed.forward(Tensor<float, 4>(shape), y, ctx);
       ADD_FAILURE() << to_string(shape);
     } catch (const ShapeError& error) {
-      EXPECT_EQ(error.what(), "PatchEmbed::forward: images has shape " + to_string(shape) +
-                                  ", expected [B, n * 2, m * 2, 3]");
+      EXPECT_EQ(error.what(),
+                "PatchEmbed::forward: images has shape " + to_string(shape) + ", expected [B, n * 2, m * 2, 3]");
     }
   test::expect_refusal([&] { (void)embed.forward(Tensor<float, 4>({2, 4, 6, 3}), y, ctx); }, "a short y");
 }

@@ -55,9 +55,8 @@ TEST(SinCos2d, OracleOfVMoe) {
   for (Index row = 0; row < 4; ++row) {
     const double x = row % 2 ? 1 : 0, y = row / 2 ? 1 : 0;
     EXPECT_THAT(std::vector<double>(&table.view()(row, 0), &table.view()(row, 0) + 8),
-                testing::Pointwise(testing::DoubleNear(1e-15),
-                                   {std::sin(x), std::sin(x), std::cos(x), std::cos(x), std::sin(y), std::sin(y),
-                                    std::cos(y), std::cos(y)}));
+                testing::Pointwise(testing::DoubleNear(1e-15), {std::sin(x), std::sin(x), std::cos(x), std::cos(x),
+                                                                std::sin(y), std::sin(y), std::cos(y), std::cos(y)}));
   }
 }
 

@@ -41,6 +41,24 @@ void visit_options(Visitor&& v, Options& o) {
   v("max_temperature", o.max_temperature);
 }
 
+namespace detail {
+constexpr int num_values(LimoeOptions::Towers) { return 2; }
+constexpr int num_values(Priority) { return 3; }
+
+/// What a model of these options holds; in double, since a file may ask for more than an Index counts.
+inline double count_numbers(const LimoeOptions& o) {
+  const auto number = [](Index n) { return static_cast<double>(n); };
+  const double d = number(o.width), h = number(o.hidden), e = number(o.num_experts);
+  const double mlp = 2 * d * h + h + d, attention = 4 * d * d + 8 * d;
+  double trunk = 2 * d;
+  for (Index layer = 0; layer < o.num_layers; ++layer)
+    trunk += attention + (o.sparse.is_sparse(layer) ? e * (mlp + d) : mlp);
+  const double patch = number(o.patch) * number(o.patch) * number(o.channels), across = number(o.image_size / o.patch);
+  return (o.towers == LimoeOptions::Towers::one ? 1 : 2) * trunk +
+         d * (patch + 1 + across * across + number(o.vocabulary) + number(o.max_text_tokens) + 2 * number(o.embedding));
+}
+}  // namespace detail
+
 /// The options as JSON; an unlimited capacity factor is null.
 inline std::string to_json(const LimoeOptions& options) {
   nlohmann::ordered_json json;
@@ -67,6 +85,11 @@ inline LimoeOptions limoe_options_from_json(const std::string& text, const std::
   const auto refuse = [&](const std::string& why) { throw FormatError(source + ": model configuration: " + why); };
   const auto json = nlohmann::json::parse(text, nullptr, false);
   if (!json.is_object()) refuse("not a JSON object");
+  // The library would cut 6.5 down to 6.
+  const auto whole = [](const nlohmann::json& number) {
+    if (!number.is_number_integer()) throw nlohmann::json::type_error::create(302, "no whole number", &number);
+    return number.get<Index>();
+  };
   LimoeOptions options;
   std::size_t known = 0;
   visit_options(
@@ -77,9 +100,15 @@ inline LimoeOptions limoe_options_from_json(const std::string& text, const std::
         ++known;
         try {
           if constexpr (std::is_enum_v<Value>) {
-            const int number = at->template get<int>();
-            if (number < 0 || number > 2) refuse(std::string("«") + name + "» is " + std::to_string(number));
+            const Index number = whole(*at);
+            if (number < 0 || number >= detail::num_values(Value{}))
+              refuse(std::string("«") + name + "» is " + std::to_string(number));
             value = static_cast<Value>(number);
+          } else if constexpr (std::is_same_v<Value, Index>) {
+            value = whole(*at);
+          } else if constexpr (std::is_same_v<Value, std::vector<Index>>) {
+            value.clear();
+            for (const auto& number : at->template get<nlohmann::json::array_t>()) value.push_back(whole(number));
           } else if constexpr (std::is_same_v<Value, double>) {
             value = at->is_null() ? std::numeric_limits<double>::infinity() : at->template get<double>();
           } else {
@@ -112,14 +141,25 @@ inline constexpr const char* kConfigKey = "gatefold.limoe";
 inline constexpr const char* kVocabularyKey = "gatefold.vocabulary";
 inline constexpr const char* kCardPrefix = "card.";
 
-/// Embeddings of one image and one text, whatever else would be in their batch. // [2, P]
-inline Tensor<float, 2> probe_embeddings(const Limoe<float>& model, View<const float, 4> image,
-                                         View<const Index, 1> ids, Context& ctx) {
+/// Options that contradict each other are, in a file, a fault of the file.
+inline Limoe<float> make_limoe(const LimoeOptions& options, const std::string& source) {
+  try {
+    return Limoe<float>(options);
+  } catch (const OptionError& error) {
+    throw FormatError(source + ": model configuration: " + error.what());
+  }
+}
+
+/// Embeddings of one image and one text, with seats for everybody: which of two tokens with almost equal gates got the
+/// last seat would differ between machines. // [2, P]
+inline Tensor<float, 2> probe_embeddings(Limoe<float> model, View<const float, 4> image, View<const Index, 1> ids,
+                                         Context& ctx) {
   const auto scope = ctx.workspace.scope();
   auto offset = ctx.workspace.take<Index>(2);
   offset[0] = 0;
   offset[1] = ids.extent(0);
   Tensor<float, 2> z({2, model.options.embedding});
+  model.set_capacity({});
   (void)model.forward({.images = image, .ids = ids, .text_offset = offset}, z.view().rows(0, 1), z.view().rows(1, 2),
                       ctx);
   return z;
@@ -160,7 +200,17 @@ inline LimoeFile load_limoe(const std::filesystem::path& path) {
   if (vocabulary.size() != options.vocabulary)
     throw FormatError(path.string() + ": the vocabulary holds " + std::to_string(vocabulary.size()) +
                       " tokens, but the model was made for " + std::to_string(options.vocabulary));
-  LimoeFile file{Limoe<float>(options), std::move(vocabulary)};
+  // Nor with the memory of all these sizes together: small models may lack tensors and are told which, but none gets
+  // much more memory than its file has numbers.
+  double stored = 0;
+  for (const auto& entry : reader.file().entries()) {
+    double numbers = 1;
+    for (const auto extent : entry.shape) numbers *= static_cast<double>(extent);
+    stored += numbers;
+  }
+  if (detail::count_numbers(options) > std::max(0x1p24, 2 * stored))
+    throw FormatError(path.string() + ": model configuration: it asks for more than the file holds");
+  LimoeFile file{detail::make_limoe(options, path.string()), std::move(vocabulary)};
   reader.read("model", file.model);
   for (const auto& [key, value] : reader.file().metadata())
     if (key.starts_with(detail::kCardPrefix)) file.card.emplace(key.substr(5), value);
@@ -181,11 +231,12 @@ inline double verify(const LimoeFile& file, const std::filesystem::path& path, C
   expect_shape(got.view(), wanted.shape(), "verify: probe.output");
   double worst = 0, scale = 0;
   for (Index i = 0; i < got.size(); ++i) {
-    if (!std::isfinite(got.data()[i])) return std::numeric_limits<double>::infinity();
-    worst = std::max(worst, std::abs(double{got.data()[i]} - double{wanted.data()[i]}));
+    const double deviation = std::abs(double{got.data()[i]} - double{wanted.data()[i]});
+    if (!std::isfinite(deviation)) return std::numeric_limits<double>::infinity();
+    worst = std::max(worst, deviation);
     scale = std::max(scale, std::abs(double{wanted.data()[i]}));
   }
-  return worst / scale;
+  return worst == 0 ? 0 : worst / scale;
 }
 
 }  // namespace gatefold

@@ -143,9 +143,8 @@ struct Attention {
           kernels::multiply_serial<T>(Rows<const T>(t.map), v, to, kernels::Store::overwrite, ctx.isa, own);
         } else {  // 0 times what a row must not see need not be 0
           for (Index row = 0; row < t.length; ++row)
-            kernels::multiply_serial<T>(Rows<const T>(t.map).rows(row, row + 1).columns(0, row + 1),
-                                        v.rows(0, row + 1), to.rows(row, row + 1), kernels::Store::overwrite, ctx.isa,
-                                        own);
+            kernels::multiply_serial<T>(Rows<const T>(t.map).rows(row, row + 1).columns(0, row + 1), v.rows(0, row + 1),
+                                        to.rows(row, row + 1), kernels::Store::overwrite, ctx.isa, own);
         }
       }
     });

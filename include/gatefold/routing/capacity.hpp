@@ -49,8 +49,7 @@ struct Capacity {
 
   /// Throws OptionError unless every field makes sense by itself.
   void check() const {
-    if (!(factor > 0))
-      throw OptionError("Capacity: factor is " + std::to_string(factor) + ", expected more than 0");
+    if (!(factor > 0)) throw OptionError("Capacity: factor is " + std::to_string(factor) + ", expected more than 0");
     if (multiple_of < 1)
       throw OptionError("Capacity: multiple_of is " + std::to_string(multiple_of) + ", expected at least 1");
     if (minimum < 0) throw OptionError("Capacity: minimum is " + std::to_string(minimum) + ", expected at least 0");
