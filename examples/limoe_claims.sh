@@ -1,33 +1,35 @@
 #!/bin/bash
-# The claims of LIMoE in miniature: bash examples/limoe_claims.sh [train_limoe] [folder] [steps] [seeds]
-# Trains small models that differ in one thing, two seeds each, and prints their table (about half an hour on two cores).
+# The claims of LIMoE in miniature: bash examples/limoe_claims.sh [folder with train_limoe] [runs] [steps] [seeds]
+# Trains small models that differ in one thing, one run per core at a time, and prints their table. Half an hour on two
+# cores; runs that are there already are not repeated.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-train=${1:-build/native/examples/train_limoe}
-runs=${2:-limoe-claims}
-steps=${3:-1000}
+export programs=${1:-build/native/examples} runs=${2:-limoe-claims} steps=${3:-1000}
 seeds=${4:-"1 2"}
-small=(--width 64 --hidden 256 --heads 4 --embedding 64 --capacity 1 --warmup 100 --lr 1.5e-3 --weight-decay 0.2 --aux 0.2 --noise 0
-  --max-temperature 100 --one-colour 0.6 --masked
-  --min-image-experts 4 --min-text-experts 2 --steps "$steps" --save-every 100000)
 
-groups=()
-train_group() {  # name arguments...
-  local name=$1 folders="" seed
-  shift
-  for seed in $seeds; do
-    local out=$runs/${name// /-}-$seed
-    [ -s "$out/summary.json" ] || "$train" "${small[@]}" --seed "$seed" --out "$out" "$@" >"$runs/log"
-    folders+=${folders:+,}$out
-  done
-  groups+=("$name=$folders")
+# No router noise, seats for exactly all tokens, and weighty auxiliary losses, so that what they do can be seen soon.
+train() {  # seed name arguments...
+  local out=$runs/$2-$1
+  [ -s "$out/summary.json" ] || "$programs/train_limoe" --seed "$1" --out "$out" --threads 1 --steps "$steps" \
+    --width 64 --hidden 256 --heads 4 --embedding 64 --capacity 1 --noise 0 --aux 0.2 --lr 1.5e-3 --warmup 100 \
+    --weight-decay 0.2 --max-temperature 100 --one-colour 0.6 --masked --save-every 100000 "${@:3}" >"$out.log" 2>&1
 }
+export -f train
+
+variants=("limoe --losses limoe" "limoe-by-position --losses limoe --priority position"
+  "classic --losses classic" "classic-by-position --losses classic --priority position"
+  "none --losses none" "none-by-position --losses none --priority position"
+  "dense --dense" "dense-two-towers --dense --two-tower")
 
 mkdir -p "$runs"
-for losses in limoe classic none; do
-  train_group "$losses, batch priority" --losses $losses
-  train_group "$losses, by position" --losses $losses --priority position
+for seed in $seeds; do
+  for variant in "${variants[@]}"; do echo "$seed $variant"; done
+done | xargs -P "$(nproc)" -I{} bash -c 'train {}'
+
+groups=()
+for variant in "${variants[@]}"; do
+  name=${variant%% *} folders=""
+  for seed in $seeds; do folders+=${folders:+,}$runs/$name-$seed; done
+  groups+=("$name=$folders")
 done
-train_group "dense, one tower" --dense
-train_group "dense, two towers" --dense --two-tower
-"$(dirname "$train")/compare_runs" "${groups[@]}"
+"$programs/compare_runs" "${groups[@]}"

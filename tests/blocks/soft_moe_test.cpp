@@ -5,7 +5,7 @@
 
 #include "gatefold/nn/mlp.hpp"
 #include "tests/blocks/exact_gradient.hpp"
-#include "tests/routing/threads.hpp"
+#include "tests/support/threads.hpp"
 
 namespace gatefold {
 namespace {
@@ -166,7 +166,7 @@ TEST(SoftMoe, ResultsDoNotDependOnThreadsAndMemorySettles) {
   std::vector<float> first;
   for (const Index workers : {1, 2, 7}) {
     Context ctx;
-    ctx.parallel_for = threads(workers);
+    ctx.parallel_for = test::threads(workers);
     ctx.layout = &layout;
     std::size_t blocks = 0;
     for (int pass = 0; pass < 3; ++pass) {

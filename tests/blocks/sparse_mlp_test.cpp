@@ -8,7 +8,7 @@
 #include "gatefold/routing/expert_choice_router.hpp"
 #include "gatefold/routing/top_k_router.hpp"
 #include "tests/blocks/exact_gradient.hpp"
-#include "tests/routing/threads.hpp"
+#include "tests/support/threads.hpp"
 
 namespace gatefold {
 namespace {
@@ -367,7 +367,7 @@ TEST(SparseMlp, ResultsDoNotDependOnThreadsAndMemorySettles) {
   std::vector<float> first;
   for (const Index workers : {1, 2, 7}) {
     Context ctx;
-    ctx.parallel_for = threads(workers);
+    ctx.parallel_for = test::threads(workers);
     std::size_t blocks = 0;
     for (int pass = 0; pass < 3; ++pass) {
       Rng rng(1);

@@ -6,7 +6,7 @@
 #include <map>
 #include <set>
 
-#include "tests/routing/threads.hpp"
+#include "tests/support/threads.hpp"
 
 namespace gatefold {
 namespace {
@@ -404,7 +404,7 @@ TEST(Plans, DoNotDependOnThreadsAndStopAllocating) {
   std::vector<std::vector<Index>> first;
   for (const Index workers : {1, 2, 7}) {
     Context ctx;
-    ctx.parallel_for = threads(workers);
+    ctx.parallel_for = test::threads(workers);
     std::size_t blocks = 0;
     for (int pass = 0; pass < 3; ++pass) {
       const auto scope = ctx.workspace.scope();

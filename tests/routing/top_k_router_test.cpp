@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "gatefold/module/ops.hpp"
-#include "tests/routing/threads.hpp"
+#include "tests/support/threads.hpp"
 
 namespace gatefold {
 namespace {
@@ -247,7 +247,7 @@ TEST(TopKRouter, NoiseDoesNotDependOnThreads) {
     Context ctx;
     Rng rng(5);
     ctx.rng = &rng;
-    ctx.parallel_for = threads(workers);
+    ctx.parallel_for = test::threads(workers);
     const auto weight = list(r.forward(x, ctx).weight);
     if (first.empty()) first = weight;
     EXPECT_EQ(weight, first) << workers;

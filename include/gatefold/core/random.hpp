@@ -38,7 +38,8 @@ class Rng {
 
   constexpr State state() const { return state_; }
 
-  /// The next stream of the same seed: one for each layer, step or sample that draws on its own.
+  /// The next stream of the same seed: one for each layer, step or sample that draws on its own. An Rng either draws or
+  /// hands out streams: it stands on the stream it gave last, and what it drew itself would be drawn twice.
   constexpr Rng next_stream() { return Rng(state_.seed, ++state_.stream); }
 
   /// 32 uniform bits; `position` counts these words.

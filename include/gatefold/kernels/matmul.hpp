@@ -8,7 +8,7 @@
 /// (Isa::portable sends everything there). Arguments may be strided rows of larger matrices; empty ones are fine.
 namespace gatefold::kernels {
 
-/// c (+)= a b (+ bias to each row of c, when overwriting). // a [m, k], b [k, n], c [m, n]
+/// c (+)= a b (+ bias to each row of c). // a [m, k], b [k, n], c [m, n]
 template <Real T>
 void multiply(Operand<T> a, Operand<T> b, Rows<T> c, Store store, Context& ctx, const T* bias = nullptr) {
 #if GATEFOLD_HAS_SIMD

@@ -179,7 +179,7 @@ void multiply_f32_serial(Operand<float> a, Operand<float> b, Rows<float> c, Stor
   }
 }
 
-/// c (+)= a b (+ bias to each row, when overwriting). Work is split over rows of c only, so the result is bitwise the
+/// c (+)= a b (+ bias to each row). Work is split over rows of c only, so the result is bitwise the
 /// same for any number of threads: each element is one chain of fused multiply-adds over k (per kDepth).
 template <class Arch = simd::DefaultArch>
 void multiply_f32(Operand<float> a, Operand<float> b, Rows<float> c, Store store, const float* bias, Context& ctx) {

@@ -19,7 +19,7 @@ struct Attention {
   struct Saved {
     typename Linear<T>::Saved qkv, out;
     Rows<const T> projected;               // [R, 3 D]: q | k | v
-    View<const T, 1> maps;                 // all attention maps, sequence by sequence, head by head
+    View<T, 1> maps;                       // all attention maps, sequence by sequence, head by head
     View<const Index, 1> offset;           // [B+1] rows of each sequence
     View<const Index, 1> map_at;           // [B] where its maps begin
     View<const std::uint8_t, 1> modality;  // [R] or empty
@@ -110,8 +110,7 @@ struct Attention {
   };
   Task task(const Saved& saved, Index i) const {
     const Index b = i / num_heads, h = i % num_heads, begin = saved.offset[b], t = saved.offset[b + 1] - begin;
-    // The maps are this layer's own scratch; Saved shows them to others as const.
-    T* const map = const_cast<T*>(saved.maps.data()) + saved.map_at[b] + h * t * t;
+    T* const map = saved.maps.data() + saved.map_at[b] + h * t * t;
     return {begin, t, h * head_width(), Rows<T>(map, {t, t})};
   }
   bool is_padding(const Saved& saved, Index row) const {
