@@ -36,6 +36,7 @@ struct Arguments {
   Index save_every = 500, log_every = 20, stop_after = 0;
   int threads = 0;
   bool no_evaluation = false;
+  std::filesystem::path evaluate;
 };
 
 Arguments parse(int argc, char** argv) {
@@ -89,6 +90,7 @@ Arguments parse(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--threads", a.threads, "0: as many as OpenMP takes")->capture_default_str();
   app.add_flag("--no-evaluation", a.no_evaluation, "skip the evaluation at the end");
+  app.add_option("--evaluate", a.evaluate, "train nothing: print the evaluation table of this model file");
   app.add_option("--fashion-mnist", a.fashion_mnist, "folder of the four idx .gz files, if not Debian's package");
   try {
     app.parse(argc, argv);
@@ -220,9 +222,7 @@ class Run {
     const auto noise = rng_.state();
     writer.add_metadata("rng.stream", noise.stream);
     writer.add_metadata("rng.position", noise.position);
-    nlohmann::ordered_json settings;
-    visit_settings([&](const char* name, const auto& value) { settings[name] = value; }, args);
-    writer.add_metadata("settings", settings.dump());
+    writer.add_metadata("settings", settings());
     writer.write(args.out / "run.safetensors");
   }
 
@@ -234,15 +234,22 @@ class Run {
                           reader.metadata_integer<std::uint64_t>("rng.position")});
   }
 
+  std::string settings() const {
+    nlohmann::ordered_json json;
+    visit_settings([&](const char* name, const auto& value) { json[name] = value; }, args);
+    return json.dump();
+  }
+
   /// The model for use, in bf16, with its card and a probe.
-  void publish(const std::string& command) {
+  void publish() {
     LimoeFile file{model, vocabulary};
     file.card = {{"title", "LIMoE on the wardrobe world"},
                  {"licence", "Apache-2.0"},
                  {"data", "generated scenes and captions; garments from Fashion-MNIST (Zalando Research, MIT licence)"},
                  {"seed", std::to_string(args.seed)},
                  {"pairs", std::to_string(step * args.batch)},
-                 {"command", command}};
+                 {"trained_by", "train_limoe"},
+                 {"settings", settings()}};
     wardrobe::Texts text;
     text.add(vocabulary, "a photo of a red dress", model.options.max_text_tokens);
     Tensor<float, 4> image({1, wardrobe::kCanvasEdge, wardrobe::kCanvasEdge, 3});
@@ -297,7 +304,8 @@ void train(Run& run) {
   Ema loss;
   std::optional<Progress> progress;
   RoutingReport report;
-  for (Index first = run.step; run.step < args.steps && !interrupted;) {
+  const Index first = run.step;
+  while (run.step < args.steps && !interrupted) {
     if (!progress)
       progress.emplace(ProgressOptions{.total_steps = args.steps, .first_step = run.step, .log_seconds = 60});
     const bool log = (run.step + 1) % args.log_every == 0 || run.step + 1 == args.steps;
@@ -330,7 +338,7 @@ void train(Run& run) {
   run.save();
   std::printf("%lld steps, %lld pairs, %s, %.0f pairs/s\n", static_cast<long long>(run.step),
               static_cast<long long>(run.step * args.batch), format_duration(seconds()).c_str(),
-              static_cast<double>(run.step * args.batch) / seconds());
+              static_cast<double>((run.step - first) * args.batch) / seconds());
 }
 
 /// The routing of mixed batches of unseen photos with the seats of training, as the paper's success rates are taken.
@@ -379,8 +387,23 @@ void evaluate(Run& run, const wardrobe::FashionMnist& data) {
   std::ofstream(run.args.out / "summary.json") << summary.dump(1) << '\n';
 }
 
+/// The table of a model file, with the weights as they are stored.
+void evaluate_file(const Arguments& args) {
+  const auto data = wardrobe::load_fashion_mnist(args.fashion_mnist);
+  auto file = load_limoe(args.evaluate);
+  file.model.set_capacity({});
+  Context ctx;
+  const auto rows =
+      wardrobe::evaluate(file.model, file.vocabulary, wardrobe::evaluation_sets(data.test), data.test, ctx);
+  std::fputs(wardrobe::markdown_table(rows).c_str(), stdout);
+}
+
 int run_main(int argc, char** argv) {
   Arguments args = parse(argc, argv);
+  if (!args.evaluate.empty()) {
+    evaluate_file(args);
+    return 0;
+  }
   std::optional<CheckpointReader> checkpoint;
   if (!args.resume.empty()) {
     args.out = args.resume;
@@ -403,9 +426,7 @@ int run_main(int argc, char** argv) {
                 args.out.c_str());
     return 130;
   }
-  std::string command = "train_limoe";
-  for (int i = 1; i < argc; ++i) command += std::string(" ") + argv[i];
-  run.publish(command);
+  run.publish();
   if (!args.no_evaluation) evaluate(run, data);
   return 0;
 }

@@ -65,19 +65,6 @@ Limoe<T> random_limoe(const LimoeOptions& options) {
   return model;
 }
 
-/// The penalties of all sparse layers of a pass.
-template <class T>
-T aux_loss(const Limoe<T>& model, const typename Limoe<T>::Saved& saved, Context& ctx) {
-  T sum(0);
-  for (std::size_t r = 0; r < saved.num_runs; ++r) {
-    const auto& trunk = model.trunks[saved.runs[r].trunk];
-    for (std::size_t b = 0; b < trunk.blocks.size(); ++b)
-      if (const auto* sparse = std::get_if<typename Limoe<T>::Sparse>(&trunk.blocks[b].ffn.inner.layer))
-        sum = sum + sparse->aux_loss(saved.runs[r].saved.blocks[static_cast<Index>(b)].ffn.inner.b, ctx);
-  }
-  return sum;
-}
-
 template <class T>
 T total_loss(const Limoe<T>& model, const Data<T>& d, Context& ctx) {
   const auto scope = ctx.workspace.scope();
@@ -85,7 +72,7 @@ T total_loss(const Limoe<T>& model, const Data<T>& d, Context& ctx) {
   auto b = ctx.workspace.take<T>(d.num_texts(), model.options.embedding);
   const auto saved = model.forward(d.batch(), a, b, ctx);
   const auto loss = SoftmaxContrastive{}.forward<T>(a, b, model.log_temperature.flat()[0], ctx);
-  return loss.loss + aux_loss(model, saved, ctx);
+  return loss.loss + model.aux_loss(saved, ctx);
 }
 
 template <class T>

@@ -192,6 +192,19 @@ struct Limoe {
     return saved;
   }
 
+  /// The penalties on the routing of a pass, the mean over sparse blocks: what backward differentiates beside the loss
+  /// on the embeddings, without being asked.
+  T aux_loss(const Saved& saved, Context& ctx) const {
+    T sum(0);
+    for (std::size_t r = 0; r < saved.num_runs; ++r) {
+      const auto& blocks = trunks[saved.runs[r].trunk].blocks;
+      for (std::size_t b = 0; b < blocks.size(); ++b)
+        if (const auto* sparse = std::get_if<Sparse>(&blocks[b].ffn.inner.layer))
+          sum = sum + sparse->aux_loss(saved.runs[r].saved.blocks[static_cast<Index>(b)].ffn.inner.b, ctx);
+    }
+    return sum;
+  }
+
   void backward(const Saved& saved, Rows<const T> dz_image, Rows<const T> dz_text, Limoe& grad, Context& ctx) const {
     const auto scope = ctx.workspace.scope();
     const Index sequences = dz_image.extent(0) + dz_text.extent(0);

@@ -23,7 +23,9 @@ struct PatchEmbed {
   explicit PatchEmbed(Options o)
       : projection({.in = o.patch * o.patch * o.channels, .out = o.width, .bias = o.bias}),
         patch(o.patch),
-        channels(o.channels) {}
+        channels(o.channels) {
+    expect_option(o.patch >= 1, "PatchEmbed: patch is " + std::to_string(o.patch) + ", expected 1 or more");
+  }
   static void visit(auto& v, auto&... self) { v("projection", self.projection...); }
 
   /// Patches of an image of this size. // image [H, W]
