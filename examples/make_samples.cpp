@@ -34,7 +34,7 @@ std::vector<Plan> plans() {
       {"garments", {{C::ankle_boot, K::yellow, P::plain}}},
       {"garments", {{C::trousers, K::yellow, P::plain}}},
       {"garments", {{C::dress, K::brown, P::plain}}},
-      {"garments", {{C::coat, K::blue, P::plain}}},
+      {"garments", {{C::sneaker, K::pink, P::plain}}},
       {"garments", {{C::pullover, K::green, P::plain}}},
       {"patterns", {{C::dress, K::red, P::dotted}}},
       {"patterns", {{C::pullover, K::red, P::striped}}},
