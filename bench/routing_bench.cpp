@@ -10,9 +10,9 @@ using bench::random_rows, bench::with_threads;
 
 constexpr Index kTokens = 4096, kWidth = 128;
 
-void per_token(benchmark::State& state) {
-  state.counters["ns/token"] = benchmark::Counter(
-      static_cast<double>(kTokens) * 1e-9, benchmark::Counter::kIsIterationInvariantRate | benchmark::Counter::kInvert);
+void report_per_token(benchmark::State& state) {
+  state.counters["per_token"] = benchmark::Counter(
+      static_cast<double>(kTokens), benchmark::Counter::kIsIterationInvariantRate | benchmark::Counter::kInvert);
 }
 
 /// softmax + top-k + plan, from given logits: what a peer calls softmax, topk, one-hot and cumsum.
@@ -29,7 +29,7 @@ void plan(benchmark::State& state, Priority priority) {
     const auto plan = plan_top_k<float>(gates, choice, {.capacity = {.factor = 1.25}, .priority = priority}, ctx);
     benchmark::DoNotOptimize(plan.offset.data());
   }
-  per_token(state);
+  report_per_token(state);
 }
 
 /// The whole router, logits included.
@@ -46,7 +46,7 @@ void top_k_router(benchmark::State& state) {
     const auto scope = ctx.workspace.scope();
     benchmark::DoNotOptimize(router.forward(x, ctx).plan.offset.data());
   }
-  per_token(state);
+  report_per_token(state);
 }
 
 void sizes(benchmark::internal::Benchmark* b) {
