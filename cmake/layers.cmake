@@ -8,7 +8,6 @@ set(levels
     "module kernels interop"
     "nn routing losses io text image train"
     "blocks"
-    "adapt"
     "models")
 # <header that begins so> -> the files that may include it; both are regular expressions.
 set(third_party

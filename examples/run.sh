@@ -2,16 +2,19 @@
 # Builds the zero-shot example for this machine and runs it on a Debian 12, fresh or not: first with its own pictures
 # and labels, then its report on what training never saw. Arguments go to the example instead: bash examples/run.sh --help
 set -euo pipefail
+here=$PWD
 cd "$(dirname "$0")/.."
 . cmake/debian.sh
 debian_install cmake g++ ninja-build libeigen3-dev libxsimd-dev nlohmann-json3-dev libstb-dev libutf8proc-dev \
-  zlib1g-dev libcli11-dev dataset-fashion-mnist
+  zlib1g-dev libcli11-dev
 
 cmake -S . -B build/examples -G Ninja -D CMAKE_BUILD_TYPE=Release -D GATEFOLD_NATIVE=ON -D GATEFOLD_BUILD_TESTS=OFF \
   -D GATEFOLD_BUILD_BENCH=OFF
 cmake --build build/examples --target zero_shot
 if (($#)); then
-  exec build/examples/examples/zero_shot "$@"
+  program=$PWD/build/examples/examples/zero_shot
+  cd "$here"
+  exec "$program" "$@"
 fi
 build/examples/examples/zero_shot
 build/examples/examples/zero_shot --report build/examples/report.html

@@ -84,11 +84,17 @@ Arguments parse(int argc, char** argv) {
   app.add_option("--out", a.out, "folder of the run: run.safetensors, model.safetensors, metrics.csv, report.md")
       ->capture_default_str();
   app.add_option("--resume", a.resume, "folder of an interrupted run; takes all other settings from it");
-  app.add_option("--save-every", a.save_every, "steps between checkpoints")->capture_default_str();
-  app.add_option("--log-every", a.log_every, "steps between lines of metrics.csv")->capture_default_str();
+  app.add_option("--save-every", a.save_every, "steps between checkpoints")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  app.add_option("--log-every", a.log_every, "steps between lines of metrics.csv")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
   app.add_option("--stop-after", a.stop_after, "interrupt the run after this step, as if by Ctrl-C; 0: never")
       ->capture_default_str();
-  app.add_option("--threads", a.threads, "0: as many as OpenMP takes")->capture_default_str();
+  app.add_option("--threads", a.threads, "0: as many as OpenMP takes")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
   app.add_flag("--no-evaluation", a.no_evaluation, "skip the evaluation at the end");
   app.add_option("--evaluate", a.evaluate, "train nothing: print the evaluation table of this model file");
   app.add_option("--fashion-mnist", a.fashion_mnist, "folder of the four idx .gz files, if not Debian's package");
@@ -97,6 +103,7 @@ Arguments parse(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     std::exit(app.exit(e));
   }
+  if (a.minutes > 0 && app.count("--warmup") == 0) a.warmup = 50;  // a short run cannot spend itself on warming up
   return a;
 }
 
@@ -324,12 +331,13 @@ void train(Run& run) {
                      usage[0].success, usage[1].success, usage[0].experts, usage[1].experts});
     }
     if (args.minutes > 0 && run.step == first + 20) {
-      // From here on the run is one of so many steps, so that it can be repeated exactly.
+      // From here on the run is one of so many steps. What came before was warm-up, which knows no total.
       args.steps = std::max<Index>(run.step, static_cast<Index>(args.minutes * 60 / (seconds() / 20)));
       args.minutes = 0;
       progress.emplace(ProgressOptions{.total_steps = args.steps, .first_step = run.step, .log_seconds = 60});
-      std::fprintf(stderr, "%lld steps fit; repeat this run with --steps %lld\n", static_cast<long long>(args.steps),
-                   static_cast<long long>(args.steps));
+      std::fprintf(stderr, "%lld steps fit; --steps %lld --warmup %lld is this run again\n",
+                   static_cast<long long>(args.steps), static_cast<long long>(args.steps),
+                   static_cast<long long>(args.warmup));
     }
     if (run.step % args.save_every == 0) run.save();
     if (run.step == args.stop_after) interrupted = 1;
@@ -391,8 +399,11 @@ void evaluate(Run& run, const wardrobe::FashionMnist& data) {
 void evaluate_file(const Arguments& args) {
   const auto data = wardrobe::load_fashion_mnist(args.fashion_mnist);
   auto file = load_limoe(args.evaluate);
-  file.model.set_capacity({});
   Context ctx;
+  if (const double off = verify(file, args.evaluate, ctx); !(off < 1e-3))
+    throw FormatError(args.evaluate.string() + ": its self-check is off by " + std::to_string(off) +
+                      "; the file is damaged");
+  file.model.set_capacity({});
   const auto rows =
       wardrobe::evaluate(file.model, file.vocabulary, wardrobe::evaluation_sets(data.test), data.test, ctx);
   std::fputs(wardrobe::markdown_table(rows).c_str(), stdout);

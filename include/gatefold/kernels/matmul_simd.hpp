@@ -42,8 +42,8 @@ void tile_f32(Index depth, const float* const* a, Index a_step, const float* b, 
 #pragma GCC unroll 16
     for (int i = 0; i < MR; ++i) {
       const V x(row[i][at]);
-      acc[i][0] = xsimd::fma(x, b0, acc[i][0]);
-      acc[i][1] = xsimd::fma(x, b1, acc[i][1]);
+      acc[i][0] = simd::fma(x, b0, acc[i][0]);
+      acc[i][1] = simd::fma(x, b1, acc[i][1]);
     }
   }
 

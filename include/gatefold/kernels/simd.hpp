@@ -41,6 +41,12 @@ inline Batch<T, Arch> load(const T* p) {
   return Batch<T, Arch>::load_unaligned(p);
 }
 
+/// a b + c, rounded once where the machine has it.
+template <class T, class A>
+inline xsimd::batch<T, A> fma(const xsimd::batch<T, A>& a, const xsimd::batch<T, A>& b, const xsimd::batch<T, A>& c) {
+  return xsimd::fma(a, b, c);
+}
+
 template <class T, class A>
 inline T reduce_add(const xsimd::batch<T, A>& v) {
 #if XSIMD_VERSION_MAJOR >= 9

@@ -150,7 +150,8 @@ struct Limoe {
     if (t < T(0)) t = T(0);
   }
 
-  /// Embeddings, not normalised. // z_image [B, P], z_text [B', P]
+  /// Embeddings, not normalised. Saved lives as long as the caller's workspace scope and batch.ids. Throws ShapeError.
+  /// // z_image [B, P], z_text [B', P]
   Saved forward(const Batch& batch, Rows<T> z_image, Rows<T> z_text, Context& ctx) const {
     const Index image_rows = batch.num_images() * patches_per_image(), text_rows = batch.ids.extent(0);
     const Index sequences = batch.num_images() + batch.num_texts();
@@ -192,8 +193,8 @@ struct Limoe {
     return saved;
   }
 
-  /// The penalties on the routing of a pass, the mean over sparse blocks: what backward differentiates beside the loss
-  /// on the embeddings, without being asked.
+  /// The penalties on the routing of a pass, the mean over the sparse blocks of each trunk, summed over trunks: what
+  /// backward differentiates beside the loss on the embeddings, without being asked.
   T aux_loss(const Saved& saved, Context& ctx) const {
     T sum(0);
     for (std::size_t r = 0; r < saved.num_runs; ++r) {
@@ -205,6 +206,8 @@ struct Limoe {
     return sum;
   }
 
+  /// Adds to grad, the gradient of aux_loss included; that of log_temperature comes from the loss on the embeddings.
+  /// Throws ShapeError. // dz_image [B, P], dz_text [B', P]
   void backward(const Saved& saved, Rows<const T> dz_image, Rows<const T> dz_text, Limoe& grad, Context& ctx) const {
     const auto scope = ctx.workspace.scope();
     const Index sequences = dz_image.extent(0) + dz_text.extent(0);

@@ -25,11 +25,16 @@ void visit_options(Visitor&& v, Options& o) {
   v("num_experts", o.num_experts);
   v("num_selected", o.num_selected);
   v("capacity_factor", o.capacity.factor);
+  v("capacity_counts", o.capacity.counts);
+  v("capacity_rounding", o.capacity.rounding);
+  v("capacity_multiple_of", o.capacity.multiple_of);
+  v("capacity_minimum", o.capacity.minimum);
   v("priority", o.priority);
   v("router_noise", o.router_noise);
   v("aux_coefficient", o.aux.coefficient);
   v("aux_min_image_experts", o.aux.min_image_experts);
   v("aux_min_text_experts", o.aux.min_text_experts);
+  v("aux_entropy_scope", o.aux.entropy_scope);
   v("aux_importance", o.aux.importance);
   v("aux_load", o.aux.load);
   v("aux_z", o.aux.z);
@@ -44,6 +49,9 @@ void visit_options(Visitor&& v, Options& o) {
 namespace detail {
 constexpr int num_values(LimoeOptions::Towers) { return 2; }
 constexpr int num_values(Priority) { return 3; }
+constexpr int num_values(Capacity::Counts) { return 2; }
+constexpr int num_values(Capacity::Rounding) { return 3; }
+constexpr int num_values(LossScope) { return 2; }
 
 /// What a model of these options holds; in double, since a file may ask for more than an Index counts.
 inline double count_numbers(const LimoeOptions& o) {
@@ -153,22 +161,24 @@ inline Limoe<float> make_limoe(const LimoeOptions& options, const std::string& s
 /// Embeddings of one image and one text, with seats for everybody: which of two tokens with almost equal gates got the
 /// last seat would differ between machines. // [2, P]
 inline Tensor<float, 2> probe_embeddings(Limoe<float> model, View<const float, 4> image, View<const Index, 1> ids,
-                                         Context& ctx) {
-  const auto scope = ctx.workspace.scope();
-  auto offset = ctx.workspace.take<Index>(2);
+                                         const Context& ctx) {
+  Context quiet;  // the caller's noise and report are no part of the answer
+  quiet.parallel_for = ctx.parallel_for;
+  quiet.isa = ctx.isa;
+  auto offset = quiet.workspace.take<Index>(2);
   offset[0] = 0;
   offset[1] = ids.extent(0);
   Tensor<float, 2> z({2, model.options.embedding});
   model.set_capacity({});
   (void)model.forward({.images = image, .ids = ids, .text_offset = offset}, z.view().rows(0, 1), z.view().rows(1, 2),
-                      ctx);
+                      quiet);
   return z;
 }
 }  // namespace detail
 
 /// Writes model, configuration, vocabulary and card, with one image and one text and their embeddings as a self-check.
 inline void save_limoe(const LimoeFile& file, View<const float, 4> probe_image, View<const Index, 1> probe_ids,
-                       const std::filesystem::path& path, Dtype dtype, Context& ctx) {
+                       const std::filesystem::path& path, Dtype dtype, const Context& ctx) {
   // The probe's answer is that of the weights as stored, not as trained.
   LimoeFile stored = file;
   for_each_param(
@@ -220,7 +230,7 @@ inline LimoeFile load_limoe(const std::filesystem::path& path) {
 /// Replays the probe of a file and returns the largest deviation relative to the largest value: about 1e-6 on the
 /// machine that wrote it or any other; infinity if an embedding is not finite. A broken kernel shows at once, and so
 /// does damage to any weight that the probe passes through.
-inline double verify(const LimoeFile& file, const std::filesystem::path& path, Context& ctx) {
+inline double verify(const LimoeFile& file, const std::filesystem::path& path, const Context& ctx) {
   const CheckpointReader reader(path);
   const auto image = reader.read_tensor<float, 4>("probe.input.image");
   const auto ids64 = reader.read_tensor<std::int64_t, 1>("probe.input.ids");

@@ -83,7 +83,7 @@ struct Attention {
   Index head_width() const { return width() / num_heads; }
   T scale() const { return T(1.0 / std::sqrt(static_cast<double>(head_width()))); }
 
-  /// Copies what it needs of the layout, so that Saved does not depend on ctx.layout living on.
+  /// Copies what it needs of the layout, so that Saved does not depend on ctx.layout living on (its modalities must).
   void lay_out(Index rows, Saved& saved, Context& ctx) const {
     const Index sequences = ctx.layout ? ctx.layout->num_sequences() : 1;
     auto offset = ctx.workspace.take<Index>(sequences + 1);
