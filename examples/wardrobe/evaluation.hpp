@@ -192,7 +192,7 @@ inline std::vector<EvaluationSet> evaluation_sets(const Photos& test) {
       }));
 
   EvaluationSet retrieval{
-      .name = "retrieval", .title = "retrieval among never-seen pairs", .label_title = "1000 captions"};
+      .name = "retrieval", .title = "retrieval among never-seen combinations", .label_title = "1000 captions"};
   const auto kept = detail::combinations(held_out);
   std::unordered_set<std::string> texts;
   rng = gatefold::Rng(kSeed, 9);
