@@ -202,9 +202,8 @@ class Run {
     const auto saved = model.forward(
         {.images = images_.view(), .ids = texts.ids_view(), .text_offset = texts.offset_view()}, z_image, z_text, ctx);
     const SoftmaxContrastive contrastive;
-    const auto true_pairs = wardrobe::true_pairs(batch);
-    const auto loss = contrastive.forward<float>(z_image, z_text, model.log_temperature.flat()[0], ctx,
-                                                 args.masked ? true_pairs.view() : View<const std::uint8_t, 2>());
+    const auto left_out = args.masked ? wardrobe::true_pairs(batch) : Tensor<std::uint8_t, 2>();
+    const auto loss = contrastive.forward<float>(z_image, z_text, model.log_temperature.flat()[0], ctx, left_out);
     set_zero(grad_);
     contrastive.backward<float>(loss, 1.0f, dz_image, dz_text, grad_.log_temperature.flat()[0], ctx);
     model.backward(saved, dz_image, dz_text, grad_, ctx);
