@@ -1,6 +1,7 @@
 // Any bytes are either refused with a FormatError or decoded to an image that survives resizing and PNG.
 #include <cstdlib>
 
+#include "gatefold/image/clip_preprocess.hpp"
 #include "gatefold/image/decode.hpp"
 #include "gatefold/image/encode.hpp"
 #include "gatefold/image/resize.hpp"
@@ -25,6 +26,10 @@ void run(std::span<const std::uint8_t> bytes) {
   expect(decode_image(bytes) == image);  // no pixel comes from memory that nobody wrote
   expect(decode_image(encode_png(image)) == image);
   expect(resize(image, {.width = 7, .height = 5}).size() == ImageSize{7, 5});
+  static const ClipPreprocess clip({.shortest_edge = 6, .crop = {{5, 8}}});
+  auto options = clip_decode_options();
+  options.max_pixels = kMost;
+  expect(clip.crop(decode_image(bytes, options)).size() == ImageSize{5, 8});
 }
 
 }  // namespace

@@ -54,6 +54,18 @@ TEST(JpegCheck, HoldsHuffmanTablesTo256Symbols) {
   EXPECT_THAT(jpeg_fault(jpeg({huffman({0, 2, 3}, 6)})), HasSubstr("ends too early"));  // one byte of a second table
 }
 
+TEST(JpegCheck, WantsToKnowWhatFourColoursMean) {
+  const auto frame = [](std::uint8_t colors) { return Bytes{0xff, 0xc2, 0x00, 0x08, 8, 0, 1, 0, 1, colors}; };
+  const auto adobe = [](std::uint8_t transform) {
+    return Bytes{0xff, 0xee, 0x00, 0x0e, 'A', 'd', 'o', 'b', 'e', 0, 100, 0, 0, 0, 0, transform};
+  };
+  EXPECT_EQ(jpeg_fault(jpeg({frame(3), kScan})), "");
+  EXPECT_THAT(jpeg_fault(jpeg({frame(4), kScan})), HasSubstr("CMYK"));
+  EXPECT_EQ(jpeg_fault(jpeg({adobe(0), frame(4), kScan})), "");
+  EXPECT_EQ(jpeg_fault(jpeg({frame(4), adobe(2), kScan})), "");
+  EXPECT_THAT(jpeg_fault(jpeg({adobe(1), frame(4), kScan})), HasSubstr("CMYK"));
+}
+
 TEST(JpegCheck, MissesTheEnd) {
   const auto whole = jpeg({huffman({0, 1}, 1), kScan, {1, 2, 3}});
   ASSERT_EQ(jpeg_fault(whole), "");

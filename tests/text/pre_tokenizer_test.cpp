@@ -18,6 +18,13 @@ TEST(PreTokenizer, ClipDropsSpacesAndTakesDigitsOneByOne) {
   EXPECT_THAT(clip_pieces(" \t\u00a0\n"), IsEmpty());
 }
 
+TEST(PreTokenizer, HuggingFacesClipKnowsContractionsInLowerCaseOnly) {
+  EXPECT_THAT(hugging_face_clip_pieces("it's  a t-shirt 12"),
+              ElementsAre("it", "'s", "a", "t", "-", "shirt", "1", "2"));
+  EXPECT_THAT(hugging_face_clip_pieces("WE'LL '\u017f"), ElementsAre("WE", "'", "LL", "'", "\u017f"));
+  EXPECT_THAT(clip_pieces("'\u017f"), ElementsAre("'\u017f"));  // without regard to case, the long s is an s
+}
+
 TEST(PreTokenizer, Gpt2HangsOneSpaceOnTheWord) {
   EXPECT_THAT(gpt2_pieces("it's  a top!! 123 "), ElementsAre("it", "'s", " ", " a", " top", "!!", " 123", " "));
   EXPECT_THAT(gpt2_pieces("a\n\n b\nc"), ElementsAre("a", "\n\n", " b", "\n", "c"));

@@ -40,6 +40,29 @@ TEST(Unicode, LowersLikePythonAndOnlyOnce) {
   }
 }
 
+TEST(Unicode, ReplacesTheLongestBeginningOfACharacter) {
+  // Table 3-8 of the Unicode standard and its neighbours.
+  EXPECT_EQ(to_utf8("caf\u00e9 \U0001f457"), "caf\u00e9 \U0001f457");
+  EXPECT_EQ(to_utf8("a\xf1\x80\x80\xe1\x80\xc2"
+                    "b\x80"
+                    "c\x80\xbf"
+                    "d"),
+            "a\ufffd\ufffd\ufffdb\ufffdc\ufffd\ufffdd");
+  EXPECT_EQ(to_utf8("\xc0\xaf\xe0\x80\xbf"), "\ufffd\ufffd\ufffd\ufffd\ufffd");
+  EXPECT_EQ(to_utf8("\xed\xa0\x80\xf4\x90\x80\x80\xff"), "\ufffd\ufffd\ufffd\ufffd\ufffd\ufffd\ufffd\ufffd");
+  EXPECT_EQ(to_utf8("\xf0\x9f\x91"), "\ufffd");
+  EXPECT_EQ(to_utf8("\xf0\x9f\xe2\x82\xac"), "\ufffd\u20ac");
+}
+
+TEST(Unicode, Normalizes) {
+  EXPECT_EQ(to_nfc("e\u0301 A\u030a \u212b \u1112\u1161\u11ab q\u0307\u0323"),
+            "\u00e9 \u00c5 \u00c5 \ud55c q\u0323\u0307");
+  EXPECT_EQ(to_nfc("\ufb01"), "\ufb01");
+  EXPECT_EQ(to_nfkc("\ufb01 \uff21 \u00b2"), "fi A 2");
+  const std::string zero("a\0\u00e9", 4);
+  EXPECT_EQ(to_nfc(zero), zero);
+}
+
 TEST(Unicode, ClassesAreDisjoint) {
   EXPECT_TRUE(is_letter(only("\u4e2d")));
   EXPECT_TRUE(is_mark(only("\u0301")));

@@ -4,6 +4,7 @@
 #include <memory>
 #include <span>
 
+#include "gatefold/image/exif.hpp"
 #include "gatefold/image/image.hpp"
 #include "gatefold/image/jpeg_check.hpp"
 #include "gatefold/image/png_check.hpp"
@@ -11,9 +12,22 @@
 
 namespace gatefold {
 
+/// What becomes of transparency.
+enum class Alpha {
+  over_white,  ///< Composited over white: v' = (a v + (255 - a) 255) / 255, rounded. What a person sees.
+  ignored      ///< The colours that stand beneath, as Pillow's convert("RGB") has them. What CLIP was given.
+};
+/// What becomes of a camera's note how it was held.
+enum class Orientation {
+  as_stored,  ///< Ignored, as by Pillow's Image.open.
+  upright     ///< Followed, as by Pillow's ImageOps.exif_transpose and Hugging Face's load_image.
+};
+
 struct DecodeOptions {
   std::string name = "image";     ///< Stands in messages; decode_image_file puts the path here.
   Index max_pixels = kMaxPixels;  ///< Larger images are refused from their header; at most kMaxPixels.
+  Alpha alpha = Alpha::over_white;
+  Orientation orientation = Orientation::as_stored;
 };
 
 namespace detail {
@@ -30,12 +44,12 @@ inline bool is_jpeg(std::span<const std::uint8_t> bytes) {
 
 }  // namespace detail
 
-/// Decodes PNG or JPEG to RGB. Grey becomes three equal channels, 16 bits keep their upper 8, CMYK is converted, and
-/// alpha (also a palette's or a key colour's) is composited over white: v' = (a v + (255 - a) 255) / 255, rounded.
-/// EXIF orientation and colour profiles are ignored, as by Pillow's `Image.open`; JPEG pixels may differ from
-/// libjpeg's by a few units (other inverse cosine and chroma interpolation). PNG checksums are not verified.
-/// Throws FormatError on anything else than a whole PNG or JPEG within the limits. Memory: 11 bytes a
-/// pixel at the peak, 23 for 16-bit files with alpha.
+/// Decodes PNG or JPEG (progressive ones too) to RGB, the pixels of Pillow (libjpeg-turbo) bit for bit; only of JPEGs
+/// with half the chroma rows and all its columns some are off by one. Grey becomes three equal channels, palettes their
+/// colours, 16 bits keep their upper 8 (so does Pillow with colours; of 16-bit grey it makes everything from 255 on
+/// white), CMYK of Adobe's kind is converted as Pillow does, other CMYK refused. Colour profiles are ignored, as by
+/// Pillow. PNG checksums are not verified. Throws FormatError on anything else than a whole PNG or JPEG within the
+/// limits. Memory: 11 bytes a pixel at the peak, 23 for 16-bit files with alpha.
 inline Image decode_image(std::span<const std::uint8_t> bytes, const DecodeOptions& options = {}) {
   const auto refuse = [&](const std::string& why) { throw FormatError("decode_image: " + options.name + ": " + why); };
   if (bytes.size() > detail::kMaxImageBytes)
@@ -70,14 +84,14 @@ inline Image decode_image(std::span<const std::uint8_t> bytes, const DecodeOptio
   if (!decoded) failure("pixels are not readable");
 
   auto image = Image::of_size({width, height});
-  const bool alpha = channels == 2 || channels == 4, grey = channels <= 2;
+  const bool alpha = (channels == 2 || channels == 4) && options.alpha == Alpha::over_white, grey = channels <= 2;
   const std::uint8_t* from = decoded.get();
   for (std::size_t at = 0; at < image.rgb.size(); at += 3, from += channels) {
     const unsigned a = alpha ? from[channels - 1] : 255u;
     for (std::size_t c = 0; c < 3; ++c)
       image.rgb[at + c] = static_cast<std::uint8_t>((a * from[grey ? 0 : c] + (255u - a) * 255u + 127u) / 255u);
   }
-  return image;
+  return options.orientation == Orientation::upright ? upright(image, exif_orientation(bytes)) : image;
 }
 
 /// The same from a file, whose name stands in each message. Throws FormatError, also when the file cannot be read.

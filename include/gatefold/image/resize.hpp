@@ -65,41 +65,91 @@ std::vector<Taps> taps_of_axis(Index from, Index to) {
   return taps;
 }
 
-/// The mean weighted by `taps` of bytes `stride` apart, rounded and clipped to a byte.
-inline std::uint8_t mix(const std::uint8_t* from, const Taps& taps, Index stride) {
-  std::int32_t sum = 1 << (kWeightBits - 1);
-  for (const std::int32_t weight : taps.weights) {
-    sum += *from * weight;
-    from += stride;
-  }
+inline std::uint8_t rounded_byte(std::int32_t sum) {
   return static_cast<std::uint8_t>(std::clamp(sum >> kWeightBits, 0, 255));
 }
+inline constexpr std::int32_t kHalf = 1 << (kWeightBits - 1);
 
+/// Some positions of an axis of the result: [begin, begin + count).
+struct Stretch {
+  Index begin = 0, count = 0;
+};
+
+/// Taps of those positions of an axis that goes from `from` to `to`; for an axis that keeps its size one tap of weight
+/// one, which gives the very byte.
 template <class Kernel>
-Image resize_columns(const Image& image, Index width) {
-  if (width == image.width) return image;
-  auto result = Image::of_size({width, image.height});
-  const auto columns = taps_of_axis<Kernel>(image.width, width);
-  const auto in = image.pixels();
-  auto out = result.rgb.begin();
-  for (Index y = 0; y < image.height; ++y)
-    for (const auto& taps : columns)
-      for (Index c = 0; c < 3; ++c) *out++ = mix(&in(y, taps.begin, c), taps, 3);
-  return result;
+std::vector<Taps> taps_of_axis(Index from, Index to, Stretch stretch) {
+  std::vector<Taps> taps;
+  taps.reserve(static_cast<std::size_t>(stretch.count));
+  for (Index output = stretch.begin; output < stretch.begin + stretch.count; ++output)
+    taps.push_back(from == to ? Taps{output, {1 << kWeightBits}} : taps_at<Kernel>(output, from, to));
+  return taps;
 }
 
-template <class Kernel>
-Image resize_rows(const Image& image, Index height) {
-  if (height == image.height) return image;
-  auto result = Image::of_size({image.width, height});
-  const auto in = image.pixels();
-  auto out = result.rgb.begin();
-  for (const auto& taps : taps_of_axis<Kernel>(image.height, height))
-    for (Index i = 0; i < 3 * image.width; ++i) *out++ = mix(&in(taps.begin, 0, 0) + i, taps, 3 * image.width);
-  return result;
+/// One row of pixels, mixed along itself.
+inline void resize_row(const std::uint8_t* from, const std::vector<Taps>& columns, std::uint8_t* to) {
+  for (const auto& taps : columns) {
+    std::int32_t red = kHalf, green = kHalf, blue = kHalf;
+    const std::uint8_t* pixel = from + 3 * taps.begin;
+    for (const std::int32_t weight : taps.weights) {
+      red += pixel[0] * weight;
+      green += pixel[1] * weight;
+      blue += pixel[2] * weight;
+      pixel += 3;
+    }
+    to[0] = rounded_byte(red);
+    to[1] = rounded_byte(green);
+    to[2] = rounded_byte(blue);
+    to += 3;
+  }
 }
 
 }  // namespace detail
+
+/// A rectangle of pixels.
+struct Region {
+  Index left = 0, top = 0;
+  ImageSize size{};
+};
+
+/// The pixels of `region` of the image resized to `to`, and only what these need is computed: an elongated image costs
+/// no more than a square one. Otherwise as `resize`. Throws OptionError on a region that is not within the result.
+template <class Kernel>
+Image resize_region(const Image& image, ImageSize to, const Region& region) {
+  expect_image(image, "resize");
+  expect_option(to.width > 0 && to.height > 0, "resize: size is " + to_string(to) + ", expected at least 1 x 1");
+  expect_size(region.size, "resize");
+  expect_option(region.left >= 0 && region.top >= 0 && region.left <= to.width - region.size.width &&
+                    region.top <= to.height - region.size.height,
+                "resize: region of " + to_string(region.size) + " at " + std::to_string(region.left) + ", " +
+                    std::to_string(region.top) + " is not within " + to_string(to));
+  const auto columns = detail::taps_of_axis<Kernel>(image.width, to.width, {region.left, region.size.width});
+  const auto rows = detail::taps_of_axis<Kernel>(image.height, to.height, {region.top, region.size.height});
+  const Index first = rows.front().begin;
+  const Index last = rows.back().begin + static_cast<Index>(rows.back().weights.size());
+  expect_size({region.size.width, last - first}, "resize: between the passes");
+
+  auto narrow = Image::of_size({region.size.width, last - first});  // columns done, rows to do
+  const Index line = 3 * region.size.width;
+  for (Index y = first; y < last; ++y)
+    detail::resize_row(&image.rgb[static_cast<std::size_t>(3 * image.width * y)], columns,
+                       &narrow.rgb[static_cast<std::size_t>(line * (y - first))]);
+  if (image.height == to.height) return narrow;
+
+  auto result = Image::of_size(region.size);
+  std::vector<std::int32_t> sums(static_cast<std::size_t>(line));
+  auto out = result.rgb.begin();
+  for (const auto& taps : rows) {
+    std::fill(sums.begin(), sums.end(), detail::kHalf);
+    const std::uint8_t* from = &narrow.rgb[static_cast<std::size_t>(line * (taps.begin - first))];
+    for (const std::int32_t weight : taps.weights) {
+      for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += from[i] * weight;
+      from += line;
+    }
+    out = std::transform(sums.begin(), sums.end(), out, detail::rounded_byte);
+  }
+  return result;
+}
 
 /// Antialiased separable resampling, bit for bit the `Image.resize` of Pillow 11 and before on RGB (Resample.c):
 /// columns first, rounded to bytes, then rows; 22-bit weights; an axis that keeps its size is left alone. (Pillow 13
@@ -108,10 +158,8 @@ Image resize_rows(const Image& image, Index height) {
 /// multiplications when enlarging, in proportion to the scale when shrinking.
 template <class Kernel = Bicubic>
 Image resize(const Image& image, ImageSize to) {
-  expect_image(image, "resize");
   expect_size(to, "resize");
-  expect_size({to.width, image.height}, "resize: between the passes");
-  return detail::resize_rows<Kernel>(detail::resize_columns<Kernel>(image, to.width), to.height);
+  return resize_region<Kernel>(image, to, {.size = to});
 }
 
 /// The middle of an image; an odd margin leaves its larger half right and below (as Hugging Face's processors do,
@@ -129,17 +177,16 @@ inline Image center_crop(const Image& image, ImageSize to) {
   return result;
 }
 
-/// A square of `side` pixels as CLIP takes it: the shorter side is resized to `side`, the longer one to
-/// int(side * long / short), then the middle is cut out. Throws OptionError when the image is so elongated that the
-/// resized one would pass kMaxPixels.
+/// A square of `side` pixels: the shorter side is resized to `side`, the longer one to int(side * long / short), then
+/// the middle is cut out. Throws OptionError on a side without pixels or when the resized image would pass kMaxPixels.
 template <class Kernel = Bicubic>
 Image fit_square(const Image& image, Index side) {
   expect_image(image, "fit_square");
   expect_size({side, side}, "fit_square");
   const Index shorter = std::min(image.width, image.height);
-  return center_crop(
-      resize<Kernel>(image, {.width = side * image.width / shorter, .height = side * image.height / shorter}),
-      {side, side});
+  const ImageSize to{.width = side * image.width / shorter, .height = side * image.height / shorter};
+  expect_size(to, "fit_square");
+  return resize_region<Kernel>(image, to, {(to.width - side) / 2, (to.height - side) / 2, {side, side}});
 }
 
 }  // namespace gatefold

@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gatefold/image/jpeg_kernels.hpp"
+
 namespace gatefold::detail {
 
 /// The most bytes one allocation of the decoder may ask for. Set from the image's declared size before each decode, so
@@ -103,8 +105,22 @@ inline void* stb_reallocate(void* block, size_t bytes) {
 #pragma clang attribute push(__attribute__((no_sanitize("signed-integer-overflow", "shift"))), apply_to = function)
 #endif
 namespace gatefold::detail::stb {
+inline constexpr auto* stbi__idct_block = jpeg_idct;
+inline constexpr auto* stbi__YCbCr_to_RGB_row = jpeg_rgb_row;
+inline constexpr auto* stbi__resample_row_h_2 = jpeg_double_width;
+inline constexpr auto* stbi__resample_row_hv_2 = jpeg_double_both;
+// stb takes the address of its functions of these names: their definitions, where a parenthesis follows, are renamed,
+// and the names mean ours.
+#define stbi__idct_block(...) stbi__idct_block_of_stb(__VA_ARGS__)
+#define stbi__YCbCr_to_RGB_row(...) stbi__YCbCr_to_RGB_row_of_stb(__VA_ARGS__)
+#define stbi__resample_row_h_2(...) stbi__resample_row_h_2_of_stb(__VA_ARGS__)
+#define stbi__resample_row_hv_2(...) stbi__resample_row_hv_2_of_stb(__VA_ARGS__)
 #include <stb/stb_image.h>
 #include <stb/stb_image_write.h>
+#undef stbi__idct_block
+#undef stbi__YCbCr_to_RGB_row
+#undef stbi__resample_row_h_2
+#undef stbi__resample_row_hv_2
 }  // namespace gatefold::detail::stb
 #ifdef __clang__
 #pragma clang attribute pop

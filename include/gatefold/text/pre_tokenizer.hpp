@@ -35,10 +35,12 @@ inline std::size_t run_end(std::string_view text, std::size_t at, CharacterClass
 
 enum class Contractions { lower_case, any_case };
 
-/// The length of an English contraction ('s 't 're 've 'm 'll 'd) at `at`, or 0.
+/// The length of an English contraction ('s 't 're 've 'm 'll 'd) at `at`, or 0. In any case also the long s, U+017F,
+/// is an s, as for a regular expression.
 inline std::size_t contraction_at(std::string_view text, std::size_t at, Contractions contractions) {
   static constexpr std::array<std::string_view, 7> kEndings{"s", "t", "re", "ve", "m", "ll", "d"};
   if (text[at] != '\'') return 0;
+  if (contractions == Contractions::any_case && text.substr(at + 1).starts_with("\u017f")) return 3;
   for (const auto ending : kEndings) {
     const auto found = text.substr(at + 1, ending.size());
     const bool equal =
@@ -53,22 +55,30 @@ inline std::size_t contraction_at(std::string_view text, std::size_t at, Contrac
 
 }  // namespace detail
 
-/// CLIP's pieces: 's|'t|'re|'ve|'m|'ll|'d in any case, \p{L}+, a single \p{N}, [^\s\p{L}\p{N}]+; white space is dropped
-/// (Radford et al., 2021; open_clip's simple_tokenizer.py). The marker texts <|startoftext|> and <|endoftext|> are not
-/// taken for markers: text from outside must not be able to write them.
-inline std::vector<std::string_view> clip_pieces(std::string_view text) {
-  using detail::CharacterClass;
+namespace detail {
+inline std::vector<std::string_view> clip_pieces_with(std::string_view text, Contractions contractions) {
   std::vector<std::string_view> pieces;
   for (std::size_t at = 0; at < text.size();) {
     const auto character = character_at(text, at);
-    const auto found = detail::class_of(character);
-    std::size_t end = at + detail::contraction_at(text, at, detail::Contractions::any_case);
-    if (end == at)
-      end = found == CharacterClass::number ? at + character.bytes.size() : detail::run_end(text, at, found);
+    const auto found = class_of(character);
+    std::size_t end = at + contraction_at(text, at, contractions);
+    if (end == at) end = found == CharacterClass::number ? at + character.bytes.size() : run_end(text, at, found);
     if (found != CharacterClass::space) pieces.push_back(text.substr(at, end - at));
     at = end;
   }
   return pieces;
+}
+}  // namespace detail
+
+/// CLIP's pieces: 's|'t|'re|'ve|'m|'ll|'d in any case, \p{L}+, a single \p{N}, [^\s\p{L}\p{N}]+; white space is dropped
+/// (Radford et al., 2021; open_clip's simple_tokenizer.py). The marker texts <|startoftext|> and <|endoftext|> are not
+/// taken for markers: text from outside must not be able to write them.
+inline std::vector<std::string_view> clip_pieces(std::string_view text) {
+  return detail::clip_pieces_with(text, detail::Contractions::any_case);
+}
+/// The same with contractions in lower case only, as Hugging Face's CLIPTokenizerFast has them.
+inline std::vector<std::string_view> hugging_face_clip_pieces(std::string_view text) {
+  return detail::clip_pieces_with(text, detail::Contractions::lower_case);
 }
 
 /// GPT-2's pieces: 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+ (Radford et al., 2019,

@@ -1,7 +1,11 @@
 #pragma once
 #include <utf8proc.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <new>
 #include <string>
 #include <string_view>
 
@@ -33,6 +37,10 @@ inline bool is_utf8(std::string_view text) {
   return true;
 }
 
+inline bool is_ascii(std::string_view text) {
+  return std::all_of(text.begin(), text.end(), [](char c) { return static_cast<std::uint8_t>(c) < 0x80; });
+}
+
 /// The code point as UTF-8, appended.
 inline void append_utf8(std::string& text, std::int32_t code) {
   utf8proc_uint8_t bytes[4];
@@ -56,6 +64,59 @@ inline std::string to_lower(std::string_view text) {
     at += character.bytes.size();
   }
   return lower;
+}
+
+/// The text with U+FFFD for each piece that is not UTF-8: one for the longest beginning of a character, else one for
+/// the byte (Unicode, section 3.9; Python's bytes.decode(errors="replace") and browsers do the same).
+inline std::string to_utf8(std::string_view text) {
+  if (is_ascii(text)) return std::string(text);
+  std::string valid;
+  valid.reserve(text.size());
+  for (std::size_t at = 0; at < text.size();) {
+    const auto character = character_at(text, at);
+    at += character.bytes.size();
+    if (character.code >= 0) {
+      valid += character.bytes;
+      continue;
+    }
+    valid += "\ufffd";
+    // How many bytes go on what the first begins; the second of some is restricted (no overlong form, no surrogate).
+    const auto lead = static_cast<std::uint8_t>(character.bytes[0]);
+    const int rest = lead >= 0xc2 && lead <= 0xdf   ? 1
+                     : lead >= 0xe0 && lead <= 0xef ? 2
+                     : lead >= 0xf0 && lead <= 0xf4 ? 3
+                                                    : 0;
+    std::uint8_t low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
+    std::uint8_t high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
+    for (int i = 0; i < rest && at < text.size(); ++i, ++at) {
+      const auto byte = static_cast<std::uint8_t>(text[at]);
+      if (byte < low || byte > high) break;
+      low = 0x80, high = 0xbf;
+    }
+  }
+  return valid;
+}
+
+namespace detail {
+/// The text after a mapping of utf8proc; what is not UTF-8 must have been replaced.
+inline std::string utf8proc_mapped(std::string_view text, int options) {
+  utf8proc_uint8_t* mapped = nullptr;
+  const auto length =
+      utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()), static_cast<utf8proc_ssize_t>(text.size()),
+                   &mapped, static_cast<utf8proc_option_t>(options));
+  const std::unique_ptr<utf8proc_uint8_t, void (*)(void*)> owner(mapped, std::free);
+  if (length < 0) throw std::bad_alloc();
+  return {reinterpret_cast<const char*>(mapped), static_cast<std::size_t>(length)};
+}
+}  // namespace detail
+
+/// Normalization Form C (Unicode Standard Annex 15) of a text in UTF-8: a letter and its accents become one character.
+inline std::string to_nfc(std::string_view text) {
+  return is_ascii(text) ? std::string(text) : detail::utf8proc_mapped(text, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+}
+/// Normalization Form KC: also unifies compatibility forms (full-width letters, ligatures).
+inline std::string to_nfkc(std::string_view text) {
+  return detail::utf8proc_mapped(text, UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT);
 }
 
 /// \p{L} of a regular expression.
