@@ -8,15 +8,19 @@ set(levels
     "module kernels interop"
     "nn routing losses io text image train"
     "blocks"
+    "adapt"
     "models")
 # <header that begins so> -> the files that may include it; both are regular expressions.
 set(third_party
     "xsimd/ -> kernels/simd\\.hpp"
+    "immintrin\\.h -> kernels/(avx512|amx)\\.hpp"
     "(unsupported/)?Eigen/ -> kernels/matmul_eigen\\.hpp|interop/.*"
     "nlohmann/ -> io/.*|models/.*"
     "(stb/.*|(assert|limits|math|stdarg|stddef|stdint|stdlib|string)\\.h)$ -> image/stb\\.hpp"
     "utf8proc -> text/.*"
     "omp\\.h -> core/parallel\\.hpp"
+    "(cpuid|sys/syscall|unistd)\\.h -> core/cpu\\.hpp"
+    "sys/mman\\.h -> core/aligned_memory\\.hpp"
     "(sys/.*|fcntl|unistd)\\.h -> io/.*"
     "unistd\\.h -> train/progress\\.hpp")
 # Slow to compile, and no business of a library.

@@ -12,6 +12,7 @@
 #include "gatefold/train/metrics.hpp"
 #include "gatefold/train/progress.hpp"
 #include "gatefold/train/schedule.hpp"
+#include "packed_limoe.hpp"
 #include "wardrobe/feed.hpp"
 #include "wardrobe/routing_table.hpp"
 
@@ -37,6 +38,7 @@ struct Arguments {
   int threads = 0;
   bool no_evaluation = false;
   std::filesystem::path evaluate;
+  std::string format = "none";
 };
 
 Arguments parse(int argc, char** argv) {
@@ -96,7 +98,12 @@ Arguments parse(int argc, char** argv) {
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
   app.add_flag("--no-evaluation", a.no_evaluation, "skip the evaluation at the end");
+  std::vector<std::string> formats{"none"};
+  for (const auto& [name, pack] : packed_formats()) formats.push_back(name);
   app.add_option("--evaluate", a.evaluate, "train nothing: print the evaluation table of this model file");
+  app.add_option("--format", a.format, "what the weights are packed as for --evaluate; none: as they are")
+      ->capture_default_str()
+      ->check(CLI::IsMember(formats));
   app.add_option("--fashion-mnist", a.fashion_mnist, "folder of the four idx .gz files, if not Debian's package");
   try {
     app.parse(argc, argv);
@@ -403,8 +410,10 @@ void evaluate_file(const Arguments& args) {
     throw FormatError(args.evaluate.string() + ": its self-check is off by " + std::to_string(off) +
                       "; the file is damaged");
   file.model.set_capacity({});
-  const auto rows =
-      wardrobe::evaluate(file.model, file.vocabulary, wardrobe::evaluation_sets(data.test), data.test, ctx);
+  const auto score = [&](const auto& model) {
+    return wardrobe::evaluate(model, file.vocabulary, wardrobe::evaluation_sets(data.test), data.test, ctx);
+  };
+  const auto rows = args.format == "none" ? score(file.model) : std::visit(score, pack_as(args.format, file.model));
   std::fputs(wardrobe::markdown_table(rows).c_str(), stdout);
 }
 

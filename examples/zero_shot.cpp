@@ -28,6 +28,7 @@ struct Arguments {
   std::string labels_file, report;
   std::filesystem::path model = GATEFOLD_EXAMPLES_DIR "/models/wardrobe.safetensors";
   std::filesystem::path samples = GATEFOLD_EXAMPLES_DIR "/samples";
+  std::string format = "fp32";
   Index top = 5;
   int threads = 0;
   bool json = false, centre = false, wants_report = false;
@@ -46,6 +47,11 @@ Arguments parse(int argc, char** argv) {
   app.add_option("--labels", a.labels, "what to choose among: --labels \"a red dress\" \"a blue bag\"");
   app.add_option("--labels-file", a.labels_file, "the same from a file with one label a line; - is standard input");
   app.add_option("--model", a.model, "a model of train_limoe")->capture_default_str();
+  std::vector<std::string> formats;
+  for (const auto& [name, pack] : gatefold::packed_formats()) formats.push_back(name);
+  app.add_option("--format", a.format, "what the weights are packed as: fewer bits are faster and less exact")
+      ->capture_default_str()
+      ->check(CLI::IsMember(formats));
   app.add_option("--samples", a.samples, "folder of the samples, made by make_samples")->capture_default_str();
   app.add_option("--top", a.top, "labels to show of each picture; the right one is shown in any case")
       ->capture_default_str()
@@ -148,7 +154,7 @@ int run_main(int argc, char** argv) {
 #ifdef _OPENMP
   if (a.threads > 0) ctx.parallel_for = gatefold::openmp(a.threads);
 #endif
-  Reader reader = open_model(a.model, ctx);
+  Reader reader = open_model(a.model, ctx, a.format);
   Reading reading = a.images.empty() ? plan_samples(a, reader) : plan_own(a, labels, reader);
   read(reading, reader, ctx);
 

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Builds and runs all tests on a Debian 12, fresh or not: bash tests/run.sh [arguments for ctest, as in -R nn]
 # Optimised, so that it is quick, and with assertions, so that it is thorough.
+# For 64-bit ARM (g++-aarch64-linux-gnu qemu-user googletest): cmake --workflow --preset neon
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . cmake/debian.sh

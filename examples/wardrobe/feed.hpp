@@ -61,8 +61,9 @@ inline void normalise_rows(gatefold::Rows<float> z) {
 struct SetEmbeddings {
   Tensor<float, 2> images, labels;
 };
-inline SetEmbeddings embed(const gatefold::Limoe<float>& model, const gatefold::Vocabulary& vocabulary,
-                           const EvaluationSet& set, const Photos& photos, Context& ctx) {
+template <class Model>
+SetEmbeddings embed(const Model& model, const gatefold::Vocabulary& vocabulary, const EvaluationSet& set,
+                    const Photos& photos, Context& ctx) {
   constexpr Index kBatch = 128;
   const Index width = model.options.embedding, size = model.options.image_size;
   SetEmbeddings out{Tensor<float, 2>({std::ssize(set.scenes), width}),
@@ -92,9 +93,10 @@ inline SetEmbeddings embed(const gatefold::Limoe<float>& model, const gatefold::
   return out;
 }
 
-/// Scores the model on every set.
-inline std::vector<EvaluationRow> evaluate(const gatefold::Limoe<float>& model, const gatefold::Vocabulary& vocabulary,
-                                           std::span<const EvaluationSet> sets, const Photos& photos, Context& ctx) {
+/// Scores the model, a Limoe over any weights, on every set.
+template <class Model>
+std::vector<EvaluationRow> evaluate(const Model& model, const gatefold::Vocabulary& vocabulary,
+                                    std::span<const EvaluationSet> sets, const Photos& photos, Context& ctx) {
   std::vector<EvaluationRow> rows;
   for (const auto& set : sets) {
     const auto z = embed(model, vocabulary, set, photos, ctx);

@@ -10,6 +10,7 @@
 #include "gatefold/image/image.hpp"
 #include "gatefold/models/limoe_file.hpp"
 #include "gatefold/module/ops.hpp"
+#include "packed_limoe.hpp"
 #include "wardrobe/feed.hpp"
 #include "wardrobe/free_caption.hpp"
 #include "zero_shot/softmax.hpp"
@@ -86,12 +87,15 @@ struct Reading {
 /// The model that reads, checked and made ready for use.
 struct Reader {
   gatefold::LimoeFile file;
-  gatefold::Capacity trained;  ///< The seats of training; the model itself turns nobody away.
-  double deviation = 0;        ///< Of the file's probe.
+  gatefold::PackedLimoe model;  ///< The same, packed.
+  gatefold::Capacity trained;   ///< The seats of training; the model itself turns nobody away.
+  double deviation = 0;         ///< Of the file's probe.
 };
 
 /// Loads a model and replays its probe. Throws FormatError that says what to do if anything is not as it was written.
-inline Reader open_model(const std::filesystem::path& path, gatefold::Context& ctx) {
+/// `format` names one of packed_formats().
+inline Reader open_model(const std::filesystem::path& path, gatefold::Context& ctx,
+                         const std::string& format = "fp32") {
   constexpr double kMost = 1e-3;  // other kernels round otherwise (1e-6); what is broken is off by 1
   const auto refuse = [&](const std::string& why) -> void {
     throw gatefold::FormatError(path.string() + ": " + why +
@@ -123,10 +127,10 @@ inline Reader open_model(const std::filesystem::path& path, gatefold::Context& c
     std::snprintf(shown.data(), shown.size(), "%.1e", deviation);
     refuse(std::string("its self-check is off by ") + shown.data());
   }
-  Reader reader{std::move(*file), {}, deviation};
-  reader.trained = reader.file.model.options.capacity;
-  reader.file.model.set_capacity({});
-  return reader;
+  const auto trained = file->model.options.capacity;
+  file->model.set_capacity({});
+  auto packed = gatefold::pack_as(format, file->model);
+  return {std::move(*file), std::move(packed), trained, deviation};
 }
 
 namespace detail {
@@ -144,8 +148,7 @@ struct BatchOf {
   std::span<const Label> labels;
 };
 inline Pass run(const Reader& reader, const BatchOf& batch, gatefold::Context& ctx) {
-  const auto& model = reader.file.model;
-  const auto& o = model.options;
+  const auto& o = reader.file.model.options;
   Pass pass{gatefold::Tensor<float, 2>({std::ssize(batch.pictures), o.embedding}),
             gatefold::Tensor<float, 2>({std::ssize(batch.labels), o.embedding}),
             gatefold::RoutingReport(gatefold::RoutingReport::Detail::tokens)};
@@ -157,8 +160,12 @@ inline Pass run(const Reader& reader, const BatchOf& batch, gatefold::Context& c
   for (const auto& label : batch.labels) texts.add(reader.file.vocabulary, label.text, o.max_text_tokens);
   const auto scope = ctx.workspace.scope();
   ctx.report = &pass.report;
-  (void)model.forward({.images = images.view(), .ids = texts.ids_view(), .text_offset = texts.offset_view()},
-                      pass.z_image, pass.z_text, ctx);
+  std::visit(
+      [&](const auto& model) {
+        (void)model.forward({.images = images.view(), .ids = texts.ids_view(), .text_offset = texts.offset_view()},
+                            pass.z_image, pass.z_text, ctx);
+      },
+      reader.model);
   ctx.report = nullptr;
   wardrobe::normalise_rows(pass.z_image);
   wardrobe::normalise_rows(pass.z_text);
@@ -228,8 +235,11 @@ inline Label make_label(const std::string& text, const Reader& reader) {
 /// Fills in what the model makes of pictures and labels. Each pass runs twice: with a seat for everybody, which is what
 /// counts, and with the seats of training, to see who would have been turned away.
 inline void read(Reading& reading, Reader& reader, gatefold::Context& ctx) {
-  auto& model = reader.file.model;
+  const auto& model = reader.file.model;
   const auto& o = model.options;
+  const auto set_capacity = [&](const gatefold::Capacity& capacity) {
+    std::visit([&](auto& m) { m.set_capacity(capacity); }, reader.model);
+  };
   const Index pictures = std::ssize(reading.pictures), labels = std::ssize(reading.labels);
   const auto sparse = o.sparse.layers.size();
   const bool two_towers = o.towers == gatefold::LimoeOptions::Towers::two;
@@ -255,9 +265,9 @@ inline void read(Reading& reading, Reader& reader, gatefold::Context& ctx) {
     std::copy_n(pass.z_image.data(), pass.z_image.size(), z_image.data() + first_picture * o.embedding);
     std::copy_n(pass.z_text.data(), pass.z_text.size(), z_text.data() + first_label * o.embedding);
     if (sparse == 0) continue;
-    model.set_capacity(reader.trained);
+    set_capacity(reader.trained);
     const auto trained = detail::run(reader, {own_pictures, own_labels}, ctx);
-    model.set_capacity({});
+    set_capacity({});
     // Of two towers the image's comes first, unless the batch had no image.
     const std::size_t shift = two_towers && own_pictures.empty() ? sparse : 0;
     for (std::size_t l = 0; l < pass.report.layers().size(); ++l) {

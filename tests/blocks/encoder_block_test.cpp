@@ -63,5 +63,17 @@ TEST(EncoderBlock, IsTwoResidualBranches) {
   EXPECT_THAT(y.flat(), testing::Pointwise(testing::DoubleNear(1e-14), wanted.flat()));
 }
 
+TEST(EncoderBlock, MayBePacked) {
+  const test::OwnedLayout layout{.offset = {0, 3, 7}, .modality = {0, 0, kPadding, 1, 1, 1, 1}};
+  EncoderBlock<Mlp<float>> block({.width = 48, .num_heads = 3}, Mlp<float>({.width = 48, .hidden = 70}));
+  test::disturb(block, 1, 0.15);
+  test::check_packed(block, {.in = 48, .out = 48, .rows = 7, .products = 4, .layout = &layout});
+  EncoderBlock<GatedMlp<float>> causal({.width = 48, .num_heads = 2, .mask = Attention<float>::Mask::causal},
+                                       GatedMlp<float>({.width = 48, .hidden = 70}));
+  test::disturb(causal, 2, 0.15);
+  EXPECT_EQ(pack<bf16>(causal).attention.inner.mask, Attention<float>::Mask::causal);
+  test::check_packed(causal, {.in = 48, .out = 48, .rows = 130, .products = 5});
+}
+
 }  // namespace
 }  // namespace gatefold

@@ -48,5 +48,35 @@ TEST(Encoder, MakesOneBlockForEachLayer) {
     EXPECT_EQ(encoder.blocks[layer].ffn.inner.up.out(), static_cast<Index>(layer) + 2);
 }
 
+Encoder<EncoderBlock<Mlp<float>>> wide_encoder(Index layers) {
+  using Block = EncoderBlock<Mlp<float>>;
+  Encoder<Block> encoder({.width = 48}, layers, [](Index layer) {
+    return Block({.width = 48, .num_heads = 3}, Mlp<float>({.width = 48, .hidden = 40 + layer}));
+  });
+  test::disturb(encoder, 3, 0.15);
+  return encoder;
+}
+
+TEST(Encoder, MayBePackedAtAnyDepth) {
+  for (Index layers = 1; layers <= 4; ++layers) {
+    SCOPED_TRACE(layers);
+    test::check_packed(wide_encoder(layers), {.in = 48, .out = 48, .rows = 9, .products = 4. * double(layers)});
+  }
+}
+
+// Whatever the depth: two buffers for what passes between the blocks, and what one block needs.
+TEST(Encoder, PackedKeepsNothing) {
+  const auto packed = pack<bf16>(wide_encoder(3));
+  const auto x = test::random_matrix<float>({200, 48}, 5);
+  Tensor<float, 2> y({200, 48});
+  Context ctx;
+  (void)packed.forward(x, y, ctx);
+  const auto blocks = ctx.workspace.allocations();
+  const float* const before = ctx.workspace.take<float>(1).data();
+  for (int pass = 0; pass < 50; ++pass) (void)packed.forward(x, y, ctx);  // no scope around it
+  EXPECT_EQ(ctx.workspace.allocations(), blocks);
+  EXPECT_EQ(ctx.workspace.take<float>(1).data(), before + kAlignment / sizeof(float)) << "something was kept";
+}
+
 }  // namespace
 }  // namespace gatefold

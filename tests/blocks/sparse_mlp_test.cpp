@@ -481,5 +481,96 @@ TEST(SparseMlp, ReportsWhatItDid) {
   EXPECT_NEAR(net.aux_loss(saved, ctx), .5 * sum, 1e-14);
 }
 
+/// Hides that all experts can run in one go.
+template <class T>
+struct OneByOne : Mlp<T> {
+  using Mlp<T>::Mlp;
+  struct GroupedSaved {
+    std::vector<int> unfit;  // so that this is no GroupedExpert
+  };
+};
+static_assert(!GroupedExpert<OneByOne<float>> && Expert<OneByOne<float>> && GroupedExpert<Mlp<float>>);
+
+template <class T>
+void expect_grouped_equals_one_by_one(double tolerance) {
+  const typename TopKRouter<T>::Options o{.width = 20, .num_experts = 5, .num_selected = 2, .capacity = {.factor = .8}};
+  SparseMlp<TopKRouter<T>, Mlp<T>> grouped(TopKRouter<T>(o), Mlp<T>({.width = 20, .hidden = 40}));
+  SparseMlp<TopKRouter<T>, OneByOne<T>> single(TopKRouter<T>(o),
+                                               OneByOne<T>(typename Mlp<T>::Options{.width = 20, .hidden = 40}));
+  disturb(grouped, 6);
+  std::fill_n(&grouped.router.weight.view()(3, 0), 20, T(-30));  // and an expert that nearly nobody asks
+  convert(grouped, single);
+  const auto x = random_tensor<T>(Shape<2>{170, 20}, 13);
+  for (const Isa isa : {Isa::portable, Isa::simd}) {
+    Tensor<T, 2> y({170, 20}), dx({170, 20}), grouped_y({170, 20}), grouped_dx({170, 20});
+    Context ctx;
+    ctx.isa = isa;
+    auto grad = zeros_like(single);
+    auto grouped_grad = zeros_like(grouped);
+    const auto saved = single.forward(x, y, ctx);
+    single.backward(saved, x, dx, grad, ctx);
+    grouped.backward(grouped.forward(x, grouped_y, ctx), x, grouped_dx, grouped_grad, ctx);
+    const auto expect_near = [&](std::string_view what, auto a, auto b) {
+      for (std::size_t i = 0; i < a.size(); ++i) ASSERT_NEAR(a[i], b[i], tolerance * (1 + std::abs(b[i]))) << what;
+    };
+    expect_near("y", grouped_y.flat(), y.flat());
+    expect_near("dx", grouped_dx.flat(), dx.flat());
+    for_each_param([&](std::string_view path, const auto& a, const auto& b) { expect_near(path, a.flat(), b.flat()); },
+                   std::as_const(grouped_grad), std::as_const(grad));
+    EXPECT_GT(norm(grad.experts[0]), 0);
+  }
+}
+TEST(SparseMlp, GroupedMlpsEqualOneCallPerExpert) {
+  expect_grouped_equals_one_by_one<float>(0);  // the same sums
+  expect_grouped_equals_one_by_one<double>(1e-12);
+}
+
+TEST(SparseMlp, PackedExpertsAreNearlyTheSameAndSeatTheSameTokens) {
+  using Whole = SparseMlp<TopKRouter<float>, Mlp<float>>;
+  for (const Index selected : {1, 2}) {
+    Whole net(TopKRouter<float>({.width = 64, .num_experts = 5, .num_selected = selected, .capacity = {.factor = .9}}),
+              Mlp<float>({.width = 64, .hidden = 200}));
+    disturb(net, 7, .15);
+    net.aux_scale = .25;
+    const auto x = random_tensor<float>(Shape<2>{300, 64}, 14);
+    const auto check = [&]<class F>(std::type_identity<F>, double tolerance) {
+      const auto packed = pack<F>(net);
+      EXPECT_EQ(packed.aux_scale, .25);
+      EXPECT_EQ(packed.router.weight, net.router.weight);
+      static_assert(ForwardLayer<decltype(pack<F>(net))> && !Layer<decltype(pack<F>(net))>);
+      for (const Isa isa : isas_here()) {
+        Context ctx;
+        ctx.isa = isa;
+        Tensor<float, 2> y({300, 64}), wanted({300, 64});
+        const auto exact = net.forward(x, wanted, ctx);
+        const auto saved = packed.forward(x, y, ctx);
+        EXPECT_EQ(list(saved.routing.plan.token), list(exact.routing.plan.token));
+        double error = 0, size = 0;
+        for (std::size_t i = 0; i < y.flat().size(); ++i) {
+          error += std::pow(double(y.flat()[i]) - double(wanted.flat()[i]), 2);
+          size += std::pow(double(wanted.flat()[i]), 2);
+          if (wanted.flat()[i] == 0) {
+            ASSERT_EQ(y.flat()[i], 0) << "a token without a seat";
+          }
+        }
+        EXPECT_LE(std::sqrt(error / size), tolerance) << name(isa);
+        for (const Index workers : {2, 3, 7}) {
+          Context parallel;
+          parallel.isa = isa;
+          parallel.parallel_for = test::threads(workers);
+          Tensor<float, 2> other({300, 64});
+          (void)packed.forward(x, other, parallel);
+          EXPECT_EQ(other, y) << name(isa) << ", " << workers << " threads";
+        }
+      }
+    };
+    // Two products with weights and activations rounded to 24, 8, 8 and 4 bits (see kPackedError).
+    check(std::type_identity<float>{}, 2e-5);
+    check(std::type_identity<bf16>{}, 0x1p-6);
+    check(std::type_identity<int8>{}, .06);
+    check(std::type_identity<int4>{}, .5);
+  }
+}
+
 }  // namespace
 }  // namespace gatefold

@@ -1,51 +1,79 @@
 #include "gatefold/core/isa.hpp"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <stdlib.h>
+
+#include <sstream>
 
 namespace gatefold {
 namespace {
 
-/// Sets GATEFOLD_ISA for one test.
-class Forced {
- public:
-  explicit Forced(const char* value) {
-    if (const char* before = std::getenv("GATEFOLD_ISA")) before_ = before, had_ = true;
-    value ? ::setenv("GATEFOLD_ISA", value, 1) : ::unsetenv("GATEFOLD_ISA");
-  }
-  ~Forced() { had_ ? ::setenv("GATEFOLD_ISA", before_.c_str(), 1) : ::unsetenv("GATEFOLD_ISA"); }
-  Forced(const Forced&) = delete;
-  Forced& operator=(const Forced&) = delete;
+using testing::ElementsAre;
 
- private:
-  std::string before_;
-  bool had_ = false;
-};
+constexpr CpuFeatures kCascadeLake = kX86V4 + CpuFeatures{CpuFeature::avx512_vnni};
+constexpr CpuFeatures kSapphireRapids =
+    kCascadeLake + CpuFeatures{CpuFeature::avx512_bf16, CpuFeature::avx512_fp16, CpuFeature::amx_tile,
+                               CpuFeature::amx_int8, CpuFeature::amx_bf16};
+
+std::string refusal(std::string_view forced, CpuFeatures here) {
+  try {
+    (void)choose_isa(forced, here);
+    return "";
+  } catch (const std::invalid_argument& error) {
+    return error.what();
+  }
+}
 
 TEST(IsaName, CanBePrinted) {
-  EXPECT_EQ(name(Isa::portable), "portable");
-  EXPECT_EQ(name(Isa::simd), "simd");
+  std::ostringstream out;
+  for (const Isa isa : kIsas) out << isa << " ";
+  EXPECT_EQ(out.str(), "portable simd avx512 amx ");
+  EXPECT_EQ(name(Isa::avx512), "avx512");
 }
 
-TEST(IsaName, IsForcedByTheEnvironment) {
-  for (const Isa isa : {Isa::portable, Isa::simd}) {
-    const Forced forced(std::string(name(isa)).c_str());
-    EXPECT_EQ(default_isa(), isa);
-  }
-  for (const char* unset : {static_cast<const char*>(nullptr), ""}) {
-    const Forced forced(unset);
-    EXPECT_EQ(default_isa(), Isa::simd);
-  }
+TEST(IsaName, EachStandsOnTheOneBefore) {
+  EXPECT_LT(Isa::portable, Isa::simd);
+  EXPECT_LT(Isa::simd, Isa::avx512);
+  EXPECT_LT(Isa::avx512, Isa::amx);
 }
 
-TEST(IsaName, AnUnknownOneIsRefused) {
-  const Forced forced("avx9000");
-  try {
-    (void)default_isa();
-    FAIL();
-  } catch (const std::invalid_argument& error) {
-    EXPECT_STREQ(error.what(), "GATEFOLD_ISA is «avx9000», expected portable or simd");
-  }
+TEST(IsaChoice, IsTheBestThatTheCpuRuns) {
+  EXPECT_THAT(isas_on({}), ElementsAre(Isa::portable, Isa::simd));
+  EXPECT_THAT(isas_on(kX86V3), ElementsAre(Isa::portable, Isa::simd));
+  EXPECT_THAT(isas_on(kX86V4), ElementsAre(Isa::portable, Isa::simd));  // Skylake: no dot products
+  EXPECT_THAT(isas_on(kCascadeLake), ElementsAre(Isa::portable, Isa::simd, Isa::avx512));
+  EXPECT_THAT(isas_on(kSapphireRapids), ElementsAre(Isa::portable, Isa::simd, Isa::avx512, Isa::amx));
+  for (const CpuFeatures here : {CpuFeatures(), kX86V3, kX86V4, kCascadeLake, kSapphireRapids})
+    EXPECT_EQ(choose_isa("", here), isas_on(here).back());
+}
+
+TEST(IsaChoice, AmxNeedsAllOfIt) {
+  for (const CpuFeature part : {CpuFeature::amx_tile, CpuFeature::amx_int8, CpuFeature::amx_bf16})
+    EXPECT_EQ(choose_isa("", kSapphireRapids - CpuFeatures{part}), Isa::avx512);
+}
+
+TEST(IsaChoice, CanBeForcedToALowerOne) {
+  for (const CpuFeatures here : {CpuFeatures(), kX86V3, kCascadeLake, kSapphireRapids})
+    for (const Isa isa : isas_on(here)) EXPECT_EQ(choose_isa(name(isa), here), isa);
+}
+
+TEST(IsaChoice, RefusesWhatItDoesNotKnow) {
+  EXPECT_EQ(refusal("avx9000", kX86V3), "GATEFOLD_ISA: «avx9000» is unknown, expected portable or simd");
+  EXPECT_EQ(refusal("SIMD", kSapphireRapids),
+            "GATEFOLD_ISA: «SIMD» is unknown, expected portable, simd, avx512 or amx");
+}
+
+TEST(IsaChoice, RefusesWhatTheCpuLacks) {
+  EXPECT_EQ(refusal("amx", kCascadeLake),
+            "GATEFOLD_ISA: «amx» does not run on this CPU, expected portable, simd or avx512");
+  EXPECT_EQ(refusal("avx512", kX86V4), "GATEFOLD_ISA: «avx512» does not run on this CPU, expected portable or simd");
+}
+
+TEST(IsaChoice, IsTheSameForTheWholeProcess) {
+  const char* const forced = std::getenv("GATEFOLD_ISA");
+  EXPECT_EQ(default_isa(), choose_isa(forced ? forced : "", cpu().features));
+  EXPECT_EQ(isas_here().data(), isas_on(cpu().features).data());
+  EXPECT_EQ(isas_here().size(), isas_on(cpu().features).size());
 }
 
 }  // namespace

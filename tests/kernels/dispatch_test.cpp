@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/support/threads.hpp"
+
 namespace gatefold::kernels {
 namespace {
 
@@ -98,6 +100,76 @@ TEST(Dispatch, BackwardIsTheAdjoint) {
     auto dx = dy;
     add_gather_rows_grad<double>(ys, lists, dx, ctx);
     EXPECT_NEAR(dot(dx, x) - dot(dy, x), dot(ys, xs), 1e-12) << "it adds";
+  }
+}
+
+/// Lists of 0 to 11 rows, so that every number left over from fours comes up.
+struct ManyLists {
+  std::vector<Index> offset{0}, row;
+  Index num_rows = 0;
+  RowLists lists() const { return {view(offset), view(row)}; }
+};
+ManyLists many_lists(Rng& rng) {
+  ManyLists l;
+  for (Index s = 0; s < 40; ++s) {
+    for (Index i = s % 12; i > 0; --i) l.row.push_back(l.num_rows++);
+    l.offset.push_back(l.num_rows);
+  }
+  for (std::size_t i = l.row.size(); i > 1; --i)
+    std::swap(l.row[i - 1], l.row[static_cast<std::size_t>(rng.below(static_cast<Index>(i)))]);
+  return l;
+}
+
+TEST(Dispatch, SumsOfAnyLengthAgainstDoubleOnEveryPathAndThread) {
+  Rng rng(2);
+  const auto l = many_lists(rng);
+  std::vector<Index> back(static_cast<std::size_t>(l.num_rows));  // the list of each row
+  for (std::size_t s = 0; s + 1 < l.offset.size(); ++s)
+    for (Index i = l.offset[s]; i < l.offset[s + 1]; ++i)
+      back[static_cast<std::size_t>(l.row[static_cast<std::size_t>(i)])] = static_cast<Index>(s);
+  for (const Index width : {1, 7, 16, 33, 100}) {
+    Tensor<float, 2> from({l.num_rows, width}), dto({40, width});
+    Tensor<float, 1> weight({l.num_rows});
+    for (float& v : from.flat()) v = static_cast<float>(rng.normal());
+    for (float& v : dto.flat()) v = static_cast<float>(rng.normal());
+    for (float& v : weight.flat()) v = static_cast<float>(rng.normal());
+    for (const Isa isa : {Isa::simd, Isa::portable}) {
+      std::vector<Tensor<float, 2>> first;
+      for (const Index workers : {1, 2, 3, 7}) {
+        Context ctx;
+        ctx.isa = isa;
+        ctx.parallel_for = test::threads(workers);
+        Tensor<float, 2> to({40, width}), sum = dto, dfrom({l.num_rows, width}), dweight({1, l.num_rows});
+        combine_rows<float>(from, weight, l.lists(), to, ctx);
+        add_gather_rows_grad<float>(from, l.lists(), sum, ctx);
+        combine_rows_grad<float>(from, weight, view(back), dto, dfrom, {dweight.data(), {l.num_rows}}, ctx);
+        const std::vector<Tensor<float, 2>> got{to, sum, dfrom, dweight};
+        if (first.empty()) first = got;
+        ASSERT_EQ(got, first) << width << " " << workers;
+      }
+      for (Index s = 0; s < 40; ++s)
+        for (Index d = 0; d < width; ++d) {
+          double combined = 0, added = dto.view()(s, d), size = std::abs(added);
+          for (Index i = l.offset[static_cast<std::size_t>(s)]; i < l.offset[static_cast<std::size_t>(s) + 1]; ++i) {
+            const Index n = l.row[static_cast<std::size_t>(i)];
+            const double x = from.view()(n, d), w = weight.view()[n];
+            combined += x * w, added += x, size += std::abs(x) * (1 + std::abs(w));
+          }
+          // Up to 12 sums and products, each rounded at no more than the sum of the sizes.
+          ASSERT_NEAR(first[0].view()(s, d), combined, 13 * size * 0x1p-24);
+          ASSERT_NEAR(first[1].view()(s, d), added, 13 * size * 0x1p-24);
+        }
+      for (Index n = 0; n < l.num_rows; ++n) {
+        const Index s = back[static_cast<std::size_t>(n)];
+        double dot = 0, size = 0;
+        for (Index d = 0; d < width; ++d) {
+          ASSERT_EQ(first[2].view()(n, d), weight.view()[n] * dto.view()(s, d));
+          const double product = static_cast<double>(from.view()(n, d)) * dto.view()(s, d);
+          dot += product, size += std::abs(product);
+        }
+        ASSERT_NEAR(first[3].view()(0, n), dot, static_cast<double>(width + 1) * size * 0x1p-24);
+      }
+    }
   }
 }
 

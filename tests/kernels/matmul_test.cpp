@@ -4,8 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <list>
 #include <random>
 
+#include "tests/support/alloc_guard.hpp"
 #include "tests/support/dual.hpp"
 #include "tests/support/threads.hpp"
 
@@ -20,21 +22,35 @@ constexpr float kInf = std::numeric_limits<float>::infinity();
 #if GATEFOLD_HAS_SIMD
 constexpr Index kTileRows = TileF32<simd::DefaultArch>::kMaxRows, kTileCols = TileF32<simd::DefaultArch>::kCols;
 #else
-constexpr Index kTileRows = 14, kTileCols = 32;
+constexpr Index kTileRows = 14, kTileCols = 32, kDepth = 512, kTaskColumns = 128, kTaskRows = 512, kDotRows = 8;
 #endif
 
+/// How an operand lies in memory: row by row, column by column, or as some rows of a larger matrix.
+enum class Lie { rows, columns, gathered };
 struct Size {
   Index m, n, k;
 };
 struct Form {
-  bool transpose_a, transpose_b;
+  Lie a, b;
   Store store;
   bool bias;
 };
-constexpr Form kForms[] = {{false, true, Store::overwrite, true},  {false, false, Store::overwrite, false},
-                           {true, false, Store::add, false},       {false, true, Store::add, false},
-                           {true, true, Store::overwrite, true},   {true, true, Store::add, false},
-                           {false, false, Store::overwrite, true}, {true, false, Store::overwrite, false}};
+/// All that forward and backward need, and the rest.
+constexpr Form kForms[] = {{Lie::rows, Lie::columns, Store::overwrite, true},
+                           {Lie::rows, Lie::rows, Store::overwrite, false},
+                           {Lie::columns, Lie::rows, Store::add, false},
+                           {Lie::gathered, Lie::columns, Store::overwrite, true},
+                           {Lie::columns, Lie::gathered, Store::add, false},
+                           {Lie::rows, Lie::columns, Store::add, false},
+                           {Lie::columns, Lie::columns, Store::overwrite, true},
+                           {Lie::columns, Lie::columns, Store::add, true},
+                           {Lie::rows, Lie::rows, Store::overwrite, true},
+                           {Lie::columns, Lie::rows, Store::overwrite, false},
+                           {Lie::rows, Lie::rows, Store::add, true},
+                           {Lie::gathered, Lie::rows, Store::add, false},
+                           {Lie::gathered, Lie::gathered, Store::overwrite, false},
+                           {Lie::rows, Lie::gathered, Store::overwrite, true},
+                           {Lie::rows, Lie::columns, Store::overwrite, false}};
 
 /// A matrix inside a wider one, surrounded by NaN that nobody may read and whose bits nobody may change.
 template <class T>
@@ -50,10 +66,13 @@ struct Guarded {
   T& at(Index i, Index j) { return data[static_cast<std::size_t>(3 + i * pitch + j)]; }
   const T& at(Index i, Index j) const { return data[static_cast<std::size_t>(3 + i * pitch + j)]; }
   Rows<T> view() { return {data.data() + 3, {rows, cols}, {pitch}}; }
-  void fill(std::mt19937& random) {
+  const T* row() const { return data.data() + 3; }
+  void fill_row(Index i, std::mt19937& random) {
     std::uniform_real_distribution<float> draw(-1, 1);
-    for (Index i = 0; i < rows; ++i)
-      for (Index j = 0; j < cols; ++j) at(i, j) = T(draw(random));
+    for (Index j = 0; j < cols; ++j) at(i, j) = T(draw(random));
+  }
+  void fill(std::mt19937& random) {
+    for (Index i = 0; i < rows; ++i) fill_row(i, random);
   }
   bool intact() const {
     std::size_t numbers = 0;
@@ -64,47 +83,104 @@ struct Guarded {
   }
 };
 
-/// c (+)= a b + bias against sums in a wider type, within the classic bound (k + 2) u (|a| |b| + |c| + |bias|).
+/// An operand and its memory; of a gathered one, rows that are not chosen are NaN, and some are chosen twice.
+template <class T>
+struct Source {
+  Lie lie;
+  Guarded<T> memory;
+  std::vector<Index> index;
+
+  Source(Lie how, Index rows, Index cols, Index gap, std::mt19937& random)
+      : lie(how),
+        memory(how == Lie::columns    ? cols
+               : how == Lie::gathered ? 2 * rows + 1
+                                      : rows,
+               how == Lie::columns ? rows : cols, gap) {
+    if (lie != Lie::gathered) memory.fill(random);
+    for (Index i = 0; i < rows && lie == Lie::gathered; ++i) {
+      index.push_back(static_cast<Index>(random() % static_cast<std::size_t>(memory.rows)));
+      memory.fill_row(index.back(), random);
+    }
+  }
+  T at(Index i, Index j) const {
+    if (lie == Lie::columns) return memory.at(j, i);
+    return memory.at(lie == Lie::gathered ? index[static_cast<std::size_t>(i)] : i, j);
+  }
+  Operand<T> operand() {
+    if (lie == Lie::gathered) return {memory.view(), View<const Index, 1>(index.data(), {std::ssize(index)})};
+    const Operand<T> plain(memory.view());
+    return lie == Lie::columns ? transpose(plain) : plain;
+  }
+};
+
+/// A product of random numbers with all its memory.
+template <class T>
+struct Case {
+  Size size;
+  Form form;
+  Source<T> a, b;
+  Guarded<T> c, bias, before;
+
+  Case(Size s, Form f, std::mt19937& random)
+      : size(s),
+        form(f),
+        a(f.a, s.m, s.k, static_cast<Index>(random() % 4), random),
+        b(f.b, s.k, s.n, static_cast<Index>(random() % 4), random),
+        c(s.m, s.n, static_cast<Index>(random() % 4)),
+        bias(1, s.n, 0),
+        before(c) {
+    bias.fill(random);
+    if (form.store == Store::add) c.fill(random);
+    before = c;
+  }
+  Product<T> product() {
+    return {.a = a.operand(),
+            .b = b.operand(),
+            .c = c.view(),
+            .store = form.store,
+            .bias = form.bias ? bias.row() : nullptr};
+  }
+  /// Against sums in a wider type, within the classic bound (k + 2) u (|a| |b| + |c| + |bias|).
+  void expect_close() const {
+    using Wide = std::conditional_t<std::is_same_v<T, float>, double, long double>;
+    const auto [m, n, k] = size;
+    ASSERT_TRUE(c.intact()) << m << " x " << n << " x " << k;
+    for (Index i = 0; i < m; ++i)
+      for (Index j = 0; j < n; ++j) {
+        Wide sum = 0, size_of_terms = 0;
+        const auto add = [&](Wide term) { sum += term, size_of_terms += std::abs(term); };
+        if (form.store == Store::add) add(Wide(before.at(i, j)));
+        if (form.bias) add(Wide(bias.at(0, j)));
+        for (Index l = 0; l < k; ++l) add(Wide(a.at(i, l)) * Wide(b.at(l, j)));
+        const Wide bound = static_cast<Wide>(k + 2) * static_cast<Wide>(kRoundoff<T>) * size_of_terms * Wide(1.01);
+        ASSERT_LE(std::abs(Wide(c.at(i, j)) - sum), bound)
+            << m << " x " << n << " x " << k << " at " << i << " " << j << ", form " << static_cast<int>(form.a)
+            << static_cast<int>(form.b);
+      }
+  }
+};
+
+Context context(Isa isa, ParallelFor parallel_for = ParallelFor()) {
+  Context ctx;
+  ctx.parallel_for = std::move(parallel_for);
+  ctx.isa = isa;
+  return ctx;
+}
+
+/// One product, against the oracle.
 template <class T>
 void check(Size size, Form form, Isa isa, std::mt19937& random) {
-  using Wide = std::conditional_t<std::is_same_v<T, float>, double, long double>;
-  const auto [m, n, k] = size;
-  const Index gap = static_cast<Index>(random() % 4);
-  Guarded<T> a(form.transpose_a ? k : m, form.transpose_a ? m : k, gap),
-      b(form.transpose_b ? n : k, form.transpose_b ? k : n, gap + 1), c(m, n, gap + 2), bias(1, n, 0);
-  a.fill(random), b.fill(random), bias.fill(random);
-  if (form.store == Store::add) c.fill(random);
-  const auto before = c;
-  Context ctx;
-  ctx.parallel_for = ParallelFor();
-  ctx.isa = isa;
-  Operand<T> left(a.view()), right(b.view());
-  if (form.transpose_a) left = transpose(left);
-  if (form.transpose_b) right = transpose(right);
-  multiply<T>(left, right, c.view(), form.store, ctx, form.bias ? bias.data.data() + 3 : nullptr);
-
-  ASSERT_TRUE(c.intact()) << m << " " << n << " " << k;
-  for (Index i = 0; i < m; ++i)
-    for (Index j = 0; j < n; ++j) {
-      Wide sum = form.store == Store::add ? Wide(before.at(i, j)) : Wide(0);
-      if (form.bias) sum += Wide(bias.at(0, j));
-      Wide size_of_terms = std::abs(sum);
-      for (Index l = 0; l < k; ++l) {
-        const Wide term =
-            Wide(form.transpose_a ? a.at(l, i) : a.at(i, l)) * Wide(form.transpose_b ? b.at(j, l) : b.at(l, j));
-        sum += term;
-        size_of_terms += std::abs(term);
-      }
-      const Wide bound = static_cast<Wide>(k + 2) * static_cast<Wide>(kRoundoff<T>) * size_of_terms * Wide(1.01);
-      ASSERT_LE(std::abs(Wide(c.at(i, j)) - sum), bound) << m << " x " << n << " x " << k << " at " << i << " " << j;
-    }
+  Case<T> one(size, form, random);
+  auto ctx = context(isa);
+  multiply<T>(one.product(), ctx);
+  one.expect_close();
 }
 
 TEST(Matmul, EverySizeAroundTheTileEdges) {
   std::mt19937 random(1);
   std::size_t turn = 0;
   for (Index m = 0; m <= 2 * kTileRows + 1; ++m)
-    for (Index n = 0; n <= 2 * kTileCols + 1; ++n) {
+    for (Index n = 0; n <= 2 * kPanel + 1; ++n) {
       const Form form = kForms[turn++ % std::size(kForms)];
       check<float>({m, n, static_cast<Index>(random() % 9)}, form, Isa::simd, random);
       if (HasFatalFailure()) return;
@@ -115,48 +191,86 @@ TEST(Matmul, EveryFormAtEveryDepth) {
   std::mt19937 random(2);
   for (const Form form : kForms) {
     for (Index k = 0; k <= 35; ++k)
-      for (const Isa isa : {Isa::simd, Isa::portable}) {
-        const Size size{kTileRows + 1, kTileCols + 3, k};
-        check<float>(size, form, isa, random);
-        check<double>(size, form, isa, random);
-        if (HasFatalFailure()) return;
-      }
-    for (const Index k : {511, 512, 513, 1024, 1027})  // around the depth of one pass
-      check<float>({3, kTileCols + 1, k}, form, Isa::simd, random);
+      for (const Isa isa : {Isa::simd, Isa::portable})
+        for (const Index m : {kDotRows - 1, kTileRows + 1}) {
+          const Size size{m, kTileCols + 3, k};
+          check<float>(size, form, isa, random);
+          check<double>(size, form, isa, random);
+          if (HasFatalFailure()) return;
+        }
+    for (const Index k : {kDepth - 1, kDepth, kDepth + 1, 2 * kDepth, 2 * kDepth + 3})
+      for (const Index m : {Index{3}, kDotRows, kDotRows + 1})
+        check<float>({m, kPanel + 1, k}, form, Isa::simd, random);
     if (HasFatalFailure()) return;
   }
 }
 
-TEST(Matmul, ManyRows) {
+TEST(Matmul, EveryFormAroundTheSizeOfATask) {
   std::mt19937 random(3);
-  for (const Index m : {63, 64, 65, 129, 64 * static_cast<int>(kTileRows) - 1, 64 * static_cast<int>(kTileRows) + 5})
-    for (const Form form : kForms) {
+  for (const Form form : kForms) {
+    for (const Index m :
+         {Index{32}, Index{33}, Index{64}, Index{129}, kTaskRows - 1, kTaskRows, kTaskRows + 1, 2 * kTaskRows + 5}) {
       check<float>({m, 5, 3}, form, Isa::simd, random);
       check<double>({m, 5, 3}, form, Isa::simd, random);
     }
+    for (const Index n : {kTaskColumns - 1, kTaskColumns, kTaskColumns + 1, 2 * kTaskColumns + 33})
+      for (const Index m : {Index{2}, kDotRows, 2 * kTileRows}) check<float>({m, n, 17}, form, Isa::simd, random);
+    check<float>({kTaskRows + 1, kTaskColumns + 1, 5}, form, Isa::simd, random);
+    if (HasFatalFailure()) return;
+  }
 }
 
-TEST(Matmul, SerialProductsStayWithinTheirScratch) {
+TEST(Matmul, FewRowsAreDotProductsOfEveryLength) {
   std::mt19937 random(4);
-  for (const Index k : {0, 1, 7, 33, 513})
-    for (const Index n : {1, 4, 31, 33, 65})
-      for (const bool transposed : {false, true}) {
-        const Index m = 15;
-        Guarded<float> a(transposed ? k : m, transposed ? m : k, 1), b(n, k, 2), c(m, n, 3), expected(m, n, 3);
-        a.fill(random), b.fill(random);
-        Operand<float> left(a.view());
-        if (transposed) left = transpose(left);
-        const auto size = static_cast<std::size_t>(serial_scratch<float>(n, k));
+  for (Index m = 1; m <= kDotRows + 1; ++m)
+    for (Index k = 0; k <= 67; ++k) {
+      check<float>({m, 1 + (m + k) % 15, k}, kForms[k % 2 ? 0 : 5], Isa::simd, random);
+      check<float>({m, 1 + (m + k) % 15, k}, kForms[3], Isa::simd, random);
+      if (HasFatalFailure()) return;
+    }
+}
+
+/// c [k, n] of one column or row may look transposed by its strides alone.
+TEST(Matmul, MatricesOfOneRowOrColumnWithUnitStrides) {
+  std::mt19937 random(5);
+  for (const Form form : kForms)
+    for (const Size size : {Size{1, 1, 1},
+                            {1, 1, 20},
+                            {1, 20, 1},
+                            {20, 1, 1},
+                            {20, 1, 20},
+                            {1, 20, 20},
+                            {20, 20, 1},
+                            {1, 40, 40},
+                            {40, 1, 40}}) {
+      Case<float> one(size, form, random);
+      one.a.memory = Guarded<float>(one.a.memory.rows, one.a.memory.cols, 0);
+      one.b.memory = Guarded<float>(one.b.memory.rows, one.b.memory.cols, 0);
+      one.a.memory.fill(random), one.b.memory.fill(random);
+      auto ctx = context(Isa::simd);
+      multiply<float>(one.product(), ctx);
+      one.expect_close();
+      if (HasFatalFailure()) return;
+    }
+}
+
+TEST(Matmul, SerialProductsAreTheSameAndStayWithinTheirScratch) {
+  std::mt19937 random(6);
+  for (const Form form : kForms)
+    for (const Index k : {0, 1, 7, 33, 513})
+      for (const Index n : {1, 4, 31, 33, 65, 300}) {
+        Case<float> serial({15, n, k}, form, random);
+        auto expected = serial;
+        const auto size = static_cast<std::size_t>(serial_scratch<float>());
         std::vector<float> scratch(size + 64, 77.0f);
-        multiply_serial<float>(left, transpose(Operand<float>(b.view())), c.view(), Store::overwrite, Isa::simd,
-                               scratch.data());
+        multiply_serial<float>(serial.product(), Isa::simd, scratch.data());
         EXPECT_TRUE(std::all_of(scratch.begin() + static_cast<std::ptrdiff_t>(size), scratch.end(),
                                 [](float v) { return v == 77.0f; }));
-        Context ctx;
-        multiply<float>(left, transpose(Operand<float>(b.view())), expected.view(), Store::overwrite, ctx);
-        ASSERT_TRUE(c.intact());
-        for (Index i = 0; i < m; ++i)
-          for (Index j = 0; j < n; ++j) ASSERT_EQ(c.at(i, j), expected.at(i, j));
+        auto ctx = context(Isa::simd);
+        multiply<float>(expected.product(), ctx);
+        ASSERT_TRUE(serial.c.intact());
+        for (Index i = 0; i < 15; ++i)
+          for (Index j = 0; j < n; ++j) ASSERT_EQ(serial.c.at(i, j), expected.c.at(i, j));
       }
 }
 
@@ -176,8 +290,7 @@ TEST(Matmul, TheThreeProductsOfALinearLayer) {
     Tensor<T, 1> db({2});
     db.data()[0] = db.data()[1] = T(50.0f);
     const T bias[] = {T(10.0f), T(20.0f)};
-    Context ctx;
-    ctx.isa = isa;
+    auto ctx = context(isa);
     matmul<T>(x, w, y, ctx, bias);
     matmul_grad_input<T>(dy, w, dx, ctx);
     add_matmul_grad_weight<T>(dy, x, dw, ctx);
@@ -187,6 +300,16 @@ TEST(Matmul, TheThreeProductsOfALinearLayer) {
     EXPECT_EQ(dw, tensor({2, 3}, {113, 117, 121, 118, 124, 130}));
     EXPECT_EQ(db.data()[0], T(54.0f));
     EXPECT_EQ(db.data()[1], T(56.0f));
+    multiply<T>(product_grad_input<T>(dy, w, dx, Store::add), ctx);
+    EXPECT_EQ(dx, tensor({2, 3}, {10, 4, -2, 22, 8, -6}));
+
+    const Index chosen[] = {1, 0};  // the rows of x the other way round
+    const Operand<T> turned(x.view(), View<const Index, 1>(chosen, {2}));
+    multiply<T>(product<T>(turned, w, y), ctx);
+    EXPECT_EQ(y, tensor({2, 2}, {-2, 13, -2, 4}));
+    std::ranges::fill(dw.flat(), T(0.0f));
+    multiply<T>(product_grad_weight<T>(dy, turned, dw), ctx);
+    EXPECT_EQ(dw, tensor({2, 3}, {7, 11, 15, 12, 18, 24}));
   };
   for (const Isa isa : {Isa::simd, Isa::portable}) {
     run(float{}, isa);
@@ -195,38 +318,127 @@ TEST(Matmul, TheThreeProductsOfALinearLayer) {
   }
 }
 
+TEST(Matmul, ColumnSumsOfEveryWidthAddToWhatIsThere) {
+  std::mt19937 random(7);
+  for (Index n = 0; n <= 130; ++n) {
+    Guarded<float> dy(11, n, 3), before(1, n, 1);
+    dy.fill(random), before.fill(random);
+    auto serial = before, parallel = before;
+    auto one = context(Isa::simd), seven = context(Isa::simd, gatefold::test::threads(7));
+    add_column_sums<float>(dy.view(), serial.view()[0], one);
+    add_column_sums<float>(dy.view(), parallel.view()[0], seven);
+    ASSERT_TRUE(serial.intact());
+    for (Index j = 0; j < n; ++j) {
+      float sum = before.at(0, j);  // in the order of the rows
+      for (Index i = 0; i < 11; ++i) sum += dy.at(i, j);
+      ASSERT_EQ(serial.at(0, j), sum) << n << " " << j;
+      ASSERT_EQ(parallel.at(0, j), sum) << n << " " << j;
+    }
+  }
+}
+
 template <class T>
 void expect_same_bits_for_any_threads() {
-  std::mt19937 random(5);
-  for (const Form form : kForms) {
-    const Index m = 301, n = 70, k = 531;
-    Guarded<T> a(form.transpose_a ? k : m, form.transpose_a ? m : k, 1),
-        b(form.transpose_b ? n : k, form.transpose_b ? k : n, 0), start(m, n, 0), bias(1, n, 0);
-    a.fill(random), b.fill(random), bias.fill(random), start.fill(random);
-    Operand<T> left(a.view()), right(b.view());
-    if (form.transpose_a) left = transpose(left);
-    if (form.transpose_b) right = transpose(right);
-    const auto run = [&](ParallelFor parallel_for) {
-      auto c = start;
-      Context ctx;
-      ctx.parallel_for = std::move(parallel_for);
-      multiply<T>(left, right, c.view(), form.store, ctx, form.bias ? bias.data.data() + 3 : nullptr);
-      return std::vector<T>(c.data.begin() + 3, c.data.end());
-    };
-    const auto serial = run(ParallelFor());
-    EXPECT_EQ(run(test::threads(2)), serial);
-    EXPECT_EQ(run(test::threads(7)), serial);
-  }
+  std::mt19937 random(8);
+  for (const Form form : kForms)
+    for (const Size size : {Size{301, 70, 531}, {5, 400, 33}, {kTaskRows + 70, 33, 3}, {1, 1, 1}}) {
+      const Case<T> start(size, form, random);
+      const auto run = [&](ParallelFor parallel_for) {
+        auto one = start;
+        auto ctx = context(Isa::simd, std::move(parallel_for));
+        multiply<T>(one.product(), ctx);
+        EXPECT_TRUE(one.c.intact());
+        std::vector<T> values;
+        for (Index i = 0; i < size.m; ++i)
+          for (Index j = 0; j < size.n; ++j) values.push_back(one.c.at(i, j));
+        return values;
+      };
+      const auto serial = run(ParallelFor());
+      for (const Index workers : {2, 3, 7})
+        EXPECT_EQ(run(gatefold::test::threads(workers)), serial) << workers << " threads";
+    }
 }
 TEST(Matmul, SameBitsForAnyNumberOfThreads) {
   expect_same_bits_for_any_threads<float>();
   expect_same_bits_for_any_threads<double>();
 }
 
+/// Uneven products, some with nothing in them. Each block is negated as soon as it is said to be complete: the result
+/// is the negative product everywhere only if blocks cover c exactly once and are touched no more.
+template <class T>
+void check_lists(Isa isa) {
+  std::mt19937 random(9);
+  const Size kSizes[] = {{0, 0, 0}, {3, 40, 9}, {0, 5, 5},    {600, 33, 20},
+                         {9, 0, 4}, {1, 1, 1},  {17, 300, 0}, {60, 129, 515}};
+  for (const Index workers : {1, 2, 3, 7})
+    for (std::size_t shift = 0; shift < std::size(kForms); shift += 2) {
+      std::list<Case<T>> cases, alone;
+      std::vector<Product<T>> products;
+      std::size_t turn = shift;
+      auto ctx = context(isa, workers == 1 ? ParallelFor() : gatefold::test::threads(workers)), serial = context(isa);
+      for (const Size size : kSizes) {
+        cases.emplace_back(size, kForms[turn++ % std::size(kForms)], random);
+        alone.push_back(cases.back());
+        products.push_back(cases.back().product());
+        multiply<T>(alone.back().product(), serial);
+      }
+      std::atomic<Index> blocks = 0;
+      multiply_all<T>(products, ctx, [&](const ProductBlock& block) {
+        ++blocks;
+        ASSERT_LT(block.product, products.size());
+        const Rows<T> part = block_of(products[block.product].c, block);
+        ASSERT_GT(part.size(), 0);
+        for (Index i = 0; i < part.extent(0); ++i)
+          for (Index j = 0; j < part.extent(1); ++j) part(i, j) = -part(i, j);
+      });
+      EXPECT_GE(blocks, 5);  // of the products that are not empty
+      auto expected = alone.begin();
+      for (const auto& one : cases) {
+        ASSERT_TRUE(one.c.intact());
+        for (Index i = 0; i < one.size.m; ++i)
+          for (Index j = 0; j < one.size.n; ++j)
+            ASSERT_EQ(one.c.at(i, j), -expected->c.at(i, j)) << one.size.m << " x " << one.size.n << ", " << workers;
+        ++expected;
+      }
+    }
+}
+TEST(Matmul, AListIsTheSameProductsAndItsEpilogueSeesEachBlockOnce) {
+  check_lists<float>(Isa::simd);
+  check_lists<float>(Isa::portable);
+  check_lists<double>(Isa::simd);
+}
+
+TEST(Matmul, AnEmptyListDoesNothing) {
+  auto ctx = context(Isa::simd);
+  multiply_all<float>({}, ctx, [](const ProductBlock&) { FAIL(); });
+  multiply_all<double>({}, ctx, [](const ProductBlock&) { FAIL(); });
+}
+
+TEST(Matmul, NoAllocationAfterWarmUp) {
+  std::mt19937 random(10);
+  const auto check = [&](auto scalar) {
+    using T = decltype(scalar);
+    std::list<Case<T>> cases;
+    std::vector<Product<T>> products;
+    for (const Form form : kForms) products.push_back(cases.emplace_back(Size{70, 150, 600}, form, random).product());
+    auto ctx = context(Isa::simd);
+    multiply_all<T>(products, ctx, [](const ProductBlock&) {});
+    const auto blocks = ctx.workspace.allocations();
+    const gatefold::test::AllocGuard guard;
+    multiply_all<T>(products, ctx, [](const ProductBlock&) {});
+    for (const auto& product : products) multiply<T>(product, ctx);
+    EXPECT_EQ(ctx.workspace.allocations(), blocks);
+    if constexpr (std::is_same_v<T, float>) {
+      EXPECT_EQ(guard.count(), 0);  // Eigen has a buffer of its own
+    }
+  };
+  check(0.0f);
+  check(0.0);
+}
+
 TEST(Matmul, EmptyProducts) {
   for (const Isa isa : {Isa::simd, Isa::portable}) {
-    Context ctx;
-    ctx.isa = isa;
+    auto ctx = context(isa);
     const Tensor<float, 2> x({3, 0}), w({2, 0});
     const float bias[] = {5, 6};
     Tensor<float, 2> y({3, 2});
@@ -235,6 +447,10 @@ TEST(Matmul, EmptyProducts) {
     EXPECT_THAT(y.flat(), testing::Each(0));
     matmul<float>(x, w, y, ctx, bias);
     EXPECT_THAT(y.flat(), testing::ElementsAre(5, 6, 5, 6, 5, 6));
+    auto adding = product<float>(x.view(), w, y, bias);
+    adding.store = Store::add;
+    multiply<float>(adding, ctx);
+    EXPECT_THAT(y.flat(), testing::ElementsAre(10, 12, 10, 12, 10, 12));
 
     const Tensor<float, 2> none({0, 4}), dy({0, 2});
     Tensor<float, 2> dw({2, 4});
@@ -246,41 +462,47 @@ TEST(Matmul, EmptyProducts) {
 }
 
 TEST(Matmul, NanAndInfinityStayInTheirRowAndColumn) {
-  for (const Isa isa : {Isa::simd, Isa::portable}) {
-    const auto ones = [](Index rows, Index columns) {
-      Tensor<float, 2> t({rows, columns});
-      std::ranges::fill(t.flat(), 1.0f);
-      return t;
-    };
-    auto x = ones(37, 5), w = ones(41, 5);
-    x.view()(30, 4) = kNan, x.view()(7, 0) = -kInf;
-    w.view()(40, 1) = kNan, w.view()(3, 2) = kInf;
-    Tensor<float, 2> y({37, 41});
-    Context ctx;
-    ctx.isa = isa;
-    matmul<float>(x, w, y, ctx);
-    for (Index i = 0; i < 37; ++i)
-      for (Index j = 0; j < 41; ++j) {
-        const float v = y.view()(i, j);
-        if (i == 30 || j == 40 || (i == 7 && j == 3))
-          EXPECT_TRUE(std::isnan(v)) << i << " " << j;  // the last is inf - inf
-        else
-          EXPECT_EQ(v, i == 7 ? -kInf : j == 3 ? kInf : 5) << i << " " << j;
+  for (const Isa isa : {Isa::simd, Isa::portable})
+    for (const Index m : {Index{5}, kDotRows, Index{37}})
+      for (const Lie lie : {Lie::rows, Lie::columns}) {
+        // x [m, 5] is all 1, w [41, 5] too but for what follows.
+        Tensor<float, 2> memory(lie == Lie::rows ? Shape<2>{m, 5} : Shape<2>{5, m}), w({41, 5}), y({m, 41});
+        std::ranges::fill(memory.flat(), 1.0f);
+        std::ranges::fill(w.flat(), 1.0f);
+        const auto x = [&](Index i, Index k) -> float& {
+          return lie == Lie::rows ? memory.view()(i, k) : memory.view()(k, i);
+        };
+        const Operand<float> plain(memory.view());
+        x(m - 1, 4) = kNan, x(2, 0) = -kInf;
+        w.view()(40, 1) = kNan, w.view()(3, 2) = kInf;
+        auto ctx = context(isa);
+        multiply<float>({.a = lie == Lie::rows ? plain : transpose(plain),
+                         .b = transpose(Operand<float>(w.view())),
+                         .c = y,
+                         .store = Store::overwrite},
+                        ctx);
+        for (Index i = 0; i < m; ++i)
+          for (Index j = 0; j < 41; ++j) {
+            const float v = y.view()(i, j);
+            if (i == m - 1 || j == 40 || (i == 2 && j == 3))
+              EXPECT_TRUE(std::isnan(v)) << i << " " << j;  // the last is inf - inf
+            else
+              EXPECT_EQ(v, i == 2 ? -kInf : j == 3 ? kInf : 5) << i << " " << j;
+          }
       }
-  }
 }
 
 TEST(Matmul, SubnormalsAreNotFlushed) {
   const float tiny = std::numeric_limits<float>::denorm_min();
-  for (const Isa isa : {Isa::simd, Isa::portable}) {
-    Tensor<float, 2> x({9, 2}), w({33, 2}), y({9, 33});
-    std::ranges::fill(x.flat(), tiny);
-    std::ranges::fill(w.flat(), 3.0f);
-    Context ctx;
-    ctx.isa = isa;
-    matmul<float>(x, w, y, ctx);
-    EXPECT_THAT(y.flat(), testing::Each(6 * tiny));
-  }
+  for (const Isa isa : {Isa::simd, Isa::portable})
+    for (const Index rows : {Index{3}, kDotRows + 1}) {
+      Tensor<float, 2> x({rows, 2}), w({33, 2}), y({rows, 33});
+      std::ranges::fill(x.flat(), tiny);
+      std::ranges::fill(w.flat(), 3.0f);
+      auto ctx = context(isa);
+      matmul<float>(x, w, y, ctx);
+      EXPECT_THAT(y.flat(), testing::Each(6 * tiny));
+    }
 }
 
 }  // namespace

@@ -66,6 +66,28 @@ TEST(Simd, TransformInPlace) {
   }
 }
 
+TEST(Simd, UpdateOfEveryLength) {
+  for (const Isa isa : {Isa::simd, Isa::portable})
+    for (Index n = 0; n <= 2 * kWidth + 1; ++n) {
+      std::vector<float> a(static_cast<std::size_t>(n) + 3), b(a.size()), x(a.size());
+      std::iota(a.begin(), a.end(), 1.0f);
+      std::iota(b.begin(), b.end(), 100.0f);
+      std::iota(x.begin(), x.end(), -5.0f);
+      const auto a0 = a, b0 = b;
+      update<float>(
+          isa, n,
+          [](auto u, auto v, auto w) {
+            return std::array{u * v - w, v + w};
+          },
+          std::array{a.data() + 1, b.data() + 2}, x.data());
+      for (std::size_t i = 0; i < a.size(); ++i) {
+        const std::size_t size = static_cast<std::size_t>(n);
+        ASSERT_EQ(a[i], i >= 1 && i < 1 + size ? a0[i] * b0[i + 1] - x[i - 1] : a0[i]) << n << " " << i;
+        ASSERT_EQ(b[i], i >= 2 && i < 2 + size ? b0[i] + x[i - 2] : b0[i]) << n << " " << i;
+      }
+    }
+}
+
 TEST(Simd, SumOfEveryLength) {
   for (Index n = 0; n <= 6 * kWidth + 1; ++n)
     for (const Isa isa : {Isa::simd, Isa::portable}) {

@@ -154,6 +154,20 @@ TEST(AttentionPool, FloatThreadsAndMemory) {
   EXPECT_EQ(ctx.workspace.allocations(), blocks);
 }
 
+TEST(AttentionPool, PackedGivesTheSame) {
+  AttentionPool<float> layer({.width = 32, .num_heads = 2, .hidden = 64});
+  test::disturb(layer, 1, 0.2);
+  const auto packed = pack<float>(layer);
+  const TokenLayout layout = kRagged.view();
+  Context ctx;
+  ctx.layout = &layout;
+  const auto x = test::random_matrix<float>({kRows, 32}, 2);
+  Tensor<float, 2> y({kSequences, 32}), z({kSequences, 32});
+  infer(layer, x, y, ctx);
+  infer(packed, x, z, ctx);
+  test::expect_near<float, float>(z.flat(), y.flat(), 200, "y");
+}
+
 TEST(AttentionPool, RefusesWhatDoesNotFit) {
   EXPECT_THROW(AttentionPool<float>({.width = 6, .num_heads = 4, .hidden = 1}), OptionError);
   const auto layer = make<float>();

@@ -200,6 +200,26 @@ TEST(Attention, LongSequences) {
                     pass, 300);
 }
 
+// Weights packed as float are the same numbers, multiplied in another order.
+TEST(Attention, PackedKeepsNothingAndGivesTheSame) {
+  for (const Mask mask : {Mask::none, Mask::causal}) {
+    Attention<float> layer({.width = 32, .num_heads = 2, .mask = mask});
+    test::disturb(layer, 3, 0.2);
+    const auto packed = pack<float>(layer);
+    const auto x = random_matrix<float>({10, 32}, 4);
+    const TokenLayout layout = kRagged.view();
+    Context ctx;
+    ctx.layout = &layout;
+    Tensor<float, 2> y({10, 32}), z({10, 32});
+    infer(layer, x, y, ctx);
+    float* const before = ctx.workspace.take<float>(1).data();
+    (void)packed.forward(x, z, ctx);
+    float* const after = ctx.workspace.take<float>(1).data();
+    EXPECT_EQ(after - before, static_cast<Index>(kAlignment / sizeof(float)));  // neighbours
+    test::expect_near<float, float>(z.flat(), y.flat(), 100, "y");
+  }
+}
+
 TEST(Attention, RefusesWhatDoesNotFit) {
   EXPECT_THROW(Attention<float>({.width = 6, .num_heads = 4}), OptionError);
   EXPECT_THROW(Attention<float>({.width = 6, .num_heads = 0}), OptionError);

@@ -33,5 +33,24 @@ TEST(GatedMlp, IsTheProductOfTwoBranches) {
   EXPECT_THAT(y.flat(), testing::ElementsAre(20, 0));
 }
 
+TEST(GatedMlp, ManyInOneGoAreTheSameAsOneByOne) {
+  constexpr auto kExpert = [](auto type) {
+    return GatedMlp<typename decltype(type)::type>({.width = 6, .hidden = 19});
+  };
+  test::check_grouped(kExpert, {.width = 6, .counts = {3, 0, 40, 1, 9}, .tokens = 30});
+  test::check_grouped(kExpert, {.width = 6, .counts = {0, 0, 23}});
+  test::check_grouped(kExpert, {.width = 6, .counts = {0, 0}, .tokens = 3});
+  test::check_grouped(
+      [](auto type) { return GatedMlp<typename decltype(type)::type, Relu>({.width = 33, .hidden = 140}); },
+      {.width = 33, .counts = {70, 1, 0, 8}, .tokens = 60});
+}
+
+TEST(GatedMlp, MayBePacked) {
+  GatedMlp<float> mlp({.width = 70, .hidden = 530});
+  test::disturb(mlp, 1, 0.1);
+  test::check_packed(mlp, {.in = 70, .out = 70, .products = 3});
+  test::check_packed(mlp, {.in = 70, .out = 70, .rows = 230, .products = 3});
+}
+
 }  // namespace
 }  // namespace gatefold

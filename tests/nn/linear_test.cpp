@@ -8,7 +8,7 @@ namespace {
 constexpr auto kMake = [](auto type) { return Linear<typename decltype(type)::type>({.in = 4, .out = 3}); };
 constexpr auto kMakeWithoutBias = [](auto type) {
   using L = Linear<typename decltype(type)::type>;
-  return L({.in = 19, .out = 37, .bias = L::Bias::none});
+  return L({.in = 19, .out = 37, .bias = Bias::none});
 };
 
 TEST(Linear, KeepsTheContractOfALayer) {
@@ -40,7 +40,7 @@ TEST(Linear, BackwardParamsIsBackwardWithoutDx) {
 }
 
 TEST(Linear, RefusesToBeVisitedWithOneThatHasNoBias) {
-  const Linear<float> with({.in = 2, .out = 2}), without({.in = 2, .out = 2, .bias = Linear<float>::Bias::none});
+  const Linear<float> with({.in = 2, .out = 2}), without({.in = 2, .out = 2, .bias = Bias::none});
   const auto nothing = [](std::string_view, const auto&...) {};
   EXPECT_THROW(for_each_param(nothing, with, without), std::invalid_argument);
   EXPECT_THROW(for_each_param(nothing, without, with), std::invalid_argument);
@@ -56,6 +56,17 @@ TEST(Linear, NanStaysInItsRow) {
   infer<Linear<float>>(linear, x, y, ctx);
   for (Index i = 0; i < 40; ++i)
     for (Index j = 0; j < 3; ++j) EXPECT_EQ(std::isnan(y.view()(i, j)), i == 17) << i << " " << j;
+}
+
+TEST(Linear, MayBePackedWithAndWithoutABias) {
+  for (const Bias bias : {Bias::none, Bias::zero}) {
+    Linear<float> linear({.in = 130, .out = 70, .bias = bias});
+    test::disturb(linear, 6);
+    test::check_packed(linear, {.in = 130, .out = 70});
+    test::check_packed(linear, {.in = 130, .out = 70, .rows = 1});
+    test::check_packed(linear, {.in = 130, .out = 70, .rows = 300});
+    EXPECT_EQ(pack<bf16>(linear).bias, linear.bias);
+  }
 }
 
 }  // namespace

@@ -31,5 +31,45 @@ TEST(Mlp, AHandComputedRow) {
   EXPECT_THAT(y.flat(), testing::ElementsAre(95, 405));
 }
 
+constexpr auto kExpert = [](auto type) { return Mlp<typename decltype(type)::type>({.width = 6, .hidden = 19}); };
+
+TEST(Mlp, ManyInOneGoAreTheSameAsOneByOne) {
+  test::check_grouped(kExpert, {.width = 6, .counts = {3, 0, 40, 1, 9}, .tokens = 30});
+  test::check_grouped(kExpert, {.width = 6, .counts = {0, 0, 23}});
+  test::check_grouped(kExpert, {.width = 6, .counts = {1}, .tokens = 5});
+  test::check_grouped(kExpert, {.width = 6, .counts = {0, 0}, .tokens = 3});
+}
+
+TEST(Mlp, ManyWideOnesInOneGoAreTheSameAsOneByOne) {
+  test::check_grouped([](auto type) { return Mlp<typename decltype(type)::type, Relu>({.width = 33, .hidden = 140}); },
+                      {.width = 33, .counts = {70, 1, 0, 8}, .tokens = 60});
+}
+
+TEST(Mlp, MayBePacked) {
+  Mlp<float> mlp({.width = 70, .hidden = 530});
+  test::disturb(mlp, 1, 0.1);
+  test::check_packed(mlp, {.in = 70, .out = 70, .products = 2});
+  test::check_packed(mlp, {.in = 70, .out = 70, .rows = 230, .products = 2});
+}
+
+TEST(Mlp, ManyPackedOnesInOneGoAreTheSameAsOneByOne) {
+  Mlp<float> mlp({.width = 40, .hidden = 70});
+  std::vector<Mlp<float, Gelu, Packed<int8>>> experts;
+  for (std::uint64_t e = 0; e < 3; ++e) {
+    test::disturb(mlp, e);
+    experts.push_back(pack<int8>(mlp));
+  }
+  const auto x = test::random_matrix<float>({9, 40}, 4);
+  const Index offset[] = {0, 5, 5, 12}, token[] = {8, 0, 0, 3, 7, 1, 2, 3, 4, 8, 8, 5};
+  Tensor<float, 2> ys({12, 40}), alone({1, 40}), one({1, 40});
+  Context ctx;
+  (void)Mlp<float, Gelu, Packed<int8>>::forward_grouped(experts, x, {{offset, {4}}, {token, {12}}}, ys, ctx);
+  for (Index n = 0; n < 12; ++n) {
+    std::copy_n(&x.view()(token[n], 0), 40, one.data());
+    infer(experts[n < 5 ? 0 : 2], std::as_const(one).view(), alone.view(), ctx);
+    EXPECT_TRUE(test::same_bits<float>(alone.flat(), ys.flat().subspan(static_cast<std::size_t>(n) * 40, 40))) << n;
+  }
+}
+
 }  // namespace
 }  // namespace gatefold

@@ -34,5 +34,14 @@ TEST(OneOf, DifferentChoicesAreNotVisitedTogether) {
   EXPECT_NO_THROW(for_each_param(nothing, a, a));
 }
 
+TEST(OneOf, PacksTheOneItIs) {
+  const auto check = [](auto&& either) {
+    test::disturb(either, 1, 0.3);
+    test::check_packed(either, {.in = 40, .out = 40, .products = 3});
+  };
+  check(Either<float>(Mlp<float>({.width = 40, .hidden = 70})));
+  check(Either<float>(GatedMlp<float>({.width = 40, .hidden = 70})));
+}
+
 }  // namespace
 }  // namespace gatefold

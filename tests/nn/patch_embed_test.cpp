@@ -15,7 +15,7 @@ using Embed = PatchEmbed<float>;
 /// Projects onto nothing: what comes out is the patch itself.
 Embed identity(Index patch, Index channels) {
   const Index n = patch * patch * channels;
-  Embed embed({.patch = patch, .channels = channels, .width = n, .bias = Linear<float>::Bias::none});
+  Embed embed({.patch = patch, .channels = channels, .width = n, .bias = Bias::none});
   for (Index i = 0; i < n; ++i) embed.projection.weight.view()(i, i) = 1;
   return embed;
 }

@@ -29,5 +29,17 @@ TEST(Residual, AnInnerLayerOfZerosIsTheIdentity) {
   EXPECT_EQ(pass.dx, dy);
 }
 
+TEST(Residual, PackedKeepsNothingAndGivesTheSame) {
+  Residual<Mlp<float>> layer({.width = 32}, Mlp<float>({.width = 32, .hidden = 64}));
+  test::disturb(layer, 1, 0.2);
+  const auto packed = pack<float>(layer);
+  const auto x = test::random_matrix<float>({7, 32}, 2);
+  Tensor<float, 2> y({7, 32}), z({7, 32});
+  Context ctx;
+  infer(layer, x, y, ctx);
+  infer(packed, x, z, ctx);
+  test::expect_near<float, float>(z.flat(), y.flat(), 100, "y");
+}
+
 }  // namespace
 }  // namespace gatefold

@@ -19,6 +19,8 @@ using MyExpert = InferenceOnly;
 using MyExpert = Mlp<float>;
 #endif
 
-void forward(const SparseMlp<TopKRouter<float>, MyExpert>& layer, Rows<const float> x, Rows<float> y, Context& ctx) {
-  (void)layer.forward(x, y, ctx);
+void train(const SparseMlp<TopKRouter<float>, MyExpert>& layer, SparseMlp<TopKRouter<float>, MyExpert>& grad,
+           Rows<const float> x, Rows<float> y, Context& ctx) {
+  const auto saved = layer.forward(x, y, ctx);
+  layer.backward(saved, y, y, grad, ctx);
 }

@@ -1,11 +1,11 @@
-#include "gatefold/routing/dispatch_plan.hpp"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <map>
 #include <set>
 
+#include "gatefold/routing/plan_expert_choice.hpp"
+#include "gatefold/routing/plan_top_k.hpp"
 #include "tests/support/threads.hpp"
 
 namespace gatefold {

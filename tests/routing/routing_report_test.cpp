@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "gatefold/routing/plan_expert_choice.hpp"
 #include "gatefold/routing/top_k_router.hpp"
 
 namespace gatefold {

@@ -6,7 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "gatefold/module/grouped_expert.hpp"
 #include "gatefold/module/ops.hpp"
+#include "gatefold/module/pack.hpp"
 #include "tests/support/alloc_guard.hpp"
 #include "tests/support/dual.hpp"
 #include "tests/support/threads.hpp"
@@ -61,7 +63,8 @@ void disturb(M& module, std::uint64_t seed, double std = 0.5) {
   Rng rng(seed);
   for_each_param(
       [&](std::string_view, auto& t) {
-        for (auto& v : t.flat()) v = v + static_cast<float>(std * rng.normal());
+        using T = typename std::remove_cvref_t<decltype(t)>::Scalar;
+        for (T& v : t.flat()) v = v + T(static_cast<double>(static_cast<float>(std * rng.normal())));
       },
       module);
 }
@@ -343,6 +346,272 @@ void check_layer(Make&& make, const LayerCase& c) {
     const auto nothing = run_pass(f, Matrix<float>({0, c.in}), Matrix<float>({0, c.out}), here);
     for_each_param([](std::string_view path, const auto& t) { EXPECT_THAT(t.flat(), ::testing::Each(0.0f)) << path; },
                    nothing.grad);
+  }
+}
+
+/// A layer over packed weights, which has no way back.
+struct PackedCase {
+  Index in, out, rows = 37;
+  double products = 1;                  // of packed weights on the way from x to y
+  const OwnedLayout* layout = nullptr;  // of `rows` rows
+};
+
+/// How far off y may be, as a share of its Euclidean norm, for each product on the way: about what rounding weights and
+/// activations of a normal distribution costs (int8: steps of 1/127 of the largest value, some 3 deviations; int4:
+/// 16 steps over 64 values), doubled.
+template <class F>
+constexpr double kPackedError = std::same_as<F, float>  ? 1e-5
+                                : std::same_as<F, bf16> ? 0x1p-7
+                                : std::same_as<F, int8> ? 0.03
+                                                        : 0.25;
+
+template <class F, class L>
+void check_packed_as(const L& layer, const PackedCase& c) {
+  const auto packed = pack<F>(layer);
+  const auto x = random_matrix<float>({c.rows, c.in}, 5);
+  const TokenLayout layout = c.layout ? c.layout->view() : TokenLayout{};
+  const auto run = [&](const auto& any, Rows<const float> from, Rows<float> y, Isa isa, ParallelFor parallel_for) {
+    Context ctx;
+    ctx.isa = isa;
+    ctx.parallel_for = std::move(parallel_for);
+    if (c.layout) ctx.layout = &layout;
+    infer(any, from, y, ctx);
+  };
+  Matrix<float> dense({c.rows, c.out}), y(dense.shape());
+  for (const Isa isa : isas_here()) {
+    SCOPED_TRACE(std::string(name(isa)));
+    run(layer, x, dense, isa, ParallelFor());
+    std::ranges::fill(y.flat(), std::numeric_limits<float>::quiet_NaN());
+    run(packed, x, y, isa, ParallelFor());
+    double error = 0, size = 0;
+    for (std::size_t i = 0; i < y.flat().size(); ++i) {
+      error += std::pow(double(y.flat()[i]) - double(dense.flat()[i]), 2);
+      size += std::pow(double(dense.flat()[i]), 2);
+    }
+    EXPECT_LE(std::sqrt(error / size), kPackedError<F> * c.products);
+    if (!std::same_as<F, float>) {
+      EXPECT_GT(error, 0) << "as if nothing had been packed";
+    }
+
+    for (const Index workers : {2, 3, 7}) {
+      Matrix<float> other(y.shape());
+      run(packed, x, other, isa, threads(workers));
+      EXPECT_TRUE(same_bits<float>(y.flat(), other.flat())) << workers << " threads";
+    }
+
+    Matrix<float> wide_x({c.rows, c.in + 5}), wide_y({c.rows, c.out + 4});
+    std::ranges::fill(wide_x.flat(), std::numeric_limits<float>::quiet_NaN());
+    std::ranges::fill(wide_y.flat(), 1234.0f);
+    for (Index i = 0; i < c.rows; ++i) std::copy_n(&x.view()(i, 0), c.in, &wide_x.view()(i, 3));
+    run(packed, std::as_const(wide_x).view().columns(3, 3 + c.in), wide_y.view().columns(1, 1 + c.out), isa,
+        ParallelFor());
+    for (Index i = 0; i < c.rows; ++i)
+      for (Index j = 0; j < c.out + 4; ++j)
+        ASSERT_EQ(wide_y.view()(i, j), j < 1 || j > c.out ? 1234.0f : y.view()(i, j - 1)) << "strided rows";
+
+    Context ctx;
+    ctx.isa = isa;
+    ctx.parallel_for = ParallelFor();
+    if (c.layout) ctx.layout = &layout;
+    infer(packed, x, y, ctx);
+    const auto blocks = ctx.workspace.allocations();
+    const AllocGuard guard;
+    infer(packed, x, y, ctx);
+    EXPECT_EQ(guard.count(), 0);
+    EXPECT_EQ(ctx.workspace.allocations(), blocks);
+  }
+
+  Context ctx;
+  const OwnedLayout none;
+  const TokenLayout empty = none.view();
+  if (c.layout) ctx.layout = &empty;
+  Matrix<float> nothing({0, c.in}), gone({0, c.out});
+  infer(packed, nothing, gone, ctx);
+  Matrix<float> wide_x({c.rows, c.in + 1}), long_y({c.rows + 1, c.out});
+  if (c.layout) ctx.layout = &layout;
+  expect_refusal([&] { infer(packed, wide_x, y, ctx); }, "forward: a wide x");
+  expect_refusal([&] { infer(packed, x, long_y, ctx); }, "forward: a long y");
+}
+
+/// What every layer of packed weights promises, in each format: about the same results as unpacked, the same bits
+/// for any threads and strides, no allocation.
+template <class L>
+void check_packed(const L& layer, const PackedCase& c) {
+  const auto as = [&]<class F>(std::type_identity<F>, const char* format) {
+    SCOPED_TRACE(format);
+    check_packed_as<F>(layer, c);
+  };
+  as(std::type_identity<float>{}, "float");
+  as(std::type_identity<bf16>{}, "bf16");
+  as(std::type_identity<int8>{}, "int8");
+  as(std::type_identity<int4>{}, "int4");
+}
+
+/// What an expert promises that runs all experts in one go (GroupedLayer): the same as one call for each on the rows
+/// gathered for it; nothing for an expert without rows; the same bits for any threads.
+struct GroupedCase {
+  Index width;
+  std::vector<Index> counts;  // rows of each expert
+  Index tokens = 0;           // that slots draw from; 0: slot n reads row n
+};
+
+template <class E>
+struct GroupedPass {
+  using T = typename E::Scalar;
+  Matrix<T> ys, dxs;
+  std::vector<E> grads;
+};
+
+template <class E>
+struct GroupedRun {
+  using T = typename E::Scalar;
+  std::vector<E> experts, grads;  // grads: what is added to
+  Matrix<T> x, dys;
+  std::vector<Index> offset{0}, token;
+
+  template <class Make>
+  GroupedRun(Make&& make, const GroupedCase& c) {
+    for (const Index n : c.counts) {
+      offset.push_back(offset.back() + n);
+      experts.push_back(make(std::type_identity<T>{}));
+      disturb(experts.back(), experts.size());
+      grads.push_back(make(std::type_identity<T>{}));
+      disturb(grads.back(), experts.size() + 100);
+    }
+    x = random_matrix<T>({c.tokens ? c.tokens : offset.back(), c.width}, 21);
+    dys = random_matrix<T>({offset.back(), c.width}, 22);
+    Rng rng(23);
+    for (Index n = 0; n < offset.back() && c.tokens; ++n) token.push_back(rng.below(c.tokens));
+  }
+  SlotRows slots() const {
+    SlotRows rows{{offset.data(), {std::ssize(offset)}}, {}};
+    if (!token.empty()) rows.token = {token.data(), {std::ssize(token)}};
+    return rows;
+  }
+  Index row(Index slot) const { return token.empty() ? slot : token[static_cast<std::size_t>(slot)]; }
+  GroupedPass<E> unset() const {
+    GroupedPass<E> pass{Matrix<T>(dys.shape()), Matrix<T>(dys.shape()), grads};
+    std::ranges::fill(pass.ys.flat(), std::numeric_limits<T>::quiet_NaN());
+    std::ranges::fill(pass.dxs.flat(), std::numeric_limits<T>::quiet_NaN());
+    return pass;
+  }
+  void run(GroupedPass<E>& pass, Context& ctx) const {
+    const auto scope = ctx.workspace.scope();
+    const auto saved = E::forward_grouped(experts, x, slots(), pass.ys, ctx);
+    E::backward_grouped(experts, saved, dys, pass.dxs, pass.grads, ctx);
+  }
+  void run_one_by_one(GroupedPass<E>& pass, Context& ctx) const {
+    for (std::size_t e = 0; e < experts.size(); ++e) {
+      const Index begin = offset[e], end = offset[e + 1];
+      if (begin == end) continue;
+      Matrix<T> xs({end - begin, x.extent(1)});
+      for (Index n = begin; n < end; ++n) std::copy_n(&x.view()(row(n), 0), x.extent(1), &xs.view()(n - begin, 0));
+      const auto scope = ctx.workspace.scope();
+      const auto saved = experts[e].forward(xs, pass.ys.view().rows(begin, end), ctx);
+      experts[e].backward(saved, dys.view().rows(begin, end), pass.dxs.view().rows(begin, end), pass.grads[e], ctx);
+    }
+  }
+};
+
+/// fn(what, elements of one, elements of the other)
+template <class E, class Fn>
+void for_each_result(const GroupedPass<E>& a, const GroupedPass<E>& b, Fn&& fn) {
+  using T = typename E::Scalar;
+  fn("ys", std::span<const T>(a.ys.flat()), std::span<const T>(b.ys.flat()));
+  fn("dxs", std::span<const T>(a.dxs.flat()), std::span<const T>(b.dxs.flat()));
+  for (std::size_t e = 0; e < a.grads.size(); ++e)
+    for_each_param([&](std::string_view path, const auto& s,
+                       const auto& t) { fn(std::to_string(e) + "." + std::string(path), s.flat(), t.flat()); },
+                   a.grads[e], b.grads[e]);
+}
+
+template <class Make>
+void check_grouped(Make&& make, const GroupedCase& c) {
+  using E = decltype(make(std::type_identity<float>{}));
+  using D = decltype(make(std::type_identity<double>{}));
+  using Lifted = decltype(make(std::type_identity<Dual>{}));
+  const auto context = [](Isa isa, ParallelFor parallel_for) {
+    Context ctx;
+    ctx.isa = isa;
+    ctx.parallel_for = std::move(parallel_for);
+    return ctx;
+  };
+  const auto expect_equal = [](const auto& what, auto a, auto b) {
+    EXPECT_TRUE((same_bits<typename decltype(a)::value_type>(a, b))) << what;
+  };
+  const GroupedRun<E> f(make, c);
+  const GroupedRun<D> d(make, c);
+  for (const Isa isa : {Isa::portable, Isa::simd}) {
+    SCOPED_TRACE(std::string(name(isa)));
+    auto ctx = context(isa, ParallelFor());
+    auto grouped = f.unset(), single = f.unset();
+    f.run(grouped, ctx), f.run_one_by_one(single, ctx);
+    for_each_result(grouped, single, expect_equal);
+    const auto blocks = ctx.workspace.allocations();
+    {
+      auto again = f.unset();
+      const AllocGuard guard;
+      f.run(again, ctx);
+      EXPECT_EQ(guard.count(), 0);
+      EXPECT_EQ(ctx.workspace.allocations(), blocks);
+    }
+    for (std::size_t e = 0; e < c.counts.size(); ++e)
+      if (c.counts[e] == 0)
+        for_each_param([&](std::string_view path, const auto& got,
+                           const auto& before) { EXPECT_EQ(got, before) << path << " of an idle expert"; },
+                       grouped.grads[e], f.grads[e]);
+
+    // In double, Eigen's sums may be in another order.
+    auto grouped_double = d.unset(), single_double = d.unset();
+    d.run(grouped_double, ctx), d.run_one_by_one(single_double, ctx);
+    for_each_result(grouped_double, single_double, [](const auto& what, auto a, auto b) {
+      double largest = 0;
+      for (const double v : b) largest = std::max(largest, std::abs(v));
+      for (std::size_t i = 0; i < a.size(); ++i) ASSERT_NEAR(a[i], b[i], 1e-13 * largest) << what << " " << i;
+    });
+    for (const Index workers : {2, 3, 7}) {
+      auto parallel = context(isa, threads(workers));
+      auto other = f.unset();
+      f.run(other, parallel);
+      for_each_result(other, grouped, expect_equal);
+      auto other_double = d.unset();
+      d.run(other_double, parallel);
+      for_each_result(other_double, grouped_double, expect_equal);
+    }
+  }
+
+  // The derivative that dual numbers carry through forward_grouped, of some of many variables.
+  GroupedRun<Lifted> lifted(make, c);
+  for (std::size_t e = 0; e < d.experts.size(); ++e) convert(d.experts[e], lifted.experts[e]);
+  auto ctx = context(Isa::simd, ParallelFor());
+  auto pass = d.unset();
+  d.run(pass, ctx);
+  Matrix<Dual> ys(lifted.dys.shape());
+  const auto derivative = [&](Dual& variable) {
+    const auto scope = ctx.workspace.scope();
+    variable.d = 1;
+    (void)Lifted::forward_grouped(lifted.experts, lifted.x, lifted.slots(), ys, ctx);
+    variable.d = 0;
+    double sum = 0;
+    for (std::size_t i = 0; i < ys.flat().size(); ++i) sum += d.dys.flat()[i] * ys.flat()[i].d;
+    return sum;
+  };
+  const auto expect = [](double got, double wanted, const std::string& what) {
+    ASSERT_NEAR(got, wanted, 1e-10 * (1 + std::abs(wanted))) << what;
+  };
+  for (std::size_t e = 0; e < d.experts.size(); ++e)
+    for_each_param(
+        [&](std::string_view path, const auto& got, const auto& before, auto& variables) {
+          for (std::size_t i = 0; i < got.flat().size(); i += 1 + got.flat().size() / 5)
+            expect(got.flat()[i] - before.flat()[i], derivative(variables.flat()[i]), std::string(path));
+        },
+        pass.grads[e], d.grads[e], lifted.experts[e]);
+  for (std::size_t i = 0; i < d.x.flat().size(); i += 1 + d.x.flat().size() / 20) {
+    const Index token = static_cast<Index>(i) / c.width, column = static_cast<Index>(i) % c.width;
+    double got = 0;  // of all slots that read the token
+    for (Index n = 0; n < d.offset.back(); ++n)
+      if (d.row(n) == token) got += pass.dxs.view()(n, column);
+    expect(got, derivative(lifted.x.flat()[i]), "x");
   }
 }
 

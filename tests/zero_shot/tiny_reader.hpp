@@ -32,9 +32,10 @@ inline gatefold::LimoeFile file(const gatefold::LimoeOptions& o = options()) {
 }
 
 inline Reader reader(const gatefold::LimoeOptions& o = options()) {
-  Reader reader{file(o), o.capacity, 0};
-  reader.file.model.set_capacity({});
-  return reader;
+  auto tiny = file(o);
+  tiny.model.set_capacity({});
+  auto packed = gatefold::pack_as("fp32", tiny.model);
+  return {std::move(tiny), std::move(packed), o.capacity, 0};
 }
 
 /// Pictures of noise, each to be given any of the labels; the first label is right.

@@ -3,8 +3,8 @@
 
 namespace gatefold {
 
-/// Blocks one after the other, then a layer norm.
-template <Layer BlockType>
+/// Blocks one after the other, then a layer norm. Blocks that cannot be trained keep nothing.
+template <ForwardLayer BlockType>
 struct Encoder {
   using Block = BlockType;
   using Scalar = typename Block::Scalar;
@@ -29,6 +29,10 @@ struct Encoder {
 
   Saved forward(Rows<const Scalar> x, Rows<Scalar> y, Context& ctx) const {
     const Index rows = x.extent(0), width = x.extent(1);
+    if constexpr (!Layer<Block>) {
+      forward_only(x, y, ctx);
+      return {};
+    }
     Saved saved{ctx.workspace.template take<typename Block::Saved>(static_cast<Index>(blocks.size())), {}};
     for (std::size_t layer = 0; layer < blocks.size(); ++layer) {
       auto next = ctx.workspace.template take<Scalar>(rows, width);
@@ -39,7 +43,8 @@ struct Encoder {
     return saved;
   }
 
-  void backward(const Saved& saved, Rows<const Scalar> dy, Rows<Scalar> dx, Encoder& grad, Context& ctx) const {
+  void backward(const Saved& saved, Rows<const Scalar> dy, Rows<Scalar> dx, Encoder& grad,
+                Context& ctx) const requires Layer<Block> {
     const auto scope = ctx.workspace.scope();
     auto other = ctx.workspace.template take<Scalar>(dy.extent(0), dy.extent(1));
     // The gradient moves between dx and `other`, so that the last block writes dx.
@@ -49,6 +54,29 @@ struct Encoder {
       blocks[layer].backward(saved.blocks[static_cast<Index>(layer)], here, there, grad.blocks[layer], ctx);
       std::swap(here, there);
     }
+  }
+
+  template <class F>
+  auto packed() const {
+    Encoder<decltype(pack<F>(blocks[0]))> other({.width = 0}, static_cast<Index>(blocks.size()), [&](Index layer) {
+      return pack<F>(blocks[static_cast<std::size_t>(layer)]);
+    });
+    other.norm = norm;
+    return other;
+  }
+
+ private:
+  /// Two buffers in turn, whatever the depth.
+  void forward_only(Rows<const Scalar> x, Rows<Scalar> y, Context& ctx) const {
+    const auto scope = ctx.workspace.scope();
+    auto next = ctx.workspace.template take<Scalar>(x.extent(0), x.extent(1));
+    auto other = ctx.workspace.template take<Scalar>(x.extent(0), x.extent(1));
+    for (const Block& block : blocks) {
+      infer(block, x, next, ctx);
+      x = next;
+      std::swap(next, other);
+    }
+    (void)norm.forward(x, y, ctx);
   }
 };
 

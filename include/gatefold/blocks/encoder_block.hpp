@@ -5,24 +5,25 @@
 namespace gatefold {
 
 /// A pre-norm transformer block: x + attention(norm(x)), then x + ffn(norm(x)). The feed-forward net is any layer: an
-/// Mlp, a SparseMlp, or one of the two chosen by depth (OneOf).
-template <Layer Ffn>
+/// Mlp, a SparseMlp, or one of the two chosen by depth (OneOf). W is what attention keeps its weights in.
+template <ForwardLayer Ffn, WeightStorage<typename Ffn::Scalar> W = Tensor<typename Ffn::Scalar, 2>>
 struct EncoderBlock {
   using Scalar = typename Ffn::Scalar;
+  using SelfAttention = Attention<Scalar, W>;
   struct Options {
     Index width, num_heads;
-    typename Attention<Scalar>::Mask mask = Attention<Scalar>::Mask::none;
+    typename SelfAttention::Mask mask = SelfAttention::Mask::none;
   };
   struct Saved {
-    typename Residual<Attention<Scalar>>::Saved attention;
+    typename Residual<SelfAttention>::Saved attention;
     typename Residual<Ffn>::Saved ffn;
   };
 
-  Residual<Attention<Scalar>> attention;
+  Residual<SelfAttention> attention;
   Residual<Ffn> ffn;
 
   EncoderBlock(Options o, Ffn net)
-      : attention({.width = o.width}, Attention<Scalar>({.width = o.width, .num_heads = o.num_heads, .mask = o.mask})),
+      : attention({.width = o.width}, SelfAttention({.width = o.width, .num_heads = o.num_heads, .mask = o.mask})),
         ffn({.width = o.width}, std::move(net)) {}
   static void visit(auto& v, auto&... self) {
     v("attention", self.attention...);
@@ -35,11 +36,22 @@ struct EncoderBlock {
     return {saved_attention, ffn.forward(mid, y, ctx)};
   }
 
-  void backward(const Saved& saved, Rows<const Scalar> dy, Rows<Scalar> dx, EncoderBlock& grad, Context& ctx) const {
+  void backward(const Saved& saved, Rows<const Scalar> dy, Rows<Scalar> dx, EncoderBlock& grad,
+                Context& ctx) const requires Layer<Ffn> && Layer<SelfAttention> {
     const auto scope = ctx.workspace.scope();
     auto dmid = ctx.workspace.template take<Scalar>(dy.extent(0), dy.extent(1));
     ffn.backward(saved.ffn, dy, dmid, grad.ffn, ctx);
     attention.backward(saved.attention, dmid, dx, grad.attention, ctx);
+  }
+
+  template <class F>
+  auto packed() const {
+    EncoderBlock<decltype(pack<F>(ffn.inner)), Packed<F>> other(
+        {.width = attention.inner.width(), .num_heads = attention.inner.num_heads, .mask = attention.inner.mask},
+        pack<F>(ffn.inner));
+    other.attention = pack<F>(attention);
+    other.ffn.norm = ffn.norm;
+    return other;
   }
 };
 

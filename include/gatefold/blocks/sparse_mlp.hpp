@@ -2,6 +2,7 @@
 #include "gatefold/kernels/dispatch.hpp"
 #include "gatefold/losses/aux_losses.hpp"
 #include "gatefold/module/grouped_expert.hpp"
+#include "gatefold/module/pack.hpp"
 #include "gatefold/routing/routing_report.hpp"
 
 namespace gatefold {
@@ -21,8 +22,10 @@ struct ExpertsSaved<E> {
 /// gets y = 0 exactly and lives on in the residual around this layer. Keeps the routing, the seated rows and the
 /// experts' outputs, 2 N D, and what the experts keep. (Shazeer et al. 2017; V-MoE, Riquelme et al. 2021.)
 ///
+/// Experts that cannot be trained (packed ones) make a layer that cannot be trained.
+///
 /// `aux` penalises the routing: backward adds aux_scale times its gradient, without being asked.
-template <Router R, Expert E, AuxLoss<typename E::Scalar> Aux = NoAux>
+template <Router R, ForwardLayer E, AuxLoss<typename E::Scalar> Aux = NoAux>
 requires std::same_as<typename R::Scalar, typename E::Scalar>
 struct SparseMlp {
   using Scalar = typename E::Scalar;
@@ -76,7 +79,8 @@ struct SparseMlp {
   }
 
   /// dy, dx [S, D]. An expert without a token gets no gradient.
-  void backward(const Saved& saved, Rows<const Scalar> dy, Rows<Scalar> dx, SparseMlp& grad, Context& ctx) const {
+  void backward(const Saved& saved, Rows<const Scalar> dy, Rows<Scalar> dx, SparseMlp& grad,
+                Context& ctx) const requires Expert<E> {
     const auto& routing = saved.routing;
     const DispatchPlan& plan = routing.plan;
     const Shape<2> shape{plan.num_tokens(), saved.ys.extent(1)};
@@ -96,7 +100,7 @@ struct SparseMlp {
     }
     router.backward(routing, dweight, dlogits, dx, grad.router, ctx);
 
-    if constexpr (GroupedExpert<E>) {
+    if constexpr (GroupedLayer<E>) {
       E::backward_grouped(experts, saved.experts, dys, dxs, std::span<E>(grad.experts), ctx);
     } else {
       for (Index e = 0; e < plan.num_experts(); ++e) {
@@ -112,6 +116,16 @@ struct SparseMlp {
   /// aux_scale * the penalty of a pass: what backward differentiates beside the task.
   Scalar aux_loss(const Saved& saved, Context& ctx) const {
     return Scalar(aux_scale) * Scalar(aux.value(saved.routing.scores, ctx));
+  }
+
+  template <class F>
+  auto packed() const {
+    using PackedExpert = decltype(pack<F>(experts[0]));
+    std::vector<PackedExpert> others;
+    for (const E& each : experts) others.push_back(pack<F>(each));
+    SparseMlp<R, PackedExpert, Aux> other(router, std::move(others), aux);
+    other.aux_scale = aux_scale;
+    return other;
   }
 
  private:

@@ -9,6 +9,9 @@ namespace gatefold {
 
 class RoutingReport;  // routing/routing_report.hpp
 
+// In the name of what the program was compiled for, and with it everything that takes a Context.
+inline namespace GATEFOLD_COMPILED_FOR {
+
 /// The resources and facts of one pass; no configuration. Not copied, not shared between passes that run at once.
 struct Context {
   Workspace workspace{};
@@ -19,5 +22,7 @@ struct Context {
       nullptr;                      ///< Sequences and modalities of the rows; null means one sequence, one modality.
   RoutingReport* report = nullptr;  ///< Sparse layers write their statistics here, in the order they run.
 };
+
+}  // namespace GATEFOLD_COMPILED_FOR
 
 }  // namespace gatefold

@@ -51,4 +51,11 @@ struct bf16 {
   bool operator==(const bf16&) const = default;
 };
 
+/// A weight format: 8 bits a value and one scale for each output.
+using int8 = std::int8_t;
+
+/// A weight format: 4 bits a value and one scale for each 64 values of an output. A name only; values live in packed
+/// bytes.
+struct int4 {};
+
 }  // namespace gatefold

@@ -1,31 +1,11 @@
 #pragma once
-#include <algorithm>
-#include <new>
 #include <span>
 #include <vector>
 
+#include "gatefold/core/aligned_memory.hpp"
 #include "gatefold/core/view.hpp"
 
 namespace gatefold {
-
-inline constexpr std::size_t kAlignment = 64;  ///< Bytes: a cache line and the widest vector.
-
-namespace detail {
-template <class T>
-struct AlignedAllocator {
-  using value_type = T;
-  AlignedAllocator() = default;
-  template <class U>
-  constexpr AlignedAllocator(const AlignedAllocator<U>&) noexcept {}
-  T* allocate(std::size_t n) {
-    return static_cast<T*>(::operator new (n * sizeof(T), std::align_val_t{std::max(kAlignment, alignof(T))}));
-  }
-  void deallocate(T* p, std::size_t) noexcept {
-    ::operator delete (p, std::align_val_t{std::max(kAlignment, alignof(T))});
-  }
-  bool operator==(const AlignedAllocator&) const = default;
-};
-}  // namespace detail
 
 /// An owned, contiguous, row-major block: what parameters are made of. A value: copies are deep, equality is by
 /// element.

@@ -74,8 +74,8 @@ class Workspace {
       std::size_t total = 0;
       for (const auto& block : blocks_) total += block.size;
       const std::size_t size = std::max({n, kMinBlock, total});
-      auto* memory = static_cast<std::byte*>(::operator new (size, std::align_val_t{kAlignment}));
-      blocks_.push_back({{memory, [](std::byte* p) { ::operator delete (p, std::align_val_t{kAlignment}); }}, size, 0});
+      auto* memory = static_cast<std::byte*>(detail::allocate_aligned(size));
+      blocks_.push_back({{memory, [](std::byte* p) { detail::free_aligned(p); }}, size, 0});
     }
     auto& block = blocks_[current_];
     void* const at = block.memory.get() + block.used;

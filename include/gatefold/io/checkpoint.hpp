@@ -82,8 +82,9 @@ class CheckpointReader {
   explicit CheckpointReader(SafeTensors file) : file_(std::move(file)) {}
 
   /// Fills every parameter from the tensor PREFIX.PATH, converting F64, F32, F16 and BF16 to the parameter's type.
-  /// Throws CheckpointError that lists all missing, unexpected and misshapen names, and then leaves the module as it
-  /// was. Unexpected is what begins with "PREFIX." and is no parameter (under an empty prefix: any other tensor).
+  /// Packed weights are not even copied: they stay in the mapped file, which lives as long as they do. Throws
+  /// CheckpointError that lists all missing, unexpected and misshapen names, and then leaves the module as it was.
+  /// Unexpected is what begins with "PREFIX." and is no parameter (under an empty prefix: any other tensor).
   template <Module M>
   void read(std::string_view prefix, M& module) const {
     std::string report;
@@ -108,7 +109,10 @@ class CheckpointReader {
     for_each_param(
         [&](std::string_view path, auto& tensor) {
           const auto* entry = file_.find(detail::tensor_name(prefix, path));
-          decode(entry->dtype, entry->bytes, tensor.flat());
+          if constexpr (is_shared_tensor<std::remove_cvref_t<decltype(tensor)>>)
+            share(*entry, tensor);
+          else
+            decode(entry->dtype, entry->bytes, tensor.flat());
         },
         module);
   }
@@ -162,6 +166,19 @@ class CheckpointReader {
   const SafeTensors& file() const { return file_; }
 
  private:
+  /// In the file where its elements can be used as they are, else a copy.
+  template <class T, std::size_t Rank>
+  void share(const SafeTensors::Entry& entry, SharedTensor<T, Rank>& tensor) const {
+    const bool aligned = reinterpret_cast<std::uintptr_t>(entry.bytes.data()) % alignof(T) == 0;
+    if (aligned && entry.dtype == dtype_of<T>() && file_.owner()) {
+      tensor = SharedTensor<T, Rank>(tensor.shape(), reinterpret_cast<const T*>(entry.bytes.data()), file_.owner());
+      return;
+    }
+    Tensor<T, Rank> copy(tensor.shape());
+    decode(entry.dtype, entry.bytes, copy.flat());
+    tensor = SharedTensor<T, Rank>(std::move(copy));
+  }
+
   std::string shape_of(std::string_view name) const { return detail::shape_text(file_.find(name)->shape); }
 
   template <Stored T, std::size_t Rank>

@@ -60,6 +60,15 @@ class MappedFile {
   std::span<const std::byte> bytes() const { return bytes_; }
   const std::filesystem::path& path() const { return path_; }
 
+  /// Lets go of the memory of a part that has been read: a later touch reads it from the file again. Who goes through a
+  /// file so needs no more memory than the part at hand.
+  void forget(std::span<const std::byte> part) const {
+    const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+    const auto begin = static_cast<std::size_t>(part.data() - bytes_.data()), end = begin + part.size();
+    const std::size_t first = (begin + page - 1) / page * page, last = end / page * page;  // whole pages only
+    if (first < last) (void)::madvise(const_cast<std::byte*>(bytes_.data()) + first, last - first, MADV_DONTNEED);
+  }
+
  private:
   std::filesystem::path path_;
   std::span<const std::byte> bytes_;

@@ -1,6 +1,7 @@
 #pragma once
 #include <limits>
 #include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "gatefold/io/dtype.hpp"
@@ -34,7 +35,8 @@ class SafeTensors {
     parse(bytes);
   }
   /// Keeps the mapping alive; otherwise as above.
-  explicit SafeTensors(MappedFile file) : file_(std::move(file)), source_(file_->path().string()) {
+  explicit SafeTensors(MappedFile file)
+      : file_(std::make_shared<const MappedFile>(std::move(file))), source_(file_->path().string()) {
     parse(file_->bytes());
   }
 
@@ -42,6 +44,12 @@ class SafeTensors {
   const std::vector<Entry>& entries() const { return entries_; }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   const std::string& source() const { return source_; }
+  /// What keeps the bytes of the entries alive; null if they are borrowed.
+  std::shared_ptr<const void> owner() const { return file_; }
+  /// See MappedFile::forget; nothing if the bytes are borrowed.
+  void forget(const Entry& entry) const {
+    if (file_) file_->forget(entry.bytes);
+  }
 
   /// Null for a name that the file does not have. O(log n).
   const Entry* find(std::string_view name) const {
@@ -54,7 +62,7 @@ class SafeTensors {
   void parse(std::span<const std::byte> bytes);
   void check_tiling(std::span<const std::byte> data) const;
 
-  std::optional<MappedFile> file_;
+  std::shared_ptr<const MappedFile> file_;
   std::string source_;
   std::vector<Entry> entries_;
   std::map<std::string, std::string> metadata_;

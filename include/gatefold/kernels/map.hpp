@@ -17,6 +17,13 @@ void for_each_row(Index rows, Index columns, Context& ctx, F&& body) {
   });
 }
 
+/// y = f(x...), element by element, on the calling thread. // all [R, D]
+template <class T, class F, class... X>
+void map_block(Rows<T> y, Isa isa, F&& f, const X&... x) {
+  for (Index i = 0; i < y.extent(0); ++i)
+    simd::transform<T>(isa, y.extent(1), f, y.data() + i * y.stride(0), (x.data() + i * x.stride(0))...);
+}
+
 /// y = f(x...), element by element. // all [R, D]
 template <class T, class F, class... X>
 void map_rows(Rows<T> y, Context& ctx, F&& f, const X&... x) {

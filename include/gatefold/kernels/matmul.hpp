@@ -8,74 +8,80 @@
 /// (Isa::portable sends everything there). Arguments may be strided rows of larger matrices; empty ones are fine.
 namespace gatefold::kernels {
 
-/// c (+)= a b (+ bias to each row of c). // a [m, k], b [k, n], c [m, n]
+/// Elements of scratch that one call of multiply_serial needs.
 template <Real T>
-void multiply(Operand<T> a, Operand<T> b, Rows<T> c, Store store, Context& ctx, const T* bias = nullptr) {
+constexpr Index serial_scratch() {
+#if GATEFOLD_HAS_SIMD
+  if constexpr (std::is_same_v<T, float>) return kProductScratch;
+#endif
+  return 0;
+}
+
+/// One product on the calling thread, for many small products at once.
+template <Real T>
+void multiply_serial(const Product<T>& p, Isa isa, T* scratch) {
 #if GATEFOLD_HAS_SIMD
   if constexpr (std::is_same_v<T, float>)
-    if (ctx.isa != Isa::portable) return multiply_f32(a, b, c, store, bias, ctx);
+    if (isa != Isa::portable) return multiply_f32_serial(p, scratch);
+#endif
+  if constexpr (std::is_same_v<T, double>)
+    if (isa != Isa::portable) return multiply_eigen(p);
+  multiply_portable(p);
+}
+
+template <Real T>
+Index serial_scratch(Index, Index) {
+  return serial_scratch<T>();
+}
+template <Real T>
+void multiply_serial(Operand<T> a, Operand<T> b, Rows<T> c, Store store, Isa isa, T* scratch) {
+  multiply_serial<T>({.a = a, .b = b, .c = c, .store = store}, isa, scratch);
+}
+
+/// All products as one list of tasks that the workers share; `done` is told of each block of c as soon as it is
+/// complete. The products may not overlap in what they write.
+template <Real T>
+void multiply_all(std::type_identity_t<std::span<const Product<T>>> products, Context& ctx, Epilogue done) {
+#if GATEFOLD_HAS_SIMD
+  if constexpr (std::is_same_v<T, float>)
+    if (ctx.isa != Isa::portable) return multiply_f32(products, ctx, done);
 #endif
   // Every block is a whole product over k, so the split does not change a digit.
-  constexpr Index kRows = 64;
-  ctx.parallel_for((c.extent(0) + kRows - 1) / kRows, [&](Index begin, Index end, Index) {
-    for (Index block = begin; block < end; ++block) {
-      const Index i0 = block * kRows, i1 = std::min(i0 + kRows, c.extent(0));
-      Operand<T> rows = a;
-      rows.data += i0 * a.row_stride;
-      rows.rows = i1 - i0;
-      const auto out = c.rows(i0, i1);
-      if constexpr (std::is_same_v<T, double>) {
-        if (ctx.isa != Isa::portable)
-          multiply_eigen(rows, b, out, store);
-        else
-          multiply_portable(rows, b, out, store);
-      } else {
-        multiply_portable(rows, b, out, store);
-      }
-      if (bias)
-        for (Index i = 0; i < out.extent(0); ++i)
-          for (Index j = 0; j < out.extent(1); ++j) out(i, j) = out(i, j) + bias[j];
+  constexpr Index kRows = 64, kAllColumns = std::numeric_limits<Index>::max() / 2;
+  const auto scope = ctx.workspace.scope();
+  const Index count = cut_blocks(products, kRows, kAllColumns, nullptr);
+  auto blocks = ctx.workspace.take<ProductBlock>(count);
+  cut_blocks(products, kRows, kAllColumns, blocks.data());
+  ctx.parallel_for(count, [&](Index begin, Index end, Index) {
+    for (Index i = begin; i < end; ++i) {
+      multiply_serial<T>(products[blocks[i].product].rows(blocks[i].i0, blocks[i].i1), ctx.isa, nullptr);
+      done(blocks[i]);
     }
   });
 }
 
-/// Elements of scratch that one call of multiply_serial needs.
+/// The same for one product.
 template <Real T>
-Index serial_scratch(Index n, Index k) {
-#if GATEFOLD_HAS_SIMD
-  if constexpr (std::is_same_v<T, float>) return serial_scratch_f32(n, k);
-#endif
-  return 0 * (n + k);
-}
-
-/// The same on the calling thread, for many small products at once.
-template <Real T>
-void multiply_serial(Operand<T> a, Operand<T> b, Rows<T> c, Store store, Isa isa, T* scratch) {
-#if GATEFOLD_HAS_SIMD
-  if constexpr (std::is_same_v<T, float>)
-    if (isa != Isa::portable) return multiply_f32_serial(a, b, c, store, scratch);
-#endif
-  if constexpr (std::is_same_v<T, double>)
-    if (isa != Isa::portable) return multiply_eigen(a, b, c, store);
-  multiply_portable(a, b, c, store);
+void multiply(const Product<T>& product, Context& ctx) {
+  multiply_all<T>({&product, 1}, ctx, [](const ProductBlock&) {});
 }
 
 /// y = x wᵀ (+ bias). // x [R, K], w [N, K], bias [N], y [R, N]; 2 R N K flops
 template <Real T>
 void matmul(Rows<const T> x, Rows<const T> w, Rows<T> y, Context& ctx, const T* bias = nullptr) {
-  multiply<T>(Operand<T>(x), transpose(Operand<T>(w)), y, Store::overwrite, ctx, bias);
+  multiply<T>(product<T>(x, w, y, bias), ctx);
 }
 
 /// dx = dy w. // dy [R, N], w [N, K], dx [R, K]
 template <Real T>
 void matmul_grad_input(Rows<const T> dy, Rows<const T> w, Rows<T> dx, Context& ctx) {
-  multiply<T>(Operand<T>(dy), Operand<T>(w), dx, Store::overwrite, ctx);
+  multiply<T>(product_grad_input<T>(dy, w, dx), ctx);
 }
 
 /// dw += dyᵀ x. // dy [R, N], x [R, K], dw [N, K]
 template <Real T>
 void add_matmul_grad_weight(Rows<const T> dy, Rows<const T> x, Rows<T> dw, Context& ctx) {
-  multiply<T>(transpose(Operand<T>(dy)), Operand<T>(x), dw, Store::add, ctx);
+  multiply<T>(product_grad_weight<T>(dy, x, dw), ctx);
 }
 
 /// db += the sum of the rows of dy. // dy [R, N], db [N]

@@ -1,217 +1,218 @@
 #pragma once
-#include "gatefold/kernels/matmul_portable.hpp"
-#include "gatefold/kernels/simd.hpp"
+#include "gatefold/kernels/panel_f32.hpp"
 
 #if GATEFOLD_HAS_SIMD
+/// fp32 products of matrices as they lie in memory, with panels packed on the way. Weights that do not change are
+/// better packed once: kernels/matmul_packed.hpp.
 namespace gatefold::kernels {
 
-/// Register tile kMaxRows x kCols of fp32 accumulators. 14 x 2 vectors fill the 32 registers of AVX-512 (28
-/// accumulators, two of b, one broadcast of a); 6 x 2 the 16 of AVX2 and SSE2.
-template <class Arch>
-struct TileF32 {
-  using Vector = simd::Batch<float, Arch>;
-  static constexpr int kWidth = static_cast<int>(Vector::size);
-  static constexpr int kCols = 2 * kWidth;
-  static constexpr int kMaxRows = kWidth >= 16 ? 14 : 6;
-};
-
-/// Depth of one pass over k: a panel of b (kDepth x kCols floats, 64 KiB at AVX-512) streams from L2 while the rows of
-/// a that are in use stay in L1.
+/// Depth of one pass over k: a panel of b (kDepth x kPanel floats, 64 KiB) streams from L2 while the rows of a that are
+/// in use stay in L1. Each element of c is one chain of fused multiply-adds per pass, whatever the blocks are: the
+/// blocks may depend on the number of threads, the result does not.
 inline constexpr Index kDepth = 512;
+/// Columns that one task packs: 256 KiB of panels, which leave room in L2 for the rows that pass.
+inline constexpr Index kTaskColumns = 4 * kPanel;
+/// Rows of one task, unless there are too few tasks. A panel is packed once per task: at 512 rows that costs 1 %.
+inline constexpr Index kTaskRows = 512;
+/// Up to so many rows, packing the panel costs more than dot products along k, whose sums must be collected from the
+/// lanes, but which read b as it lies.
+inline constexpr Index kDotRows = 8;
+
+/// Floats of scratch of one worker.
+inline constexpr Index kProductScratch = kDepth * (kTaskColumns + 16);
 
 namespace detail {
 
-/// c[0..rows) x [0..kCols) (+)= a b. a[i] points to row i, whose elements are a_step apart; b is a packed panel
-/// // [depth, kCols]. Reading rows through pointers makes gathered rows free.
-template <class Arch, int MR>
-void tile_f32(Index depth, const float* const* a, Index a_step, const float* b, float* c, Index c_stride, Index cols,
-              Store store, const float* bias) {
-  using Tile = TileF32<Arch>;
-  using V = typename Tile::Vector;
-  V acc[MR][2];
-  const float* row[MR];
-#pragma GCC unroll 16
-  for (int i = 0; i < MR; ++i) {
-    row[i] = a[i];
-    acc[i][0] = acc[i][1] = V(0.0f);
-  }
-  // An accumulator array stays in registers only if every loop over it is unrolled (g++ 12: 2.3 times slower else).
+/// MR x NR dot products along k. // a[i], b + j b_stride: [k]
+template <class Arch, int MR, int NR>
+void dot_tile(Index k, const float* const* a, const float* b, Index b_stride, float (*sums)[NR]) {
+  using V = simd::Batch<float, Arch>;
+  constexpr Index kWidth = simd::kLanes<float, Arch>;
+  V acc[MR][NR];
+#pragma GCC unroll 8
+  for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 8
+    for (int j = 0; j < NR; ++j) acc[i][j] = V(0.0f);
+  const auto step = [&](const auto& load_a, const auto& load_b) {
+    V y[NR];
+#pragma GCC unroll 8
+    for (int j = 0; j < NR; ++j) y[j] = load_b(j);
+#pragma GCC unroll 8
+    for (int i = 0; i < MR; ++i) {
+      const V x = load_a(i);
+#pragma GCC unroll 8
+      for (int j = 0; j < NR; ++j) acc[i][j] = simd::fma(x, y[j], acc[i][j]);
+    }
+  };
   Index at = 0;
-  for (Index k = 0; k < depth; ++k, at += a_step, b += Tile::kCols) {
-    const V b0 = V::load_unaligned(b), b1 = V::load_unaligned(b + Tile::kWidth);
-#pragma GCC unroll 16
-    for (int i = 0; i < MR; ++i) {
-      const V x(row[i][at]);
-      acc[i][0] = simd::fma(x, b0, acc[i][0]);
-      acc[i][1] = simd::fma(x, b1, acc[i][1]);
-    }
+  for (; at + kWidth <= k; at += kWidth)
+    step([&](int i) { return V::load_unaligned(a[i] + at); },
+         [&](int j) { return V::load_unaligned(b + j * b_stride + at); });
+  if (at < k) {
+    const auto rest = [&](const float* from) {
+      alignas(64) float lanes[static_cast<std::size_t>(kWidth)] = {};
+      std::memcpy(lanes, from, static_cast<std::size_t>(k - at) * sizeof(float));
+      return V::load_aligned(lanes);
+    };
+    step([&](int i) { return rest(a[i] + at); }, [&](int j) { return rest(b + j * b_stride + at); });
   }
+#pragma GCC unroll 8
+  for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 8
+    for (int j = 0; j < NR; ++j) sums[i][j] = simd::reduce_add(acc[i][j]);
+}
 
-  if (cols == Tile::kCols) {
-#pragma GCC unroll 16
-    for (int i = 0; i < MR; ++i) {
-      float* const out = c + i * c_stride;
-      V v0 = acc[i][0], v1 = acc[i][1];
-      if (bias) {
-        v0 = v0 + V::load_unaligned(bias);
-        v1 = v1 + V::load_unaligned(bias + Tile::kWidth);
-      }
-      if (store == Store::add) {
-        v0 = v0 + V::load_unaligned(out);
-        v1 = v1 + V::load_unaligned(out + Tile::kWidth);
-      }
-      v0.store_unaligned(out);
-      v1.store_unaligned(out + Tile::kWidth);
+/// 4 x 6 accumulators and 7 operands for 32 registers, 2 x 4 and 5 for 16.
+template <class Arch>
+struct DotTile {
+  static constexpr int kRows = simd::kRegisters<Arch> >= 32 ? 4 : 2;
+  static constexpr int kCols = simd::kRegisters<Arch> >= 32 ? 6 : 4;
+};
+
+template <class Arch, int MR, int NR>
+void dot_block(const Product<float>& p, Index i0, Index j0) {
+  const float* rows[MR];
+  for (int i = 0; i < MR; ++i) rows[i] = p.a.row(i0 + i);
+  float sums[MR][NR];
+  dot_tile<Arch, MR, NR>(p.a.cols, rows, p.b.data + j0 * p.b.col_stride, p.b.col_stride, sums);
+  for (int i = 0; i < MR; ++i) {
+    float* const out = p.c.data() + (i0 + i) * p.c.stride(0) + j0;
+    for (int j = 0; j < NR; ++j) {
+      const float v = p.bias ? sums[i][j] + p.bias[j0 + j] : sums[i][j];
+      out[j] = p.store == Store::add ? out[j] + v : v;
     }
-  } else {  // the last panel of a width that is no multiple of kCols
-    alignas(64) float rest[MR][Tile::kCols];
-#pragma GCC unroll 16
-    for (int i = 0; i < MR; ++i) {
-      acc[i][0].store_aligned(rest[i]);
-      acc[i][1].store_aligned(rest[i] + Tile::kWidth);
-    }
-    for (int i = 0; i < MR; ++i)
-      for (Index j = 0; j < cols; ++j) {
-        float v = rest[i][j];
-        if (bias) v += bias[j];
-        if (store == Store::add) v += c[i * c_stride + j];
-        c[i * c_stride + j] = v;
-      }
   }
 }
 
-template <class Arch>
-using TileFn = void (*)(Index, const float* const*, Index, const float*, float*, Index, Index, Store, const float*);
-
-template <class Arch>
-inline constexpr auto kTilesF32 = []<int... I>(std::integer_sequence<int, I...>) {
-  return std::array<TileFn<Arch>, sizeof...(I)>{&tile_f32<Arch, I + 1>...};
+template <class Arch, int NR>
+void dot_columns(const Product<float>& p, Index i0, Index i1, Index j0) {
+  constexpr int kRows = DotTile<Arch>::kRows;
+  for (; i0 + kRows <= i1; i0 += kRows) dot_block<Arch, kRows, NR>(p, i0, j0);
+  for (; i0 < i1; ++i0) dot_block<Arch, 1, NR>(p, i0, j0);
 }
-(std::make_integer_sequence<int, TileF32<Arch>::kMaxRows>{});
 
-/// b[k0..k0+depth, j0..j0+cols) -> panel // [depth, kCols], zero-filled on the right.
+/// Rows of a lie along k, columns of b too.
 template <class Arch>
-void pack_panel(const Operand<float>& b, Index k0, Index depth, Index j0, float* panel) {
-  constexpr Index kCols = TileF32<Arch>::kCols;
-  const Index cols = std::min(kCols, b.cols - j0);
-  const float* const from = b.data + k0 * b.row_stride + j0 * b.col_stride;
-  if (b.col_stride == 1) {
-    for (Index k = 0; k < depth; ++k) {
-      float* const to = panel + k * kCols;
-      std::memcpy(to, from + k * b.row_stride, static_cast<std::size_t>(cols) * sizeof(float));
-      std::fill(to + cols, to + kCols, 0.0f);
-    }
+void multiply_by_dots(const Product<float>& p, const ProductBlock& block) {
+  constexpr int kCols = DotTile<Arch>::kCols;
+  Index j = block.j0;
+  for (; j + kCols <= block.j1; j += kCols) dot_columns<Arch, kCols>(p, block.i0, block.i1, j);
+  for (; j < block.j1; ++j) dot_columns<Arch, 1>(p, block.i0, block.i1, j);
+}
+
+/// 4..14 neighbours, by two copies that overlap and whose size the compiler knows.
+inline void copy_neighbours(const float* from, Index n, float* to) {
+  constexpr std::size_t kHalf = 4 * sizeof(float), kWhole = 8 * sizeof(float);
+  if (n >= 8) {
+    std::memcpy(to, from, kWhole);
+    std::memcpy(to + n - 8, from + n - 8, kWhole);
+  } else if (n >= 4) {
+    std::memcpy(to, from, kHalf);
+    std::memcpy(to + n - 4, from + n - 4, kHalf);
   } else {
-    // Blocks of 16 rows keep both the read lines and the written lines in L1.
-    for (Index k1 = 0; k1 < depth; k1 += 16) {
-      const Index k2 = std::min(k1 + 16, depth);
-      for (Index j = 0; j < cols; ++j)
-        for (Index k = k1; k < k2; ++k) panel[k * kCols + j] = from[k * b.row_stride + j * b.col_stride];
-      for (Index k = k1; k < k2; ++k) std::fill(panel + k * kCols + cols, panel + (k + 1) * kCols, 0.0f);
-    }
+    for (Index i = 0; i < n; ++i) to[i] = from[i];
   }
 }
 
-/// rows of a that are not contiguous in k (a transpose) -> // [depth, rows], so that a step reads neighbours.
-inline void pack_rows(const Operand<float>& a, Index i0, Index rows, Index k0, Index depth, float* to) {
-  const float* from = a.data + i0 * a.row_stride + k0 * a.col_stride;
+/// rows of a that do not lie along k (a transpose) -> // [depth, rows], so that a step reads neighbours.
+inline void interleave_rows(const Operand<float>& a, Index i0, Index rows, Index k0, Index depth, float* to) {
+  const float* from = a.row(i0) + k0 * a.col_stride;
   if (a.row_stride == 1) {
-    for (Index k = 0; k < depth; ++k, from += a.col_stride, to += rows)
-      for (Index i = 0; i < rows; ++i) to[i] = from[i];
+    static_assert(TileF32<simd::DefaultArch>::kMaxRows <= 16);
+    for (Index k = 0; k < depth; ++k, from += a.col_stride, to += rows) copy_neighbours(from, rows, to);
   } else {
     for (Index k = 0; k < depth; ++k, from += a.col_stride, to += rows)
       for (Index i = 0; i < rows; ++i) to[i] = from[i * a.row_stride];
   }
 }
 
-/// Heights that differ by one at most (8, 8 rather than 14, 2): a short tile costs almost as much as a full one.
-struct BalancedSplit {
-  Index count, base, extra;
-  BalancedSplit(Index n, Index limit)
-      : count((n + limit - 1) / limit), base(count ? n / count : 0), extra(count ? n % count : 0) {}
-  Index begin(Index i) const { return i * base + std::min(i, extra); }
-};
+/// Where column j is in panels of this depth.
+inline Index panel_at(Index j, Index depth) { return j / kPanel * kPanel * depth + j % kPanel; }
 
-/// One row block of c against all panels of one depth block.
 template <class Arch>
-void multiply_rows(const Operand<float>& a, Index i0, Index i1, Index k0, Index depth, const float* panels,
-                   Rows<float> c, Store store, const float* bias, float* row_scratch) {
+void multiply_by_panels(const Product<float>& p, const ProductBlock& block, float* scratch) {
   using Tile = TileF32<Arch>;
-  const BalancedSplit split(i1 - i0, Tile::kMaxRows);
-  const bool pack = a.col_stride != 1;
-  for (Index p = 0; p < split.count; ++p) {
-    const Index begin = i0 + split.begin(p), rows = i0 + split.begin(p + 1) - begin;
-    const float* row[Tile::kMaxRows];
-    if (pack) pack_rows(a, begin, rows, k0, depth, row_scratch);
-    for (Index i = 0; i < rows; ++i) row[i] = pack ? row_scratch + i : a.data + (begin + i) * a.row_stride + k0;
-    const auto tile = kTilesF32<Arch>[static_cast<std::size_t>(rows - 1)];
-    for (Index j = 0; j < c.extent(1); j += Tile::kCols)
-      tile(depth, row, pack ? rows : 1, panels + j * depth, c.data() + begin * c.stride(0) + j, c.stride(0),
-           std::min<Index>(Tile::kCols, c.extent(1) - j), store, bias ? bias + j : nullptr);
+  const bool interleave = p.a.col_stride != 1;
+  const BalancedSplit tiles(block.i1 - block.i0, Tile::kMaxRows);
+  float* const interleaved = scratch + kDepth * kTaskColumns;
+  for (Index k0 = 0; k0 < p.a.cols; k0 += kDepth) {
+    const Index depth = std::min(kDepth, p.a.cols - k0);
+    for (Index j = block.j0; j < block.j1; j += kPanel)
+      pack_panel_f32(p.b, k0, depth, j, scratch + (j - block.j0) * depth);
+    for (Index tile = 0; tile < tiles.count; ++tile) {
+      const Index i0 = block.i0 + tiles.begin(tile), rows = tiles.size(tile);
+      const float* row[Tile::kMaxRows];
+      if (interleave)
+        interleave_rows(p.a, i0, rows, k0, depth, interleaved);
+      else
+        for (Index i = 0; i < rows; ++i) row[i] = p.a.row(i0 + i) + k0;
+      for (Index j = block.j0; j < block.j1; j += Tile::kCols) {
+        const TileTask task{.depth = depth,
+                            .rows = row,
+                            .interleaved = interleaved,
+                            .b = scratch + panel_at(j - block.j0, depth),
+                            .b_step = kPanel,
+                            .c = p.c.data() + i0 * p.c.stride(0) + j,
+                            .c_stride = p.c.stride(0),
+                            .cols = std::min<Index>(Tile::kCols, block.j1 - j),
+                            .store = k0 ? Store::add : p.store,
+                            .bias = p.bias && k0 == 0 ? p.bias + j : nullptr};
+        if (interleave)
+          run_tile<Arch, TileRows::interleaved>(rows, task);
+        else
+          run_tile<Arch, TileRows::pointers>(rows, task);
+      }
+    }
   }
 }
 
+inline bool suits_dots(const Product<float>& p) {
+  return p.c.extent(0) <= kDotRows && p.a.col_stride == 1 && p.b.row_stride == 1 && !p.b.index && p.a.cols > 0;
+}
+
 template <class Arch>
-Index padded_cols(Index cols) {
-  constexpr Index kCols = TileF32<Arch>::kCols;
-  return (cols + kCols - 1) / kCols * kCols;
+void multiply_block(const Product<float>& p, const ProductBlock& block, float* scratch) {
+  if (suits_dots(p)) return multiply_by_dots<Arch>(p, block);
+  if (p.a.cols > 0) return multiply_by_panels<Arch>(p, block, scratch);
+  for (Index i = block.i0; i < block.i1; ++i)
+    for (Index j = block.j0; j < block.j1; ++j)
+      p.c(i, j) = (p.store == Store::add ? p.c(i, j) : 0.0f) + (p.bias ? p.bias[j] : 0.0f);
 }
 
 }  // namespace detail
 
-/// Floats of scratch that multiply_f32_serial needs for c // [m, n], depth k.
+/// All products as one list of tasks, the largest first, so that many small or uneven ones keep every worker busy.
 template <class Arch = simd::DefaultArch>
-Index serial_scratch_f32(Index n, Index k) {
-  return std::min(k, kDepth) * (detail::padded_cols<Arch>(n) + TileF32<Arch>::kMaxRows);
-}
-
-/// c (+)= a b on the calling thread: for the many small products of attention.
-template <class Arch = simd::DefaultArch>
-void multiply_f32_serial(Operand<float> a, Operand<float> b, Rows<float> c, Store store, float* scratch) {
-  const Index n = c.extent(1);
-  if (a.cols == 0 && store == Store::overwrite)
-    for (Index i = 0; i < c.extent(0); ++i) std::fill_n(c.data() + i * c.stride(0), n, 0.0f);
-  for (Index k0 = 0; k0 < a.cols; k0 += kDepth) {
-    const Index depth = std::min(kDepth, a.cols - k0);
-    for (Index j = 0; j < n; j += TileF32<Arch>::kCols) detail::pack_panel<Arch>(b, k0, depth, j, scratch + j * depth);
-    detail::multiply_rows<Arch>(a, 0, c.extent(0), k0, depth, scratch, c, k0 ? Store::add : store, nullptr,
-                                scratch + detail::padded_cols<Arch>(n) * depth);
-  }
-}
-
-/// c (+)= a b (+ bias to each row). Work is split over rows of c only, so the result is bitwise the
-/// same for any number of threads: each element is one chain of fused multiply-adds over k (per kDepth).
-template <class Arch = simd::DefaultArch>
-void multiply_f32(Operand<float> a, Operand<float> b, Rows<float> c, Store store, const float* bias, Context& ctx) {
-  using Tile = TileF32<Arch>;
-  const Index m = c.extent(0), n = c.extent(1);
-  if (m == 0 || n == 0) return;
-  if (a.cols == 0) {
-    for (Index i = 0; i < m && store == Store::overwrite; ++i)
-      for (Index j = 0; j < n; ++j) c(i, j) = bias ? bias[j] : 0.0f;
-    return;
-  }
+void multiply_f32(std::span<const Product<float>> products, Context& ctx, Epilogue done) {
   const auto scope = ctx.workspace.scope();
-  const Index depth_max = std::min(kDepth, a.cols), workers = ctx.parallel_for.workers();
-  auto panels = ctx.workspace.take<float>(depth_max * detail::padded_cols<Arch>(n));
-  // One cache line of slack between the workers' slices.
-  auto row_scratch = ctx.workspace.take<float>(workers, depth_max * Tile::kMaxRows + 16);
-  // Four tiles high: 56 rows x 512 are 112 KiB of a. Short outputs (dw of a small layer) are cut finer, or two workers
-  // would share three blocks.
-  const detail::BalancedSplit blocks(m, m >= 64 * Tile::kMaxRows ? 4 * Tile::kMaxRows : Tile::kMaxRows);
-  for (Index k0 = 0; k0 < a.cols; k0 += kDepth) {
-    const Index depth = std::min(kDepth, a.cols - k0);
-    const Index num_panels = (n + Tile::kCols - 1) / Tile::kCols;
-    ctx.parallel_for(num_panels, [&](Index begin, Index end, Index) {
-      for (Index p = begin; p < end; ++p)
-        detail::pack_panel<Arch>(b, k0, depth, p * Tile::kCols, panels.data() + p * Tile::kCols * depth);
-    });
-    ctx.parallel_for(blocks.count, [&](Index begin, Index end, Index worker) {
-      for (Index i = begin; i < end; ++i)
-        detail::multiply_rows<Arch>(a, blocks.begin(i), blocks.begin(i + 1), k0, depth, panels.data(), c,
-                                    k0 ? Store::add : store, k0 ? nullptr : bias, &row_scratch(worker, 0));
-    });
+  const Index workers = ctx.parallel_for.workers();
+  Index rows = kTaskRows, columns = kTaskColumns, count = cut_blocks(products, rows, columns, nullptr);
+  // Two tasks a worker are few enough to pack little twice, and can be shared evenly.
+  while (workers > 1 && count < 2 * workers && columns > kPanel) {
+    (rows > 64 ? rows : columns) /= 2;
+    count = cut_blocks(products, rows, columns, nullptr);
   }
+  auto blocks = ctx.workspace.take<ProductBlock>(count);
+  cut_blocks(products, rows, columns, blocks.data());
+  const auto flops = [&](const ProductBlock& b) { return (b.i1 - b.i0) * (b.j1 - b.j0) * products[b.product].a.cols; };
+  std::sort(blocks.data(), blocks.data() + count, [&](const ProductBlock& a, const ProductBlock& b) {
+    return flops(a) > flops(b) ||
+           (flops(a) == flops(b) && std::tie(a.product, a.j0, a.i0) < std::tie(b.product, b.j0, b.i0));
+  });
+  auto scratch = ctx.workspace.take<float>(workers, kProductScratch);
+  ctx.parallel_for(count, [&](Index begin, Index end, Index worker) {
+    for (Index i = begin; i < end; ++i) {
+      detail::multiply_block<Arch>(products[blocks[i].product], blocks[i], &scratch(worker, 0));
+      done(blocks[i]);
+    }
+  });
+}
+
+/// One product on the calling thread.
+template <class Arch = simd::DefaultArch>
+void multiply_f32_serial(const Product<float>& p, float* scratch) {
+  for (Index j = 0; j < p.c.extent(1); j += kTaskColumns)
+    detail::multiply_block<Arch>(p, {0, 0, p.c.extent(0), j, std::min(j + kTaskColumns, p.c.extent(1))}, scratch);
 }
 
 }  // namespace gatefold::kernels

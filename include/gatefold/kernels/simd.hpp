@@ -1,4 +1,6 @@
 #pragma once
+#include <array>
+#include <concepts>
 #include <cstring>
 #include <limits>
 #include <utility>
@@ -36,6 +38,14 @@ using Batch = xsimd::batch<T, Arch>;
 template <class T, class Arch = DefaultArch>
 inline constexpr Index kLanes = static_cast<Index>(Batch<T, Arch>::size);
 
+/// Vector registers of an architecture: AVX-512 and 64-bit ARM have 32, older x86 has 16.
+template <class Arch>
+#if defined(__aarch64__)
+inline constexpr int kRegisters = 32;
+#else
+inline constexpr int kRegisters = kLanes<float, Arch> >= 16 ? 32 : 16;
+#endif
+
 template <class T, class Arch>
 inline Batch<T, Arch> load(const T* p) {
   return Batch<T, Arch>::load_unaligned(p);
@@ -44,7 +54,30 @@ inline Batch<T, Arch> load(const T* p) {
 /// a b + c, rounded once where the machine has it.
 template <class T, class A>
 inline xsimd::batch<T, A> fma(const xsimd::batch<T, A>& a, const xsimd::batch<T, A>& b, const xsimd::batch<T, A>& c) {
+#ifdef __AVX512F__
+  // xsimd 8.1 multiplies and adds here, which rounds twice wherever the compiler does not join them (clang does not).
+  using Vector = xsimd::batch<T, A>;
+  if constexpr (Vector::size * sizeof(T) == 64 && std::is_same_v<T, float>) return _mm512_fmadd_ps(a, b, c);
+  if constexpr (Vector::size * sizeof(T) == 64 && std::is_same_v<T, double>) return _mm512_fmadd_pd(a, b, c);
+#endif
   return xsimd::fma(a, b, c);
+}
+
+/// The bits of v as numbers of type To.
+template <class To, class T, class A>
+inline xsimd::batch<To, A> bits_as(const xsimd::batch<T, A>& v) {
+  if constexpr (requires {
+                  { xsimd::bitwise_cast<To>(v) } -> std::same_as<xsimd::batch<To, A>>;
+                })
+    return xsimd::bitwise_cast<To>(v);
+  else  // up to 9
+    return xsimd::bitwise_cast<xsimd::batch<To, A>>(v);
+}
+
+/// The float whose bits are those of v, shifted left by `bits`.
+template <class A>
+inline xsimd::batch<float, A> shift_bits_left(const xsimd::batch<float, A>& v, int bits) {
+  return bits_as<float>(bits_as<std::int32_t>(v) << bits);
 }
 
 template <class T, class A>
@@ -54,6 +87,57 @@ inline T reduce_add(const xsimd::batch<T, A>& v) {
 #else
   return xsimd::hadd(v);
 #endif
+}
+
+/// Bytes taken four by four as 32-bit words. Bytes may be read whatever type lies there.
+template <class Arch>
+inline Batch<std::int32_t, Arch> load_words(const void* p) {
+  return bits_as<std::int32_t>(load<std::uint8_t, Arch>(static_cast<const std::uint8_t*>(p)));
+}
+
+/// a0 b0 a1 b1 ... of the lower halves and of the upper halves, over the whole register.
+template <class A>
+inline void zip(const xsimd::batch<float, A>& a, const xsimd::batch<float, A>& b, xsimd::batch<float, A>& low,
+                xsimd::batch<float, A>& high) {
+#ifdef __AVX512F__
+  if constexpr (xsimd::batch<float, A>::size == 16) {  // xsimd 8.1 goes through memory
+    const __m512i first = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    const __m512 l = _mm512_permutex2var_ps(a, first, b);
+    high = _mm512_permutex2var_ps(a, _mm512_add_epi32(first, _mm512_set1_epi32(8)), b);
+    low = l;
+    return;
+  }
+#endif
+#ifdef __AVX__
+  if constexpr (xsimd::batch<float, A>::size == 8) {  // xsimd 8.1 zips each half of the register by itself
+    const __m256 even = _mm256_unpacklo_ps(a, b), odd = _mm256_unpackhi_ps(a, b);
+    low = _mm256_permute2f128_ps(even, odd, 0x20);
+    high = _mm256_permute2f128_ps(even, odd, 0x31);
+    return;
+  }
+#endif
+  const auto l = xsimd::zip_lo(a, b);
+  high = xsimd::zip_hi(a, b);
+  low = l;
+}
+
+/// to[j][i] = from[i][j] for a square of kLanes: rounds of zips, each of which moves one bit of the row number into the
+/// column number.
+template <class Arch>
+inline void transpose_square(const float* from, Index from_stride, float* to, Index to_stride) {
+  constexpr int kWidth = static_cast<int>(kLanes<float, Arch>);
+  Batch<float, Arch> row[kWidth], next[kWidth];
+#pragma GCC unroll 16
+  for (int i = 0; i < kWidth; ++i) row[i] = load<float, Arch>(from + i * from_stride);
+#pragma GCC unroll 4
+  for (int round = 1; round < kWidth; round *= 2) {
+#pragma GCC unroll 8
+    for (int i = 0; i < kWidth / 2; ++i) zip(row[i], row[i + kWidth / 2], next[2 * i], next[2 * i + 1]);
+#pragma GCC unroll 16
+    for (int i = 0; i < kWidth; ++i) row[i] = next[i];
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < kWidth; ++i) row[i].store_unaligned(to + i * to_stride);
 }
 
 template <class T, class A>
@@ -96,6 +180,39 @@ inline void transform(Isa isa, Index n, F&& f, T* y, const X*... x) {
   for (Index i = 0; i < n; ++i) y[i] = f(x[i]...);
 }
 
+/// {y[0][i], y[1][i], ...} = f(y[0][i], y[1][i], ..., x[i]) for i < n: several arrays in one pass over memory. f
+/// returns a std::array.
+template <class T, class Arch = DefaultArch, std::size_t K, class F>
+inline void update(Isa isa, Index n, F&& f, const std::array<T*, K>& y, const T* x) {
+  const auto each = [&]<std::size_t... I>(std::index_sequence<I...>) {
+    Index i = 0;
+    if constexpr (kVectorised<T>) {
+      if (isa != Isa::portable) {
+        constexpr Index kWidth = kLanes<T, Arch>;
+        for (; i + kWidth <= n; i += kWidth) {
+          const auto result = f(load<T, Arch>(y[I] + i)..., load<T, Arch>(x + i));
+          (result[I].store_unaligned(y[I] + i), ...);
+        }
+        if (i < n) {
+          alignas(64) T rest[K + 1][static_cast<std::size_t>(kWidth)] = {};
+          const auto bytes = static_cast<std::size_t>(n - i) * sizeof(T);
+          (std::memcpy(rest[I], y[I] + i, bytes), ...);
+          std::memcpy(rest[K], x + i, bytes);
+          const auto result = f(load<T, Arch>(rest[I])..., load<T, Arch>(rest[K]));
+          (result[I].store_unaligned(rest[I]), ...);
+          (std::memcpy(y[I] + i, rest[I], bytes), ...);
+        }
+        return;
+      }
+    }
+    for (; i < n; ++i) {
+      const auto result = f(y[I][i]..., x[i]);
+      ((y[I][i] = result[I]), ...);
+    }
+  };
+  each(std::make_index_sequence<K>());
+}
+
 /// sum over i < n of f(x[i]...), in a fixed order of n and the vector width.
 template <class T, class Arch = DefaultArch, class F, class... X>
 inline T sum(Isa isa, Index n, F&& f, const X*... x) {
@@ -110,7 +227,7 @@ inline T sum(Isa isa, Index n, F&& f, const X*... x) {
         b = b + f(load<T, Arch>(x + i + kWidth)...);
       }
       for (; i + kWidth <= n; i += kWidth) a = a + f(load<T, Arch>(x + i)...);
-      total = reduce_add(a + b);
+      total = simd::reduce_add(a + b);  // xsimd may have one, too
     }
   }
   for (; i < n; ++i) total = total + f(x[i]...);
@@ -131,7 +248,7 @@ inline T maximum(Isa isa, Index n, const T* x) {
         const auto next = load<T, Arch>(x + i);
         v = select(v < next, next, v);  // the max instructions of x86 would forget v at a NaN
       }
-      most = reduce_max(v);
+      most = simd::reduce_max(v);
       // Nothing but -inf and NaN so far: the loop below tells them apart.
       if (!(kLeast < most)) most = x[0], i = 0;
     }

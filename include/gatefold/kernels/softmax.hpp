@@ -2,6 +2,7 @@
 #include <limits>
 
 #include "gatefold/kernels/map.hpp"
+#include "gatefold/kernels/math.hpp"
 
 namespace gatefold::kernels {
 
@@ -15,12 +16,7 @@ void softmax_row(Isa isa, Index n, T scale, const T* x, T* p) {
     return;
   }
   simd::transform<T>(
-      isa, n,
-      [=](auto v) {
-        using std::exp;
-        return exp((v - most) * scale);
-      },
-      p, x);
+      isa, n, [=](auto v) { return kernels::exp((v - most) * scale); }, p, x);
   const T total = simd::sum<T>(
       isa, n, [](auto v) { return v; }, p);
   const T inverse = T(1) / total;

@@ -37,11 +37,12 @@ struct LimoeOptions {
 /// LIMoE (Mustafa et al. 2022, arXiv 2206.02770): one transformer encodes images and texts alike. Each modality has its
 /// own way in (patches, words) and out (projection); between them every token of the batch, of either kind, goes to the
 /// same routers, which are not told its modality. Sequences are packed: text has no padding.
-template <Real T>
+template <Real T, WeightStorage<T> W = Tensor<T, 2>>
 struct Limoe {
   using Scalar = T;
-  using Sparse = SparseMlp<TopKRouter<T>, Mlp<T>, LimoeLosses>;
-  using Trunk = Encoder<EncoderBlock<OneOf<Mlp<T>, Sparse>>>;
+  using Dense = Mlp<T, Gelu, W>;
+  using Sparse = SparseMlp<TopKRouter<T>, Dense, LimoeLosses>;
+  using Trunk = Encoder<EncoderBlock<OneOf<Dense, Sparse>, W>>;
 
   /// What a pass encodes; either part may be empty.
   struct Batch {
@@ -60,22 +61,22 @@ struct Limoe {
     typename Trunk::Saved saved;
   };
   struct Saved {
-    typename PatchEmbed<T>::Saved patches;
+    typename PatchEmbed<T, W>::Saved patches;
     typename Embedding<T>::Saved words;
     typename LearnedPosition<T>::Saved text_position;
     std::array<Run, 2> runs;
     std::size_t num_runs = 0;
-    typename Linear<T>::Saved image_projection, text_projection;
+    typename Linear<T, W>::Saved image_projection, text_projection;
     Index image_rows = 0, num_images = 0;
   };
 
   LimoeOptions options;
-  PatchEmbed<T> patch_embed;
+  PatchEmbed<T, W> patch_embed;
   Tensor<T, 2> image_position;  // [patches, D], fixed
   Embedding<T> word_embed;
   LearnedPosition<T> text_position;
   std::vector<Trunk> trunks;  // one, or image and text
-  Linear<T> image_projection, text_projection;
+  Linear<T, W> image_projection, text_projection;
   Tensor<T, 1> log_temperature;  // [1]
 
   explicit Limoe(const LimoeOptions& o)
@@ -85,8 +86,8 @@ struct Limoe {
             {.height = o.image_size / o.patch, .width_in_patches = o.image_size / o.patch, .width = o.width})),
         word_embed({.vocabulary = o.vocabulary, .width = o.width}),
         text_position({.length = o.max_text_tokens, .width = o.width}),
-        image_projection({.in = o.width, .out = o.embedding, .bias = Linear<T>::Bias::none}),
-        text_projection({.in = o.width, .out = o.embedding, .bias = Linear<T>::Bias::none}),
+        image_projection({.in = o.width, .out = o.embedding, .bias = Bias::none}),
+        text_projection({.in = o.width, .out = o.embedding, .bias = Bias::none}),
         log_temperature({1}) {
     expect_option(o.image_size % o.patch == 0, "Limoe: image_size " + std::to_string(o.image_size) +
                                                    " is not a multiple of patch " + std::to_string(o.patch));
@@ -97,8 +98,8 @@ struct Limoe {
     log_temperature.flat()[0] = T(std::log(o.initial_temperature));
     for (int tower = 0; tower < (o.towers == LimoeOptions::Towers::one ? 1 : 2); ++tower)
       trunks.push_back(Trunk({.width = o.width}, o.num_layers, [&](Index layer) {
-        const Mlp<T> mlp({.width = o.width, .hidden = o.hidden});
-        using Ffn = OneOf<Mlp<T>, Sparse>;
+        const Dense mlp({.width = o.width, .hidden = o.hidden});
+        using Ffn = OneOf<Dense, Sparse>;
         return typename Trunk::Block({.width = o.width, .num_heads = o.num_heads},
                                      o.sparse.is_sparse(layer) ? Ffn(make_sparse(mlp)) : Ffn(mlp));
       }));
@@ -208,7 +209,8 @@ struct Limoe {
 
   /// Adds to grad, the gradient of aux_loss included; that of log_temperature comes from the loss on the embeddings.
   /// Throws ShapeError. // dz_image [B, P], dz_text [B', P]
-  void backward(const Saved& saved, Rows<const T> dz_image, Rows<const T> dz_text, Limoe& grad, Context& ctx) const {
+  void backward(const Saved& saved, Rows<const T> dz_image, Rows<const T> dz_text, Limoe& grad,
+                Context& ctx) const requires TrainableStorage<W, T> {
     const auto scope = ctx.workspace.scope();
     const Index sequences = dz_image.extent(0) + dz_text.extent(0);
     Index rows = 0;
@@ -237,6 +239,20 @@ struct Limoe {
     }
   }
 
+  /// The same model over packed weights, for inference; embeddings, norms and routers stay as they are.
+  template <PackedFormat F>
+  Limoe<T, Packed<F>> packed() const requires TrainableStorage<W, T> {
+    Limoe<T, Packed<F>> other(options);
+    other.patch_embed = pack<F>(patch_embed);
+    other.word_embed = word_embed;
+    other.text_position = text_position;
+    for (std::size_t t = 0; t < trunks.size(); ++t) other.trunks[t] = pack<F>(trunks[t]);
+    other.image_projection = pack<F>(image_projection);
+    other.text_projection = pack<F>(text_projection);
+    other.log_temperature = log_temperature;
+    return other;
+  }
+
  private:
   /// Lets the layers see the layout of the rows they are given, and no longer than they run.
   class LayoutScope {
@@ -251,7 +267,7 @@ struct Limoe {
     const TokenLayout* before_;
   };
 
-  Sparse make_sparse(const Mlp<T>& expert) const {
+  Sparse make_sparse(const Dense& expert) const {
     const LimoeOptions& o = options;
     Sparse sparse(TopKRouter<T>({.width = o.width,
                                  .num_experts = o.num_experts,

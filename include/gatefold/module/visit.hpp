@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "gatefold/core/tensor.hpp"
+#include "gatefold/core/shared_tensor.hpp"
 
 namespace gatefold {
 
@@ -45,7 +45,7 @@ class ParamVisitor {
   template <class First, class... Rest>
   void visit_field(First& first, Rest&... rest) {
     using Field = std::remove_const_t<First>;
-    if constexpr (is_tensor<Field>) {
+    if constexpr (is_tensor<Field> || is_shared_tensor<Field>) {
       fn_(std::string_view(path_), first, rest...);
     } else if constexpr (detail::is_sequence<Field>) {
       if (((rest.size() != first.size()) || ...))

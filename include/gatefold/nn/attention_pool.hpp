@@ -1,5 +1,5 @@
 #pragma once
-#include "gatefold/kernels/softmax.hpp"
+#include "gatefold/kernels/math.hpp"
 #include "gatefold/nn/layer_norm.hpp"
 #include "gatefold/nn/mlp.hpp"
 #include "gatefold/nn/padding.hpp"
@@ -8,25 +8,28 @@ namespace gatefold {
 
 /// Multi-head attention pooling (MAP): a learned probe attends to the tokens of each sequence, then y + mlp(norm(y))
 /// (Set Transformer, arXiv 1810.00825; as in V-MoE). 4 R D² flops forward for the keys and values.
-template <Real T>
+template <Real T, WeightStorage<T> W = Tensor<T, 2>>
 struct AttentionPool {
   using Scalar = T;
   struct Options {
     Index width, num_heads, hidden;
   };
-  struct Saved {
-    typename Linear<T>::Saved query, key_value, out;
+  struct Kept {
+    typename Linear<T, W>::Saved query, key_value, out;
     typename LayerNorm<T>::Saved norm;
-    typename Mlp<T>::Saved mlp;
+    typename Mlp<T, Gelu, W>::Saved mlp;
     Rows<const T> q, kv;          // [1, D], [R, 2 D]
     Rows<const T> weight;         // [R, heads] attention of the probe
     View<const Index, 1> offset;  // [B+1]
   };
+  struct Nothing {};
+  static constexpr bool kTrainable = TrainableStorage<W, T>;
+  using Saved = std::conditional_t<kTrainable, Kept, Nothing>;
 
   Tensor<T, 2> probe;  // [1, D]
-  Linear<T> query, key_value, out;
+  Linear<T, W> query, key_value, out;
   LayerNorm<T> norm;
-  Mlp<T> mlp;
+  Mlp<T, Gelu, W> mlp;
   Index num_heads;
 
   explicit AttentionPool(Options o)
@@ -52,38 +55,17 @@ struct AttentionPool {
 
   /// x [R, D], y [B, D]; needs ctx.layout.
   Saved forward(Rows<const T> x, Rows<T> y, Context& ctx) const {
-    if (!ctx.layout) throw ShapeError("AttentionPool::forward: ctx.layout is null, expected the sequences of x");
-    const TokenLayout& layout = *ctx.layout;
-    const Index width = probe.extent(1), sequences = layout.num_sequences(), rows = x.extent(0);
-    expect_sequences(layout.offset, rows, "AttentionPool::forward: ctx.layout->offset");
-    expect_shape(layout.modality, {rows}, "AttentionPool::forward: ctx.layout->modality");
-    expect_shape(y, {sequences, width}, "AttentionPool::forward: y");
-    auto q = ctx.workspace.take<T>(1, width);
-    auto kv = ctx.workspace.take<T>(rows, 2 * width);
-    auto weight = ctx.workspace.take<T>(rows, num_heads);
-    auto offset = ctx.workspace.take<Index>(sequences + 1);
-    auto attended = ctx.workspace.take<T>(sequences, width);
-    auto mixed = ctx.workspace.take<T>(sequences, width);
-    auto normed = ctx.workspace.take<T>(sequences, width);
-    std::copy_n(layout.offset.data(), sequences + 1, offset.data());
-    Saved saved{};
-    saved.query = query.forward(probe, q, ctx);
-    saved.key_value = key_value.forward(without_padding<T>(x, ctx), kv, ctx);
-    ctx.parallel_for(sequences, [&](Index begin, Index end, Index) {
-      for (Index b = begin; b < end; ++b) attend(q, kv, layout, b, weight, attended);
-    });
-    saved.out = out.forward(attended, mixed, ctx);
-    saved.norm = norm.forward(mixed, normed, ctx);
-    saved.mlp = mlp.forward(normed, y, ctx);
-    kernels::add_rows<T>(mixed, y, ctx);
-    saved.q = q;
-    saved.kv = kv;
-    saved.weight = weight;
-    saved.offset = offset;
-    return saved;
+    if constexpr (kTrainable) {
+      return pool(x, y, ctx);
+    } else {
+      const auto scope = ctx.workspace.scope();
+      (void)pool(x, y, ctx);
+      return {};
+    }
   }
 
-  void backward(const Saved& saved, Rows<const T> dy, Rows<T> dx, AttentionPool& grad, Context& ctx) const {
+  void backward(const Saved& saved, Rows<const T> dy, Rows<T> dx, AttentionPool& grad,
+                Context& ctx) const requires kTrainable {
     const auto scope = ctx.workspace.scope();
     const Index width = probe.extent(1), sequences = dy.extent(0), rows = saved.kv.extent(0);
     auto dnormed = ctx.workspace.take<T>(sequences, width);
@@ -98,7 +80,7 @@ struct AttentionPool {
     kernels::add_rows<T>(dy, dmixed, ctx);
     out.backward(saved.out, dmixed, dattended, grad.out, ctx);
     ctx.parallel_for(sequences, [&](Index begin, Index end, Index) {
-      for (Index b = begin; b < end; ++b) attend_grad(saved, b, dattended, dkv, dq_each);
+      for (Index b = begin; b < end; ++b) attend_grad(saved, b, dattended, dkv, dq_each, ctx.isa);
     });
     kernels::add_column_sums<T>(dq_each, View<T, 1>(dq.data(), {width}), ctx);
     key_value.backward(saved.key_value, dkv, dx, grad.key_value, ctx);
@@ -106,56 +88,106 @@ struct AttentionPool {
     kernels::add_rows<T>(dprobe, grad.probe, ctx);
   }
 
+  template <PackedFormat F>
+  AttentionPool<T, Packed<F>> packed() const requires kTrainable {
+    AttentionPool<T, Packed<F>> other({.width = 0, .num_heads = num_heads, .hidden = 0});
+    other.probe = probe;
+    other.query = pack<F>(query);
+    other.key_value = pack<F>(key_value);
+    other.out = pack<F>(out);
+    other.norm = norm;
+    other.mlp = pack<F>(mlp);
+    return other;
+  }
+
  private:
-  void attend(Rows<const T> q, Rows<const T> kv, const TokenLayout& layout, Index b, Rows<T> weight,
-              Rows<T> attended) const {
-    using std::exp;
-    const Index width = probe.extent(1), d = width / num_heads;
-    const T scale = T(1.0 / std::sqrt(static_cast<double>(d)));
+  Kept pool(Rows<const T> x, Rows<T> y, Context& ctx) const {
+    if (!ctx.layout) throw ShapeError("AttentionPool::forward: ctx.layout is null, expected the sequences of x");
+    const TokenLayout& layout = *ctx.layout;
+    const Index width = probe.extent(1), sequences = layout.num_sequences(), rows = x.extent(0);
+    expect_sequences(layout.offset, rows, "AttentionPool::forward: ctx.layout->offset");
+    expect_shape(layout.modality, {rows}, "AttentionPool::forward: ctx.layout->modality");
+    expect_shape(y, {sequences, width}, "AttentionPool::forward: y");
+    auto q = ctx.workspace.take<T>(1, width);
+    auto kv = ctx.workspace.take<T>(rows, 2 * width);
+    auto weight = ctx.workspace.take<T>(rows, num_heads);
+    auto offset = ctx.workspace.take<Index>(sequences + 1);
+    auto attended = ctx.workspace.take<T>(sequences, width);
+    auto mixed = ctx.workspace.take<T>(sequences, width);
+    auto normed = ctx.workspace.take<T>(sequences, width);
+    std::copy_n(layout.offset.data(), sequences + 1, offset.data());
+    Kept saved{};
+    saved.query = query.forward(probe, q, ctx);
+    saved.key_value = key_value.forward(without_padding<T>(x, ctx), kv, ctx);
+    ctx.parallel_for(sequences, [&](Index begin, Index end, Index) {
+      for (Index b = begin; b < end; ++b) attend(q, kv, layout, b, weight, attended, ctx.isa);
+    });
+    saved.out = out.forward(attended, mixed, ctx);
+    saved.norm = norm.forward(mixed, normed, ctx);
+    saved.mlp = mlp.forward(normed, y, ctx);
+    kernels::add_rows<T>(mixed, y, ctx);
+    saved.q = q;
+    saved.kv = kv;
+    saved.weight = weight;
+    saved.offset = offset;
+    return saved;
+  }
+
+  Index head_width() const { return probe.extent(1) / num_heads; }
+  T scale() const { return T(1.0 / std::sqrt(static_cast<double>(head_width()))); }
+
+  static T dot(Isa isa, Index n, const T* a, const T* b) {
+    return kernels::simd::sum<T>(
+        isa, n, [](auto u, auto v) { return u * v; }, a, b);
+  }
+  static void add_scaled(Isa isa, Index n, const T& factor, const T* x, T* y) {
+    kernels::simd::transform<T>(
+        isa, n, [=](auto sum, auto v) { return sum + factor * v; }, y, y, x);
+  }
+
+  void attend(Rows<const T> q, Rows<const T> kv, const TokenLayout& layout, Index b, Rows<T> weight, Rows<T> attended,
+              Isa isa) const {
+    const Index width = probe.extent(1), d = head_width(), begin = layout.offset[b], end = layout.offset[b + 1];
     for (Index h = 0; h < num_heads; ++h) {
       T most = T(-std::numeric_limits<double>::infinity()), total(0);
-      for (Index i = layout.offset[b]; i < layout.offset[b + 1]; ++i) {
-        T score(0);
-        for (Index j = h * d; j < (h + 1) * d; ++j) score = score + q(0, j) * kv(i, j);
-        weight(i, h) = score * scale;
+      for (Index i = begin; i < end; ++i) {
+        weight(i, h) = dot(isa, d, &q(0, h * d), &kv(i, h * d)) * scale();
         if (layout.modality[i] != kPadding && most < weight(i, h)) most = weight(i, h);
       }
-      for (Index i = layout.offset[b]; i < layout.offset[b + 1]; ++i) {
-        weight(i, h) = layout.modality[i] == kPadding ? T(0) : exp(weight(i, h) - most);
+      for (Index i = begin; i < end; ++i) {
+        weight(i, h) = layout.modality[i] == kPadding ? T(0) : kernels::exp(T(weight(i, h) - most));
         total = total + weight(i, h);
       }
-      for (Index j = h * d; j < (h + 1) * d; ++j) attended(b, j) = T(0);
-      for (Index i = layout.offset[b]; i < layout.offset[b + 1]; ++i) {
+      T* const to = &attended(b, h * d);
+      std::fill_n(to, d, T(0));
+      for (Index i = begin; i < end; ++i) {
         if (layout.modality[i] == kPadding) continue;
         weight(i, h) = weight(i, h) / total;
-        for (Index j = h * d; j < (h + 1) * d; ++j) attended(b, j) = attended(b, j) + weight(i, h) * kv(i, width + j);
+        add_scaled(isa, d, weight(i, h), &kv(i, width + h * d), to);
       }
     }
   }
 
-  void attend_grad(const Saved& saved, Index b, Rows<const T> dattended, Rows<T> dkv, Rows<T> dq) const {
-    const Index width = probe.extent(1), d = width / num_heads;
-    const T scale = T(1.0 / std::sqrt(static_cast<double>(d)));
+  void attend_grad(const Kept& saved, Index b, Rows<const T> dattended, Rows<T> dkv, Rows<T> dq, Isa isa) const {
+    const Index width = probe.extent(1), d = head_width(), begin = saved.offset[b], end = saved.offset[b + 1];
     for (Index h = 0; h < num_heads; ++h) {
+      const T* const dout = &dattended(b, h * d);
+      // d weight, until the loop below overwrites it
+      const auto dweight = [&](Index i) -> T& { return dkv(i, h * d); };
       T mean(0);  // <weight, dweight>
-      for (Index i = saved.offset[b]; i < saved.offset[b + 1]; ++i)
-        mean = mean + saved.weight(i, h) * score_grad(saved, dattended, b, i, h);
-      for (Index i = saved.offset[b]; i < saved.offset[b + 1]; ++i) {
-        const T w = saved.weight(i, h);
-        const T dscore = scale * w * (score_grad(saved, dattended, b, i, h) - mean);
-        for (Index j = h * d; j < (h + 1) * d; ++j) {
-          dkv(i, j) = dscore * saved.q(0, j);
-          dkv(i, width + j) = w * dattended(b, j);
-          dq(b, j) = dq(b, j) + dscore * saved.kv(i, j);
-        }
+      for (Index i = begin; i < end; ++i) {
+        dweight(i) = dot(isa, d, dout, &saved.kv(i, width + h * d));
+        mean = mean + saved.weight(i, h) * dweight(i);
+      }
+      for (Index i = begin; i < end; ++i) {
+        const T w = saved.weight(i, h), dscore = scale() * w * (dweight(i) - mean);
+        kernels::simd::transform<T>(
+            isa, d, [=](auto v) { return dscore * v; }, &dkv(i, h * d), &saved.q(0, h * d));
+        kernels::simd::transform<T>(
+            isa, d, [=](auto v) { return w * v; }, &dkv(i, width + h * d), dout);
+        add_scaled(isa, d, dscore, &saved.kv(i, h * d), &dq(b, h * d));
       }
     }
-  }
-  T score_grad(const Saved& saved, Rows<const T> dattended, Index b, Index i, Index h) const {
-    const Index width = probe.extent(1), d = width / num_heads;
-    T dot(0);
-    for (Index j = h * d; j < (h + 1) * d; ++j) dot = dot + dattended(b, j) * saved.kv(i, width + j);
-    return dot;
   }
 };
 static_assert(Module<AttentionPool<float>>);

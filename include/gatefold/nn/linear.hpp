@@ -1,21 +1,27 @@
 #pragma once
 #include "gatefold/kernels/matmul.hpp"
+#include "gatefold/kernels/packed.hpp"
+#include "gatefold/module/pack.hpp"
 
 namespace gatefold {
 
 /// What a linear layer keeps its weight in: any module with `kernels::matmul<T>(x, weight, y, ctx, bias)`. A dense
-/// Tensor<T, 2> can be trained; other formats are for inference.
+/// Tensor<T, 2> can be trained, Packed<F> is for inference.
 template <class W, class T>
 concept WeightStorage = requires(const W& weight, Rows<const T> x, Rows<T> y, Context& ctx, const T* bias) {
   kernels::matmul<T>(x, weight, y, ctx, bias);
   { weight.extent(0) } -> std::convertible_to<Index>;
 };
+template <class W, class T>
+concept TrainableStorage = std::same_as<W, Tensor<T, 2>>;
+
+/// Whether a linear layer has a bias, which then starts at zero.
+enum class Bias { none, zero };
 
 /// y = x weightᵀ + bias. 2 R N D flops forward, twice that backward; keeps x.
 template <Real T, WeightStorage<T> W = Tensor<T, 2>>
 struct Linear {
   using Scalar = T;
-  enum class Bias { none, zero };
   struct Options {
     Index in, out;
     Bias bias = Bias::zero;
@@ -37,16 +43,17 @@ struct Linear {
 
   Index in() const { return weight.extent(1); }
   Index out() const { return weight.extent(0); }
+  const T* bias_or_null() const { return bias.size() ? bias.data() : nullptr; }
 
   Saved forward(Rows<const T> x, Rows<T> y, Context& ctx) const {
     expect_shape(x, {x.extent(0), in()}, "Linear::forward: x");
     expect_shape(y, {x.extent(0), out()}, "Linear::forward: y");
-    kernels::matmul<T>(x, weight, y, ctx, bias.size() ? bias.data() : nullptr);
+    kernels::matmul<T>(x, weight, y, ctx, bias_or_null());
     return {x};
   }
 
   void backward(const Saved& saved, Rows<const T> dy, Rows<T> dx, Linear& grad,
-                Context& ctx) const requires std::same_as<W, Tensor<T, 2>> {
+                Context& ctx) const requires TrainableStorage<W, T> {
     expect_shape(dy, {saved.x.extent(0), out()}, "Linear::backward: dy");
     expect_shape(dx, saved.x.shape(), "Linear::backward: dx");
     kernels::matmul_grad_input<T>(dy, weight, dx, ctx);
@@ -55,12 +62,21 @@ struct Linear {
 
   /// backward without dx, for the first layer of a model.
   void backward_params(const Saved& saved, Rows<const T> dy, Linear& grad,
-                       Context& ctx) const requires std::same_as<W, Tensor<T, 2>> {
+                       Context& ctx) const requires TrainableStorage<W, T> {
     expect_shape(dy, {saved.x.extent(0), out()}, "Linear::backward: dy");
     kernels::add_matmul_grad_weight<T>(dy, saved.x, grad.weight, ctx);
     if (bias.size()) kernels::add_column_sums<T>(dy, grad.bias, ctx);
   }
+
+  template <PackedFormat F>
+  Linear<T, Packed<F>> packed() const requires TrainableStorage<W, T> {
+    Linear<T, Packed<F>> other({.in = in(), .out = out(), .bias = Bias::none});
+    other.weight = Packed<F>(weight);
+    other.bias = bias;
+    return other;
+  }
 };
 static_assert(Layer<Linear<float>>);
+static_assert(ForwardLayer<Linear<float, Packed<int8>>> && !Layer<Linear<float, Packed<int8>>>);
 
 }  // namespace gatefold

@@ -1,24 +1,32 @@
 #pragma once
+#include "gatefold/kernels/grouped.hpp"
 #include "gatefold/kernels/map.hpp"
+#include "gatefold/kernels/packed_ffn.hpp"
 #include "gatefold/nn/activation.hpp"
 #include "gatefold/nn/linear.hpp"
 
 namespace gatefold {
 
-/// y = down(act(up(x))): the feed-forward net of a transformer block, and the usual expert.
-/// 4 R D H flops forward, twice that backward. Keeps up(x) and its activation, 2 [R, H].
-template <Real T, Activation Act = Gelu>
+/// y = down(act(up(x))): the feed-forward net of a transformer block, and the usual expert: many of them run as one
+/// (GroupedExpert). 4 R D H flops forward, twice that backward. Keeps up(x) and its activation, 2 [R, H]; over packed
+/// weights nothing, and the hidden units never leave the cache.
+template <Real T, Activation Act = Gelu, WeightStorage<T> W = Tensor<T, 2>>
 struct Mlp {
   using Scalar = T;
   struct Options {
     Index width, hidden;  // D, H
   };
-  struct Saved {
-    typename Linear<T>::Saved up, down;
-    Rows<const T> pre;  // [R, H] before the activation
+  static constexpr bool kTrainable = TrainableStorage<W, T>;
+  struct Kept {
+    Rows<const T> x;         // as it came
+    SlotRows slots;          // the rows of it that each net saw
+    Rows<const T> pre, act;  // [N, H] hidden units before and after the activation
   };
+  struct Nothing {};
+  using Saved = std::conditional_t<kTrainable, Kept, Nothing>;
+  using GroupedSaved = Saved;
 
-  Linear<T> up, down;
+  Linear<T, W> up, down;
 
   explicit Mlp(Options o) : up({.in = o.width, .out = o.hidden}), down({.in = o.hidden, .out = o.width}) {}
   static void visit(auto& v, auto&... self) {
@@ -27,21 +35,99 @@ struct Mlp {
   }
 
   Saved forward(Rows<const T> x, Rows<T> y, Context& ctx) const {
-    auto pre = ctx.workspace.take<T>(x.extent(0), up.out());
-    auto act = ctx.workspace.take<T>(x.extent(0), up.out());
-    const auto saved_up = up.forward(x, pre, ctx);
-    kernels::activate<Act, T>(pre, act, ctx);
-    return {saved_up, down.forward(act, y, ctx), pre};
+    expect_shape(x, {x.extent(0), up.in()}, "Mlp::forward: x");
+    expect_shape(y, {x.extent(0), down.out()}, "Mlp::forward: y");
+    return forward_grouped({this, 1}, x, SlotRows::all(x.extent(0), ctx.workspace), y, ctx);
   }
 
-  void backward(const Saved& saved, Rows<const T> dy, Rows<T> dx, Mlp& grad, Context& ctx) const {
+  void backward(const Saved& saved, Rows<const T> dy, Rows<T> dx, Mlp& grad, Context& ctx) const requires kTrainable {
+    expect_shape(dy, {saved.pre.extent(0), down.out()}, "Mlp::backward: dy");
+    expect_shape(dx, {saved.pre.extent(0), up.in()}, "Mlp::backward: dx");
+    backward_grouped({this, 1}, saved, dy, dx, {&grad, 1}, ctx);
+  }
+
+  /// experts [E] of equal shapes, x [S, D], ys [N, D]
+  static GroupedSaved forward_grouped(std::span<const Mlp> experts, Rows<const T> x, SlotRows slots, Rows<T> ys,
+                                      Context& ctx) {
+    if constexpr (kTrainable) {
+      const Index hidden = experts[0].up.out();
+      auto pre = ctx.workspace.take<T>(ys.extent(0), hidden), act = ctx.workspace.take<T>(ys.extent(0), hidden);
+      const auto scope = ctx.workspace.scope();
+      kernels::ProductList<T> ups(slots.num_experts(), ctx.workspace), downs(slots.num_experts(), ctx.workspace);
+      for (Index e = 0; e < slots.num_experts(); ++e) {
+        const Mlp& net = experts[static_cast<std::size_t>(e)];
+        const Index begin = slots.offset[e], end = slots.offset[e + 1];
+        if (begin == end) continue;
+        ups.add(kernels::product<T>(kernels::expert_rows(x, slots, e), net.up.weight, pre.rows(begin, end),
+                                    net.up.bias_or_null()));
+        downs.add(
+            kernels::product<T>(act.rows(begin, end), net.down.weight, ys.rows(begin, end), net.down.bias_or_null()));
+      }
+      ups.run(ctx, [&](const kernels::ProductBlock& block) {
+        const Rows<T> from = kernels::block_of(ups[block.product].c, block);
+        const Rows<T> to(act.data() + (from.data() - pre.data()), from.shape(), {act.stride(0)});
+        kernels::map_block<T>(
+            to, ctx.isa, [](auto v) { return Act::value(v); }, from);
+      });
+      downs.run(ctx);
+      return {x, slots, pre, act};
+    } else {
+      const auto scope = ctx.workspace.scope();
+      auto nets = ctx.workspace.take<kernels::PackedFfn<typename W::Format>>(slots.num_experts());
+      for (Index e = 0; e < slots.num_experts(); ++e) {
+        const Mlp& net = experts[static_cast<std::size_t>(e)];
+        nets[e] = {.up = &net.up.weight,
+                   .down = &net.down.weight,
+                   .up_bias = net.up.bias_or_null(),
+                   .down_bias = net.down.bias_or_null()};
+      }
+      kernels::packed_ffn<Act, typename W::Format>(nets, x, slots, ys, ctx);
+      return {};
+    }
+  }
+
+  /// dys, dxs [N, D]
+  static void backward_grouped(std::span<const Mlp> experts, const GroupedSaved& saved, Rows<const T> dys, Rows<T> dxs,
+                               std::span<Mlp> grads, Context& ctx) requires kTrainable {
     const auto scope = ctx.workspace.scope();
+    const auto& slots = saved.slots;
     auto dpre = ctx.workspace.take<T>(saved.pre.extent(0), saved.pre.extent(1));
-    down.backward(saved.down, dy, dpre, grad.down, ctx);
-    kernels::activate_grad<Act, T>(saved.pre, dpre, dpre, ctx);
-    up.backward(saved.up, dpre, dx, grad.up, ctx);
+    kernels::ProductList<T> hidden(slots.num_experts(), ctx.workspace), rest(3 * slots.num_experts(), ctx.workspace);
+    for (Index e = 0; e < slots.num_experts(); ++e) {
+      const Mlp& net = experts[static_cast<std::size_t>(e)];
+      Mlp& grad = grads[static_cast<std::size_t>(e)];
+      const Index begin = slots.offset[e], end = slots.offset[e + 1];
+      if (begin == end) continue;
+      const auto dy = dys.rows(begin, end), act = saved.act.rows(begin, end);
+      const auto d = dpre.rows(begin, end);
+      hidden.add(kernels::product_grad_input<T>(dy, net.down.weight, d));
+      rest.add(kernels::product_grad_weight<T>(dy, act, grad.down.weight));
+      rest.add(kernels::product_grad_input<T>(d, net.up.weight, dxs.rows(begin, end)));
+      rest.add(kernels::product_grad_weight<T>(d, kernels::expert_rows(saved.x, slots, e), grad.up.weight));
+    }
+    hidden.run(ctx, [&](const kernels::ProductBlock& block) {
+      const Rows<T> d = kernels::block_of(hidden[block.product].c, block);
+      const Rows<const T> pre(saved.pre.data() + (d.data() - dpre.data()), d.shape(), {saved.pre.stride(0)});
+      kernels::map_block<T>(
+          d, ctx.isa, [](auto v, auto x) { return v * Act::slope(x); }, d, pre);
+    });
+    rest.run(ctx);
+    const auto bias = [&](auto member) {
+      return [=](Index e) { return View<T, 1>((grads[static_cast<std::size_t>(e)].*member).bias); };
+    };
+    kernels::add_expert_column_sums<T>(dys, slots, bias(&Mlp::down), ctx);
+    kernels::add_expert_column_sums<T>(dpre, slots, bias(&Mlp::up), ctx);
+  }
+
+  template <PackedFormat F>
+  Mlp<T, Act, Packed<F>> packed() const requires kTrainable {
+    Mlp<T, Act, Packed<F>> other({.width = 0, .hidden = 0});
+    other.up = pack<F>(up);
+    other.down = pack<F>(down);
+    return other;
   }
 };
-static_assert(Layer<Mlp<float>>);
+static_assert(GroupedLayer<Mlp<float>>);
+static_assert(GroupedExpert<Mlp<float, Gelu, Packed<bf16>>> && !Layer<Mlp<float, Gelu, Packed<bf16>>>);
 
 }  // namespace gatefold

@@ -2,11 +2,12 @@
 #include <variant>
 
 #include "gatefold/module/module.hpp"
+#include "gatefold/module/pack.hpp"
 
 namespace gatefold {
 
 /// One of two layers, chosen when the model is built: dense or sparse, block by block.
-template <Layer A, Layer B>
+template <ForwardLayer A, ForwardLayer B>
 requires std::same_as<typename A::Scalar, typename B::Scalar>
 struct OneOf {
   using Scalar = typename A::Scalar;
@@ -38,11 +39,18 @@ struct OneOf {
     return saved;
   }
 
-  void backward(const Saved& saved, Rows<const Scalar> dy, Rows<Scalar> dx, OneOf& grad, Context& ctx) const {
+  void backward(const Saved& saved, Rows<const Scalar> dy, Rows<Scalar> dx, OneOf& grad,
+                Context& ctx) const requires Layer<A> && Layer<B> {
     if (const A* a = std::get_if<A>(&layer))
       a->backward(saved.a, dy, dx, std::get<A>(grad.layer), ctx);
     else
       std::get<B>(layer).backward(saved.b, dy, dx, std::get<B>(grad.layer), ctx);
+  }
+
+  template <class F>
+  auto packed() const {
+    using Other = OneOf<decltype(pack<F>(std::get<0>(layer))), decltype(pack<F>(std::get<1>(layer)))>;
+    return std::visit([](const auto& chosen) { return Other(pack<F>(chosen)); }, layer);
   }
 };
 

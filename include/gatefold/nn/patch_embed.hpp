@@ -6,18 +6,18 @@ namespace gatefold {
 
 /// Cuts images into square patches and projects each one: a convolution whose stride is its size (ViT,
 /// arXiv 2010.11929). Patches come row by row; within a patch the order is row, column, channel.
-template <Real T>
+template <Real T, WeightStorage<T> W = Tensor<T, 2>>
 struct PatchEmbed {
   using Scalar = T;
   struct Options {
     Index patch, channels = 3, width;
-    typename Linear<T>::Bias bias = Linear<T>::Bias::zero;
+    Bias bias = Bias::zero;
   };
   struct Saved {
-    typename Linear<T>::Saved projection;
+    typename Linear<T, W>::Saved projection;
   };
 
-  Linear<T> projection;
+  Linear<T, W> projection;
   Index patch, channels;
 
   explicit PatchEmbed(Options o)
@@ -57,8 +57,16 @@ struct PatchEmbed {
   }
 
   /// There is no gradient towards the pixels: this is where a model begins.
-  void backward(const Saved& saved, Rows<const T> dy, PatchEmbed& grad, Context& ctx) const {
+  void backward(const Saved& saved, Rows<const T> dy, PatchEmbed& grad,
+                Context& ctx) const requires TrainableStorage<W, T> {
     projection.backward_params(saved.projection, dy, grad.projection, ctx);
+  }
+
+  template <PackedFormat F>
+  PatchEmbed<T, Packed<F>> packed() const requires TrainableStorage<W, T> {
+    PatchEmbed<T, Packed<F>> other({.patch = patch, .channels = channels, .width = projection.out()});
+    other.projection = pack<F>(projection);
+    return other;
   }
 };
 static_assert(Module<PatchEmbed<float>>);

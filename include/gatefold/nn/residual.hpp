@@ -1,17 +1,22 @@
 #pragma once
 #include "gatefold/kernels/map.hpp"
+#include "gatefold/module/pack.hpp"
 #include "gatefold/nn/layer_norm.hpp"
 
 namespace gatefold {
 
-/// y = x + inner(norm(x)): a pre-norm residual branch around any layer.
-template <Layer L>
+/// y = x + inner(norm(x)): a pre-norm residual branch around any layer. Keeps norm(x); where the inner layer cannot be
+/// trained, nothing.
+template <ForwardLayer L>
 struct Residual {
   using Scalar = typename L::Scalar;
-  struct Saved {
+  struct Kept {
     typename LayerNorm<Scalar>::Saved norm;
     typename L::Saved inner;
   };
+  struct Nothing {};
+  static constexpr bool kTrainable = Layer<L>;
+  using Saved = std::conditional_t<kTrainable, Kept, Nothing>;
 
   LayerNorm<Scalar> norm;
   L inner;
@@ -23,19 +28,42 @@ struct Residual {
   }
 
   Saved forward(Rows<const Scalar> x, Rows<Scalar> y, Context& ctx) const {
-    auto normed = ctx.workspace.template take<Scalar>(x.extent(0), x.extent(1));
-    const auto saved_norm = norm.forward(x, normed, ctx);
-    const auto saved_inner = inner.forward(normed, y, ctx);
-    kernels::add_rows<Scalar>(x, y, ctx);
-    return {saved_norm, saved_inner};
+    if constexpr (kTrainable) {
+      return add(x, y, ctx);
+    } else {
+      const auto scope = ctx.workspace.scope();
+      (void)add(x, y, ctx);
+      return {};
+    }
   }
 
-  void backward(const Saved& saved, Rows<const Scalar> dy, Rows<Scalar> dx, Residual& grad, Context& ctx) const {
+  void backward(const Saved& saved, Rows<const Scalar> dy, Rows<Scalar> dx, Residual& grad,
+                Context& ctx) const requires kTrainable {
     const auto scope = ctx.workspace.scope();
     auto dnormed = ctx.workspace.template take<Scalar>(dy.extent(0), dy.extent(1));
     inner.backward(saved.inner, dy, dnormed, grad.inner, ctx);
     norm.backward(saved.norm, dnormed, dx, grad.norm, ctx);
     kernels::add_rows<Scalar>(dy, dx, ctx);
+  }
+
+  template <class F>
+  auto packed() const requires requires(const L& layer) {
+    pack<F>(layer);
+  }
+  {
+    auto layer = pack<F>(inner);
+    Residual<decltype(layer)> other({.width = 0}, std::move(layer));
+    other.norm = norm;
+    return other;
+  }
+
+ private:
+  Kept add(Rows<const Scalar> x, Rows<Scalar> y, Context& ctx) const {
+    auto normed = ctx.workspace.template take<Scalar>(x.extent(0), x.extent(1));
+    const auto saved_norm = norm.forward(x, normed, ctx);
+    const auto saved_inner = inner.forward(normed, y, ctx);
+    kernels::add_rows<Scalar>(x, y, ctx);
+    return {saved_norm, saved_inner};
   }
 };
 

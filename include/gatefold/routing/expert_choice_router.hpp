@@ -1,5 +1,6 @@
 #pragma once
 #include "gatefold/routing/gating.hpp"
+#include "gatefold/routing/plan_expert_choice.hpp"
 
 namespace gatefold {
 
@@ -41,8 +42,7 @@ struct ExpertChoiceRouter {
     saved.scores = saved.gating.scores(View<const Index, 2>(nullptr, {rows, 0}), options.group_size);
     saved.plan = plan_expert_choice<T>(saved.gates, options.capacity, options.group_size, ctx);
     auto combine = ctx.workspace.take<T>(saved.plan.num_slots());
-    for (Index n = 0; n < saved.plan.num_slots(); ++n)
-      combine[n] = saved.gates(saved.plan.token[n], saved.plan.expert[n]);
+    slot_gates<T>(saved.gates, saved.plan, combine, ctx);
     saved.weight = combine;
     return saved;
   }

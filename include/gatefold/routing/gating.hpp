@@ -1,6 +1,6 @@
 #pragma once
 #include "gatefold/kernels/matmul.hpp"
-#include "gatefold/kernels/softmax.hpp"
+#include "gatefold/kernels/top_k.hpp"
 #include "gatefold/routing/routing.hpp"
 
 namespace gatefold {
@@ -45,10 +45,12 @@ inline void check_router_noise(const RouterNoise& noise, const std::string& who)
 
 }  // namespace detail
 
-/// 2 S D E flops. The noise of an element depends on (seed, stream, row, column) only, never on the threads.
-/// // x [S, D], weight [E, D]
+/// 2 S D E flops. The noise of an element depends on (seed, stream, row, column) only, never on the threads. `choice`
+/// gets the K experts with the largest gates as select_top_k gives them, in the same pass; it may be empty.
+/// // x [S, D], weight [E, D], choice [S, K]
 template <Real T>
-Gating<T> gate_forward(Rows<const T> x, Rows<const T> weight, const RouterNoise& noise, Context& ctx) {
+Gating<T> gate_forward(Rows<const T> x, Rows<const T> weight, const RouterNoise& noise, View<Index, 2> choice,
+                       Context& ctx) {
   const Index rows = x.extent(0), width = x.extent(1), num_experts = weight.extent(0);
   auto& ws = ctx.workspace;
   Gating<T> out;
@@ -88,13 +90,28 @@ Gating<T> gate_forward(Rows<const T> x, Rows<const T> weight, const RouterNoise&
         noisy(row, e) = logits(row, e) + T(out.noise_std * stream.normal_at(row * num_experts + e));
     });
   }
-  kernels::log_softmax_rows<T>(logits, log_probs, ctx);
-  kernels::softmax_rows<T>(noisy, gates, ctx);
+  const auto scope = ws.scope();
+  auto log_total = ws.take<T>(rows);
+  if (normal) kernels::softmax_top_k_rows<T>(logits, {.log_total = log_total}, ctx);
+  kernels::softmax_top_k_rows<T>(
+      noisy, {.gates = gates, .choice = choice, .log_total = normal ? View<T, 1>() : log_total}, ctx);
+  detail::forget_padding(choice, ctx.layout);
+  kernels::for_each_row(rows, num_experts, ctx, [&](Index row) {
+    const T shift = log_total[row];
+    kernels::simd::transform<T>(
+        ctx.isa, num_experts, [shift](auto v) { return v - shift; }, log_probs[row].data(), logits[row].data());
+  });
   out.logits = logits;
   out.log_probs = log_probs;
   out.noisy_logits = noisy;
   out.gates = gates;
   return out;
+}
+
+/// gate_forward without a choice.
+template <Real T>
+Gating<T> gate_forward(Rows<const T> x, Rows<const T> weight, const RouterNoise& noise, Context& ctx) {
+  return gate_forward<T>(x, weight, noise, View<Index, 2>(), ctx);
 }
 
 /// Overwrites dx, adds to dweight. `dgates` is consumed: it turns into the gradient by the logits, to which

@@ -14,6 +14,12 @@ struct Routing {
   DispatchPlan plan;
 };
 
+/// weight[n] = the gate of the token in slot n for its expert. // gates [S, E], weight [N]
+template <Real T>
+void slot_gates(Rows<const T> gates, const DispatchPlan& plan, View<T, 1> weight, Context& ctx) {
+  kernels::for_each_row(plan.num_slots(), 1, ctx, [&](Index n) { weight[n] = gates(plan.token[n], plan.expert[n]); });
+}
+
 /// Seats tokens at experts. Selection is piecewise constant, so `backward` knows two ways in: the gradient of the
 /// combine weights, dweight // [N], and that of auxiliary losses by the logits, dlogits // [S, E] or an empty view.
 /// It overwrites dx.

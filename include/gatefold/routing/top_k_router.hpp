@@ -1,5 +1,6 @@
 #pragma once
 #include "gatefold/routing/gating.hpp"
+#include "gatefold/routing/plan_top_k.hpp"
 
 namespace gatefold {
 
@@ -48,10 +49,9 @@ struct TopKRouter {
     auto& ws = ctx.workspace;
     Saved saved;
     const RouterNoise noise{.normal = options.noise, .jitter = options.jitter};
-    saved.gating = gate_forward<T>(x, weight, noise, ctx);
-    saved.gates = saved.gating.gates;
     auto choice = ws.take<Index>(rows, options.num_selected);
-    select_top_k<T>(saved.gates, choice, ctx);
+    saved.gating = gate_forward<T>(x, weight, noise, choice, ctx);
+    saved.gates = saved.gating.gates;
     saved.scores = saved.gating.scores(choice, options.group_size);
     const SeatingOptions seating{.capacity = options.capacity,
                                  .claim_order = options.claim_order,
@@ -61,18 +61,21 @@ struct TopKRouter {
 
     auto combine = ws.take<T>(saved.plan.num_slots());
     auto divisor = options.renormalise == Renormalise::none ? View<T, 1>() : ws.take<T>(rows);
-    kernels::for_each_row(rows, options.num_selected, ctx, [&](Index row) {
-      const auto slots = saved.plan.slots_of_token(row);
-      const auto gate = [&](Index i) { return saved.gates(row, saved.plan.expert[slots[i]]); };
-      T sum(options.renormalise == Renormalise::none ? 1 : 0);
-      if (options.renormalise == Renormalise::before_dropping)
-        for (Index k = 0; k < saved.plan.requested[row]; ++k) sum = sum + saved.gates(row, choice(row, k));
-      if (options.renormalise == Renormalise::after_dropping)
-        for (Index i = 0; i < slots.extent(0); ++i) sum = sum + gate(i);
-      if (options.renormalise != Renormalise::none) divisor[row] = sum;
-      // Only gates of exactly 0 sum to 0, and what they weigh is 0.
-      for (Index i = 0; i < slots.extent(0); ++i) combine[slots[i]] = to_double(sum) == 0 ? T(0) : gate(i) / sum;
-    });
+    if (options.renormalise == Renormalise::none)
+      slot_gates<T>(saved.gates, saved.plan, combine, ctx);
+    else
+      kernels::for_each_row(rows, options.num_selected, ctx, [&](Index row) {
+        const auto slots = saved.plan.slots_of_token(row);
+        const auto gate = [&](Index i) { return saved.gates(row, saved.plan.expert[slots[i]]); };
+        T sum(0);
+        if (options.renormalise == Renormalise::before_dropping)
+          for (Index k = 0; k < saved.plan.requested[row]; ++k) sum = sum + saved.gates(row, choice(row, k));
+        if (options.renormalise == Renormalise::after_dropping)
+          for (Index i = 0; i < slots.extent(0); ++i) sum = sum + gate(i);
+        divisor[row] = sum;
+        // Only gates of exactly 0 sum to 0, and what they weigh is 0.
+        for (Index i = 0; i < slots.extent(0); ++i) combine[slots[i]] = to_double(sum) == 0 ? T(0) : gate(i) / sum;
+      });
     saved.weight = combine;
     saved.divisor = divisor;
     return saved;

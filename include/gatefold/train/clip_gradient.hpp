@@ -27,7 +27,7 @@ double gradient_norm(const M& grad, Context& ctx) {
   return gradient_norm(grad, Trainable(), ctx);
 }
 
-struct ClipOptions {
+struct ClipGradientOptions {
   double max_norm = 1;
   Trainable trainable{};  ///< What enters the norm, and is scaled.
 };
@@ -35,14 +35,14 @@ struct ClipOptions {
 /// What the gradient is to be multiplied by so that its norm is at most max_norm: the gradient_scale of a step, which
 /// saves the pass that clip_gradient needs. 1 for a norm that is not finite: whether to skip such a step is up to the
 /// caller.
-inline double clip_scale(double norm, const ClipOptions& options = {}) {
+inline double clip_scale(double norm, const ClipGradientOptions& options = {}) {
   return std::isfinite(norm) && norm > options.max_norm ? options.max_norm / norm : 1;
 }
 
 /// Scales the gradient to at most max_norm and returns the norm it had. A gradient whose norm is not finite is left as
 /// it is, so check the result: `if (!std::isfinite(norm)) skip the step`.
 template <Module M>
-double clip_gradient(M& grad, const ClipOptions& options, Context& ctx) {
+double clip_gradient(M& grad, const ClipGradientOptions& options, Context& ctx) {
   const double norm = gradient_norm(grad, options.trainable, ctx);
   const double scale = clip_scale(norm, options);
   if (scale == 1) return norm;

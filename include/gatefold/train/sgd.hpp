@@ -57,22 +57,20 @@ struct Sgd {
         const T keep = T(1 - lr * decay), scale = T(step_options.gradient_scale), rate = T(lr);
         const T momentum = T(options.momentum);
         for_each_block({.count = w.size()}, ctx.parallel_for, [&](Index, Index begin, Index end) {
-          using kernels::simd::transform;
           const Index n = end - begin;
-          T* const wi = w.data() + begin;
-          const T* const gi = g.data() + begin;
+          const T* const gradient = g.data() + begin;
           if constexpr (sizeof...(velocity_of_w) == 0) {
-            transform<T>(
-                ctx.isa, n, [&](auto x, auto d) { return keep * x - rate * (scale * d); }, wi, wi, gi);
+            kernels::simd::update<T>(
+                ctx.isa, n, [&](auto x, auto d) { return std::array{keep * x - rate * (scale * d)}; },
+                std::array{w.data() + begin}, gradient);
           } else {
-            const auto with = [&](auto& velocity_tensor) {
-              T* const vi = velocity_tensor.data() + begin;
-              transform<T>(
-                  ctx.isa, n, [&](auto v, auto d) { return momentum * v + scale * d; }, vi, vi, gi);
-              transform<T>(
-                  ctx.isa, n, [&](auto x, auto v) { return keep * x - rate * v; }, wi, wi, vi);
-            };
-            (with(velocity_of_w), ...);
+            kernels::simd::update<T>(
+                ctx.isa, n,
+                [&](auto x, auto v, auto d) {
+                  const auto now = momentum * v + scale * d;
+                  return std::array{keep * x - rate * now, now};
+                },
+                std::array{w.data() + begin, (velocity_of_w.data() + begin)...}, gradient);
           }
         });
       }

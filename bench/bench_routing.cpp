@@ -1,0 +1,93 @@
+// Routing of 4096 tokens from given logits: gates, choice and plan against softmax and topk; seats within a capacity
+// against GShard's one-hot and cumulative sum; and the whole router.
+// <what>/experts:<E>/selected:<K>/threads:<t>
+#include "bench/session.hpp"
+#include "gatefold/routing/top_k_router.hpp"
+
+namespace gatefold::bench {
+namespace {
+
+struct Data {
+  Tensor<float, 2> logits, gates;
+  Tensor<Index, 2> choice;
+  Context ctx;
+  explicit Data(const RoutingCase& c)
+      : logits(routing_logits(c.tokens, c.experts, 0)),
+        gates(logits.shape()),
+        choice({c.tokens, c.selected}),
+        ctx(with_threads(c.threads)) {
+    choose();
+  }
+  void choose() {
+    kernels::softmax_rows<float>(logits, gates, ctx);
+    select_top_k<float>(gates, choice, ctx);
+  }
+  void plan(const Capacity& capacity) {
+    const auto scope = ctx.workspace.scope();
+    benchmark::DoNotOptimize(plan_top_k<float>(gates, choice, {.capacity = capacity}, ctx).offset.data());
+  }
+};
+
+Contender gates_choice_plan(const RoutingCase& c) {
+  auto d = std::make_shared<Data>(c);
+  return {[d] {
+    d->choose();
+    d->plan({});
+  }};
+}
+
+Contender seats(const RoutingCase& c) {
+  auto d = std::make_shared<Data>(c);
+  return {[d, factor = c.capacity_factor] { d->plan({.factor = factor}); }};
+}
+
+/// From tokens of width 768, with batch priority.
+Contender router(const RoutingCase& c) {
+  struct Whole {
+    TopKRouter<float> router;
+    Tensor<float, 2> x;
+    Context ctx;
+  };
+  const Index width = 768;
+  auto d = std::make_shared<Whole>(Whole{filled(TopKRouter<float>({.width = width,
+                                                                   .num_experts = c.experts,
+                                                                   .num_selected = c.selected,
+                                                                   .capacity = {.factor = c.capacity_factor},
+                                                                   .priority = Priority::max_gate})),
+                                         random_rows(c.tokens, width, 1), with_threads(c.threads)});
+  return {[d] {
+    const auto scope = d->ctx.workspace.scope();
+    benchmark::DoNotOptimize(d->router.forward(d->x, d->ctx).plan.offset.data());
+  }};
+}
+
+void add(Session& session, const RoutingCase& c) {
+  const auto row = [&](const std::string& what, Contender (*make)(const RoutingCase&),
+                       Peer::Make<RoutingCase> Peer::*peer) {
+    Case result;
+    result.name = row_name(what, {{"experts", c.experts}, {"selected", c.selected}, {"threads", c.threads}});
+    result.threads = c.threads;
+    result.work = {.unit = "token", .units = static_cast<double>(c.tokens)};
+    result.entrants.push_back({"gatefold", [make, c] { return make(c); }});
+    if (peer) add_peers(result.entrants, peer, c);
+    return result;
+  };
+  session.add(row("gates_choice_plan", gates_choice_plan, &Peer::softmax_top_k));
+  session.add(row("seats", seats, &Peer::seats));
+  Case whole = row("router", router, nullptr);
+  whole.work.flops = 2.0 * static_cast<double>(c.tokens) * 768 * static_cast<double>(c.experts);
+  session.add(std::move(whole));
+}
+
+}  // namespace
+
+void add_cases(Session& session) {
+  const Index tokens = session.quick() ? 64 : 4096;
+  for (const Index threads : {1, 2})
+    for (const Index experts : {8, 32, 128, 256})
+      for (const Index selected : {1, 2, 8})
+        if (selected < experts && (threads == 1 || selected == 2))
+          add(session, {.tokens = tokens, .experts = experts, .selected = selected, .threads = threads});
+}
+
+}  // namespace gatefold::bench

@@ -1,0 +1,20 @@
+#!/bin/bash
+# Measures everything on a Debian 12, fresh or not, in some ten minutes: builds for this machine, installs the libraries
+# that are compared with, runs all benchmarks and writes build/bench/results.{md,json,svg}. Leave the machine alone
+# meanwhile. Arguments go to every program: bash bench/run.sh --benchmark_filter=moe; --quick only shows that it works.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. cmake/debian.sh
+debian_install cmake g++ ninja-build libeigen3-dev libxsimd-dev nlohmann-json3-dev libstb-dev libutf8proc-dev \
+  libbenchmark-dev libopenblas-dev libdnnl-dev libtorch-dev
+
+cmake -S . -B build/bench -G Ninja -D CMAKE_BUILD_TYPE=Release -D GATEFOLD_NATIVE=ON -D GATEFOLD_BUILD_TESTS=OFF \
+  -D GATEFOLD_BUILD_EXAMPLES=OFF
+cmake --build build/bench
+rm -f build/bench/results/*.json
+mkdir -p build/bench/results
+for program in matmul experts sparse_mlp routing block train_step zero_shot; do
+  build/bench/bench/bench_$program --benchmark_out=build/bench/results/bench_$program.json \
+    --benchmark_out_format=json "$@"
+done
+build/bench/bench/bench_report build/bench build/bench/results/*.json

@@ -1,0 +1,446 @@
+#pragma once
+#include "gatefold/kernels/map.hpp"
+#include "gatefold/kernels/math.hpp"
+#include "gatefold/kernels/matmul_portable.hpp"
+
+/// Softmax attention without its matrix of maps: a block of queries at a time meets all keys of its sequence, in
+/// scratch that stays in L1 or L2. The way back computes the maps anew from the queries' stored statistics, which costs
+/// one product in six and saves [H, T, T] per sequence.
+namespace gatefold::kernels {
+
+enum class AttentionMask { none, causal };
+
+/// Who attends to whom: the tokens row[offset[b]..offset[b+1]) of sequence b to each other, each head by itself; with
+/// AttentionMask::causal a token to itself and those before it. Rows that are not listed (padding) are neither read nor
+/// written.
+struct AttentionPlan {
+  View<const Index, 1> offset;  // [B+1]
+  View<const Index, 1> row;     // [tokens]
+  Index heads;
+  AttentionMask mask = AttentionMask::none;
+
+  Index num_tasks() const { return (offset.extent(0) - 1) * heads; }
+  Index longest() const {
+    Index n = 0;
+    for (Index b = 0; b + 1 < offset.extent(0); ++b) n = std::max(n, offset[b + 1] - offset[b]);
+    return n;
+  }
+};
+
+namespace detail {
+
+/// One head of one sequence. qkv // [R, 3 D] holds q | k | v, each head d columns of each.
+struct AttentionTask {
+  const Index* row;  // [n]
+  Index n, head, d, width;
+  AttentionMask mask;
+
+  AttentionTask(const AttentionPlan& plan, Index i, Index total_width)
+      : row(plan.row.data() + plan.offset[i / plan.heads]),
+        n(plan.offset[i / plan.heads + 1] - plan.offset[i / plan.heads]),
+        head(i % plan.heads),
+        d(total_width / plan.heads),
+        width(total_width),
+        mask(plan.mask) {}
+
+  enum Part { q, k, v };
+  template <class U>
+  U* at(Rows<U> qkv, Part part, Index i) const {
+    return qkv.data() + row[i] * qkv.stride(0) + part * width + head * d;
+  }
+  template <class U>
+  U* at(Rows<U> y, Index i) const {
+    return y.data() + row[i] * y.stride(0) + head * d;
+  }
+  /// Keys that query i sees: [0, seen(i)).
+  Index seen(Index i) const { return mask == AttentionMask::causal ? i + 1 : n; }
+  double scale() const { return 1 / std::sqrt(static_cast<double>(d)); }
+};
+
+template <class T>
+T dot(Index n, const T* a, const T* b) {
+  T sum(0.0);
+  for (Index i = 0; i < n; ++i) sum = sum + a[i] * b[i];
+  return sum;
+}
+template <class T>
+void add_scaled(Index n, const T& factor, const T* x, T* y) {
+  for (Index i = 0; i < n; ++i) y[i] = y[i] + factor * x[i];
+}
+
+/// p[0..seen) = the attention of query i, not yet divided by their sum; returns 1 / sum. `most` is the largest score.
+template <class T>
+T attention_row(const AttentionTask& t, Rows<const T> qkv, Index i, T* p, T& most) {
+  const Index seen = t.seen(i);
+  most = T(-std::numeric_limits<double>::infinity());
+  for (Index j = 0; j < seen; ++j) {
+    p[j] = dot(t.d, t.at(qkv, t.q, i), t.at(qkv, t.k, j)) * T(t.scale());
+    if (most < p[j]) most = p[j];
+  }
+  T total(0.0);
+  for (Index j = 0; j < seen; ++j) {
+    p[j] = kernels::exp(T(p[j] - most));
+    total = total + p[j];
+  }
+  return T(1.0) / total;
+}
+
+/// Plain loops: for any number, and the oracle of the blocked form. scratch // [n]
+template <class T>
+void attend_portable(const AttentionTask& t, Rows<const T> qkv, Rows<T> y, Rows<T> stats, T* p) {
+  for (Index i = 0; i < t.n; ++i) {
+    T most(0.0);
+    const T inverse = attention_row<T>(t, qkv, i, p, most);
+    stats(t.row[i], 2 * t.head) = most;
+    stats(t.row[i], 2 * t.head + 1) = inverse;
+    T* const out = t.at(y, i);
+    std::fill_n(out, t.d, T(0.0));
+    for (Index j = 0; j < t.seen(i); ++j) add_scaled(t.d, T(p[j] * inverse), t.at(qkv, t.v, j), out);
+  }
+}
+
+/// scratch // [2 n]
+template <class T>
+void attend_grad_portable(const AttentionTask& t, Rows<const T> qkv, Rows<const T> dy, Rows<T> dqkv, T* p) {
+  T* const dp = p + t.n;
+  for (Index i = 0; i < t.n; ++i)
+    for (const auto part : {t.q, t.k, t.v}) std::fill_n(t.at(dqkv, part, i), t.d, T(0.0));
+  for (Index i = 0; i < t.n; ++i) {
+    T most(0.0), mean(0.0);
+    const T inverse = attention_row<T>(t, qkv, i, p, most);
+    for (Index j = 0; j < t.seen(i); ++j) {
+      p[j] = p[j] * inverse;
+      dp[j] = dot(t.d, t.at(dy, i), t.at(qkv, t.v, j));
+      mean = mean + p[j] * dp[j];
+    }
+    for (Index j = 0; j < t.seen(i); ++j) {
+      const T dscore = p[j] * (dp[j] - mean) * T(t.scale());
+      add_scaled(t.d, p[j], t.at(dy, i), t.at(dqkv, t.v, j));
+      add_scaled(t.d, dscore, t.at(qkv, t.k, j), t.at(dqkv, t.q, i));
+      add_scaled(t.d, dscore, t.at(qkv, t.q, i), t.at(dqkv, t.k, j));
+    }
+  }
+}
+
+#if GATEFOLD_HAS_SIMD
+/// The blocked form. A strip is [keys, kLanes]: the scores of a block of queries, one query per lane, so that the
+/// softmax runs down the strip without crossing lanes, and the strip is an operand of the next product as it stands.
+template <class T, class Arch>
+struct BlockedAttention {
+  using V = simd::Batch<T, Arch>;
+  static constexpr Index kWidth = simd::kLanes<T, Arch>;
+  static constexpr Index kQueries = 2 * kWidth;
+  // Rows of a register tile: 8 x 2 or 4 x 2 vectors of accumulators. Higher ones were no faster: a tile is bound by
+  // multiplications already, and fewer rows waste less at the end of a sequence.
+  static constexpr int kRows = simd::kRegisters<Arch> >= 32 ? 8 : 4;
+
+  static constexpr Index padded(Index n, Index step) { return (n + step - 1) / step * step; }
+
+  const AttentionTask& t;
+  Rows<const T> qkv;
+  Index dp = padded(t.d, kWidth), np = padded(t.n, kRows);
+
+  static Index scratch_size(Index longest, Index d) {
+    const Index dp = padded(d, kWidth), np = padded(longest, kRows);
+    return 4 * np * dp + 5 * kQueries * dp + 2 * np * kQueries;
+  }
+
+  struct Take {
+    T* next;
+    T* operator()(Index n) { return std::exchange(next, next + n); }
+  };
+
+  /// c[kRows, kVectors] (+)= a b, where a(i, k) is a[i * row_stride + k * step], b(k, j) is b[k * b_stride + j].
+  struct Left {
+    const T* data;
+    Index row_stride, step;
+  };
+  struct Right {
+    const T* data;
+    Index stride;
+  };
+  template <int kVectors>
+  static void tile(Index depth, Left a, Right b, T* c, Index c_stride, Store store) {
+    V acc[kRows][kVectors];
+#pragma GCC unroll 8
+    for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 2
+      for (int j = 0; j < kVectors; ++j) acc[i][j] = V(T(0));
+    for (Index k = 0; k < depth; ++k, a.data += a.step, b.data += b.stride) {
+      V right[kVectors];
+#pragma GCC unroll 2
+      for (int j = 0; j < kVectors; ++j) right[j] = simd::load<T, Arch>(b.data + j * kWidth);
+#pragma GCC unroll 8
+      for (int i = 0; i < kRows; ++i) {
+        const V left(a.data[i * a.row_stride]);
+#pragma GCC unroll 2
+        for (int j = 0; j < kVectors; ++j) acc[i][j] = simd::fma(left, right[j], acc[i][j]);
+      }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 2
+      for (int j = 0; j < kVectors; ++j) {
+        T* const to = c + i * c_stride + j * kWidth;
+        (store == Store::add ? acc[i][j] + simd::load<T, Arch>(to) : acc[i][j]).store_unaligned(to);
+      }
+  }
+  /// c[rows, columns] (+)= a b; columns are a multiple of kWidth, rows are rounded up to kRows.
+  static void multiply(Shape<2> shape, Index depth, Left a, Right b, T* c, Index c_stride, Store store) {
+    for (Index i = 0; i < shape[0]; i += kRows) {
+      const Left left{a.data + i * a.row_stride, a.row_stride, a.step};
+      Index j = 0;
+      for (; j + 2 * kWidth <= shape[1]; j += 2 * kWidth)
+        tile<2>(depth, left, {b.data + j, b.stride}, c + i * c_stride + j, c_stride, store);
+      if (j < shape[1]) tile<1>(depth, left, {b.data + j, b.stride}, c + i * c_stride + j, c_stride, store);
+    }
+  }
+
+  /// The same columns of the next head, one cache line after the other: rows are far apart, so that the hardware does
+  /// not see them coming, and products enough lie between now and then.
+  template <int kForWriting>
+  void prefetch_next_head(const T* p) const {
+    for (Index c = 0; c < t.d; c += static_cast<Index>(64 / sizeof(T))) __builtin_prefetch(p + t.d + c, kForWriting, 2);
+  }
+
+  /// Rows [begin, begin + count) of a part, times factor, into to // [padded, dp], zero where nothing is.
+  template <class At>
+  void gather(Index count, Index padded_count, T factor, At&& at, T* to) const {
+    for (Index i = 0; i < count; ++i) {
+      const T* const from = at(i);
+      prefetch_next_head<0>(from);
+      for (Index c = 0; c + kWidth <= t.d; c += kWidth)
+        (simd::load<T, Arch>(from + c) * V(factor)).store_unaligned(to + i * dp + c);
+      for (Index c = t.d / kWidth * kWidth; c < dp; ++c) to[i * dp + c] = c < t.d ? from[c] * factor : T(0);
+    }
+    std::fill_n(to + count * dp, (padded_count - count) * dp, T(0));
+  }
+  /// to[c][i] = from[i][c]. // from [kQueries, dp], to [dp, kQueries]
+  void transpose(const T* from, T* to) const {
+    if constexpr (std::is_same_v<T, float>) {
+      for (Index i = 0; i < kQueries; i += kWidth)
+        for (Index c = 0; c < dp; c += kWidth)
+          simd::transpose_square<Arch>(from + i * dp + c, dp, to + c * kQueries + i, kQueries);
+    } else {
+      for (Index i = 0; i < kQueries; ++i)
+        for (Index c = 0; c < dp; ++c) to[c * kQueries + i] = from[i * dp + c];
+    }
+  }
+  void scatter(const T* from, T factor, T* to) const {
+    prefetch_next_head<1>(to);
+    Index c = 0;
+    for (; c + kWidth <= t.d; c += kWidth) (simd::load<T, Arch>(from + c) * V(factor)).store_unaligned(to + c);
+    for (; c < t.d; ++c) to[c] = from[c] * factor;
+  }
+
+  /// A block of queries and the keys that one of them sees.
+  struct Block {
+    Index begin, count, keys;
+    Index lanes() const { return padded(count, kWidth); }
+  };
+  Block block(Index begin) const {
+    const Index count = std::min(kQueries, t.n - begin);
+    return {begin, count, t.mask == AttentionMask::causal ? begin + count : t.n};
+  }
+
+  /// What query i of the block must not see: keys after it. Sets those of the strip to `value`.
+  void mask_strip(const Block& b, T value, T* strip) const {
+    if (t.mask == AttentionMask::none) return;
+    for (Index j = b.begin + 1; j < b.keys; ++j) std::fill_n(strip + j * kQueries, j - b.begin, value);
+  }
+
+  void forward(Rows<T> y, Rows<T> stats, T* scratch) const {
+    Take take{scratch};
+    T* const k = take(np * dp);
+    T* const v = take(np * dp);
+    T* const q = take(kQueries * dp);
+    T* const q_columns = take(kQueries * dp);
+    T* const out = take(kQueries * dp);
+    T* const strip = take(np * kQueries);
+    gather(
+        t.n, np, T(1), [&](Index i) { return t.at(qkv, t.k, i); }, k);
+    gather(
+        t.n, np, T(1), [&](Index i) { return t.at(qkv, t.v, i); }, v);
+    // 0 times what a query must not see need not be 0.
+    const bool confine = t.mask == AttentionMask::causal && !all_finite(v);
+    for (Index begin = 0; begin < t.n; begin += kQueries) {
+      const Block b = block(begin);
+      gather(
+          b.count, kQueries, T(t.scale()), [&](Index i) { return t.at(qkv, t.q, begin + i); }, q);
+      transpose(q, q_columns);
+      multiply({b.keys, b.lanes()}, t.d, {k, dp, 1}, {q_columns, kQueries}, strip, kQueries, Store::overwrite);
+      mask_strip(b, -std::numeric_limits<T>::infinity(), strip);
+      alignas(64) T most[kQueries], inverse[kQueries];
+      for (Index lane = 0; lane < b.lanes(); lane += kWidth) {
+        V top(-std::numeric_limits<T>::infinity()), total(T(0));
+        for (Index j = 0; j < b.keys; ++j) {
+          const V s = simd::load<T, Arch>(strip + j * kQueries + lane);
+          top = select(top < s, s, top);
+        }
+        for (Index j = 0; j < b.keys; ++j) {
+          T* const at = strip + j * kQueries + lane;
+          const V e = kernels::exp(simd::load<T, Arch>(at) - top);
+          e.store_unaligned(at);
+          total = total + e;
+        }
+        top.store_unaligned(most + lane);
+        (V(T(1)) / total).store_unaligned(inverse + lane);
+      }
+      if (confine)
+        mix_one_by_one(b, strip, v, out);
+      else
+        multiply({b.count, dp}, b.keys, {strip, 1, kQueries}, {v, dp}, out, dp, Store::overwrite);
+      for (Index i = 0; i < b.count; ++i) {
+        scatter(out + i * dp, inverse[i], t.at(y, begin + i));
+        stats(t.row[begin + i], 2 * t.head) = most[i];
+        stats(t.row[begin + i], 2 * t.head + 1) = inverse[i];
+      }
+    }
+  }
+
+  bool all_finite(const T* v) const {
+    V difference(T(0));
+    for (Index i = 0; i < np * dp; i += kWidth) {
+      const V x = simd::load<T, Arch>(v + i);
+      difference = difference + (x - x);
+    }
+    return simd::reduce_add(difference) == T(0);
+  }
+
+  void mix_one_by_one(const Block& b, const T* strip, const T* v, T* out) const {
+    for (Index i = 0; i < b.count; ++i) {
+      std::fill_n(out + i * dp, dp, T(0));
+      for (Index j = 0; j <= b.begin + i; ++j) add_scaled(dp, strip[j * kQueries + i], v + j * dp, out + i * dp);
+    }
+  }
+
+  void backward(Rows<const T> stats, Rows<const T> dy, Rows<T> dqkv, T* scratch) const {
+    Take take{scratch};
+    T* const k = take(np * dp);
+    T* const v = take(np * dp);
+    T* const dk = take(np * dp);
+    T* const dv = take(np * dp);
+    T* const q = take(kQueries * dp);
+    T* const q_columns = take(kQueries * dp);
+    T* const dout = take(kQueries * dp);
+    T* const dout_columns = take(kQueries * dp);
+    T* const dq = take(kQueries * dp);
+    T* const map = take(np * kQueries);
+    T* const dmap = take(np * kQueries);
+    gather(
+        t.n, np, T(1), [&](Index i) { return t.at(qkv, t.k, i); }, k);
+    gather(
+        t.n, np, T(1), [&](Index i) { return t.at(qkv, t.v, i); }, v);
+    std::fill_n(dk, np * dp, T(0));
+    std::fill_n(dv, np * dp, T(0));
+    for (Index begin = 0; begin < t.n; begin += kQueries) {
+      const Block b = block(begin);
+      gather(
+          b.count, kQueries, T(t.scale()), [&](Index i) { return t.at(qkv, t.q, begin + i); }, q);
+      gather(
+          b.count, kQueries, T(1), [&](Index i) { return t.at(dy, begin + i); }, dout);
+      transpose(q, q_columns);
+      transpose(dout, dout_columns);
+      multiply({b.keys, b.lanes()}, t.d, {k, dp, 1}, {q_columns, kQueries}, map, kQueries, Store::overwrite);
+      multiply({b.keys, b.lanes()}, t.d, {v, dp, 1}, {dout_columns, kQueries}, dmap, kQueries, Store::overwrite);
+      mask_strip(b, -std::numeric_limits<T>::infinity(), map);
+      softmax_grad(b, stats, map, dmap);
+      // Tiles are whole: what follows the keys must add nothing.
+      const Index past = padded(b.keys, kRows) - b.keys;
+      std::fill_n(map + b.keys * kQueries, past * kQueries, T(0));
+      std::fill_n(dmap + b.keys * kQueries, past * kQueries, T(0));
+      multiply({b.keys, dp}, b.count, {map, kQueries, 1}, {dout, dp}, dv, dp, Store::add);
+      multiply({b.keys, dp}, b.count, {dmap, kQueries, 1}, {q, dp}, dk, dp, Store::add);
+      multiply({b.count, dp}, b.keys, {dmap, 1, kQueries}, {k, dp}, dq, dp, Store::overwrite);
+      for (Index i = 0; i < b.count; ++i) scatter(dq + i * dp, T(t.scale()), t.at(dqkv, t.q, begin + i));
+    }
+    for (Index i = 0; i < t.n; ++i) {
+      scatter(dk + i * dp, T(1), t.at(dqkv, t.k, i));
+      scatter(dv + i * dp, T(1), t.at(dqkv, t.v, i));
+    }
+  }
+
+  /// map: scores -> p; dmap: dp -> dscore = p (dp - <p, dp>).
+  void softmax_grad(const Block& b, Rows<const T> stats, T* map, T* dmap) const {
+    alignas(64) T most[kQueries] = {}, inverse[kQueries] = {};
+    for (Index i = 0; i < b.count; ++i) {
+      most[i] = stats(t.row[b.begin + i], 2 * t.head);
+      inverse[i] = stats(t.row[b.begin + i], 2 * t.head + 1);
+    }
+    for (Index lane = 0; lane < b.lanes(); lane += kWidth) {
+      const V top = simd::load<T, Arch>(most + lane), share = simd::load<T, Arch>(inverse + lane);
+      V mean(T(0));
+      for (Index j = 0; j < b.keys; ++j) {
+        T* const at = map + j * kQueries + lane;
+        const V p = kernels::exp(simd::load<T, Arch>(at) - top) * share;
+        p.store_unaligned(at);
+        mean = simd::fma(p, simd::load<T, Arch>(dmap + j * kQueries + lane), mean);
+      }
+      for (Index j = 0; j < b.keys; ++j) {
+        T* const at = dmap + j * kQueries + lane;
+        (simd::load<T, Arch>(map + j * kQueries + lane) * (simd::load<T, Arch>(at) - mean)).store_unaligned(at);
+      }
+    }
+  }
+};
+#endif
+
+template <class T>
+inline constexpr bool kBlockedAttention = GATEFOLD_HAS_SIMD&& std::is_floating_point_v<T>;
+
+/// body(task, scratch) for each head of each sequence; a worker's scratch is `size` elements.
+template <class T, class Body>
+void for_each_head(const AttentionPlan& plan, Index width, Index size, Context& ctx, Body&& body) {
+  const auto scope = ctx.workspace.scope();
+  constexpr Index kLine = 64;  // elements between the slices of two workers, so that they share no cache line
+  auto scratch = ctx.workspace.take<T>(ctx.parallel_for.workers(), (size / kLine + 1) * kLine);
+  ctx.parallel_for(plan.num_tasks(), [&](Index begin, Index end, Index worker) {
+    for (Index i = begin; i < end; ++i) body(AttentionTask(plan, i, width), &scratch(worker, 0));
+  });
+}
+
+}  // namespace detail
+
+/// y = softmax(q kᵀ / √d) v for each head, where d = D / heads. Keeps of each query and head the largest score and the
+/// inverse of the sum of exponentials. 4 T² D flops per sequence, half of it where causal.
+/// // qkv [R, 3 D] = q | k | v, y [R, D], stats [R, 2 heads]
+template <Real T>
+void attend(Rows<const T> qkv, const AttentionPlan& plan, Rows<T> y, Rows<T> stats, Context& ctx) {
+  const Index width = y.extent(1), longest = plan.longest();
+#if GATEFOLD_HAS_SIMD
+  if constexpr (detail::kBlockedAttention<T>)
+    if (ctx.isa != Isa::portable) {
+      using Blocked = detail::BlockedAttention<T, simd::DefaultArch>;
+      return detail::for_each_head<T>(plan, width, Blocked::scratch_size(longest, width / plan.heads), ctx,
+                                      [&](const detail::AttentionTask& t, T* scratch) {
+                                        Blocked{t, qkv}.forward(y, stats, scratch);
+                                      });
+    }
+#endif
+  detail::for_each_head<T>(plan, width, longest, ctx, [&](const detail::AttentionTask& t, T* scratch) {
+    detail::attend_portable<T>(t, qkv, y, stats, scratch);
+  });
+}
+
+/// The gradient of attend. 10 T² D flops per sequence.
+/// // qkv, dqkv [R, 3 D], stats [R, 2 heads] of attend, dy [R, D]
+template <Real T>
+void attend_grad(Rows<const T> qkv, const AttentionPlan& plan, Rows<const T> stats, Rows<const T> dy, Rows<T> dqkv,
+                 Context& ctx) {
+  const Index width = dy.extent(1), longest = plan.longest();
+#if GATEFOLD_HAS_SIMD
+  if constexpr (detail::kBlockedAttention<T>)
+    if (ctx.isa != Isa::portable) {
+      using Blocked = detail::BlockedAttention<T, simd::DefaultArch>;
+      return detail::for_each_head<T>(plan, width, Blocked::scratch_size(longest, width / plan.heads), ctx,
+                                      [&](const detail::AttentionTask& t, T* scratch) {
+                                        Blocked{t, qkv}.backward(stats, dy, dqkv, scratch);
+                                      });
+    }
+#endif
+  detail::for_each_head<T>(plan, width, 2 * longest, ctx, [&](const detail::AttentionTask& t, T* scratch) {
+    detail::attend_grad_portable<T>(t, qkv, dy, dqkv, scratch);
+  });
+}
+
+}  // namespace gatefold::kernels

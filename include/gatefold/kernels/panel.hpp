@@ -1,0 +1,71 @@
+#pragma once
+#include <cstddef>
+
+#include "gatefold/core/isa.hpp"
+#include "gatefold/core/scalar.hpp"
+#include "gatefold/kernels/matmul_portable.hpp"
+
+/// What the packed weight formats share. A matrix w [N, K] of y = x wᵀ is kept in panels of kPanel outputs, k running
+/// down the panel, in an order that every instruction set reads as one stream.
+///
+/// Each format F (bf16, int8, int4) has a header with
+///   PanelView<F>                       one panel: pointers, k
+///   pack_panel_F, unpack_panel         from and to rows of floats
+///   panel_values<F>                    elements of a packed panel
+///   prepared_bytes<F>, prepare_rows<F> turn activations into what the kernels of an Isa read
+///   multiply_panel                     activations times one panel
+/// A row's result depends on that row and the panel alone, never on the rows beside it, bit by bit.
+namespace gatefold::kernels {
+
+inline constexpr Index kPanel = 32;       ///< Outputs of a panel: two registers of AVX-512, two AMX tiles.
+inline constexpr Index kDepthGroup = 64;  ///< k is padded to a multiple: one AMX tile of int8, one int4 scale.
+
+constexpr Index padded_depth(Index k) { return (k + kDepthGroup - 1) / kDepthGroup * kDepthGroup; }
+constexpr Index num_panels(Index n) { return (n + kPanel - 1) / kPanel; }
+
+template <class F>
+struct PanelView;
+template <class F>
+struct PreparedRows;
+
+/// Where a product of some rows and a panel goes: c[i * stride + j] (+)= the product (+ bias[j]), j < columns.
+struct PanelOutput {
+  float* c;
+  Index stride;
+  Index columns;  // <= kPanel
+  Store store;
+  const float* bias;  // [columns] or null
+};
+
+/// Writes one row of the product, by the same operations in the same order on every path.
+inline void store_row(const PanelOutput& out, Index row, const float* product) {
+  float* const c = out.c + row * out.stride;
+  for (Index j = 0; j < out.columns; ++j) {
+    float v = product[j];
+    if (out.bias) v += out.bias[j];
+    c[j] = out.store == Store::add ? c[j] + v : v;
+  }
+}
+
+namespace detail {
+/// Cuts scratch into 64-byte aligned pieces.
+class ScratchCutter {
+ public:
+  explicit ScratchCutter(std::byte* scratch) : at_(scratch) {}
+  template <class T>
+  T* take(Index count) {
+    T* const piece = reinterpret_cast<T*>(at_);
+    at_ += bytes<T>(count);
+    return piece;
+  }
+  template <class T>
+  static constexpr Index bytes(Index count) {
+    return (count * static_cast<Index>(sizeof(T)) + 63) / 64 * 64;
+  }
+
+ private:
+  std::byte* at_;
+};
+}  // namespace detail
+
+}  // namespace gatefold::kernels

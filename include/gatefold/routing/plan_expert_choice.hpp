@@ -1,0 +1,66 @@
+#pragma once
+#include "gatefold/kernels/top_k.hpp"
+#include "gatefold/routing/dispatch_plan.hpp"
+
+namespace gatefold {
+
+/// Each expert takes the C tokens of each group that have the largest gates for it; the earlier token among equals, NaN
+/// last, padding never. C is clamped to the tokens there are. `requested` is the number of experts that took a token:
+/// nobody asks and nobody is turned away, but a token may be left without any expert. O(S E) and a sort of the taken.
+/// (Zhou et al. 2022, «Mixture-of-experts with expert choice routing».) // gates [S, E]
+template <Real T>
+DispatchPlan plan_expert_choice(Rows<const T> gates, const Capacity& capacity, Index group_size, Context& ctx) {
+  const Index rows = gates.extent(0), num_experts = gates.extent(1);
+  const auto groups = detail::RowGroups::of(rows, group_size);
+  auto& ws = ctx.workspace;
+  auto offset = ws.take<Index>(num_experts + 1), demand = ws.take<Index>(num_experts);
+  auto requested = ws.take_zeroed<Index>(rows), token_offset = ws.take<Index>(rows + 1);
+  auto seats = ws.take<Index>(groups.count());
+  Index per_expert = 0, longest = 0;
+  for (Index g = 0; g < groups.count(); ++g) {
+    Index tokens = 0;
+    for (Index row = groups.begin(g); row < groups.end(g); ++row) tokens += !detail::is_padding(ctx.layout, row);
+    seats[g] = std::min(capacity.seats({.tokens = tokens, .num_experts = num_experts}), tokens);
+    per_expert += seats[g];
+    longest = std::max(longest, tokens);
+  }
+  const Index slots = per_expert * num_experts;
+  auto token = ws.take<Index>(slots), expert = ws.take<Index>(slots), rank = ws.take<Index>(slots);
+  auto token_slot = ws.take<Index>(slots);
+
+  const auto scope = ws.scope();
+  auto scratch = ws.take<kernels::Ranked>(ctx.parallel_for.workers(), longest);
+  ctx.parallel_for(num_experts, [&](Index first, Index last, Index worker) {
+    for (Index e = first; e < last; ++e) {
+      Index slot = e * per_expert;
+      offset[e] = slot;
+      demand[e] = per_expert;
+      for (Index g = 0; g < groups.count(); ++g) {
+        kernels::Ranked* const begin = scratch.data() + worker * longest;
+        kernels::Ranked* end = begin;
+        for (Index row = groups.begin(g); row < groups.end(g); ++row)
+          if (!detail::is_padding(ctx.layout, row)) *end++ = {to_double(gates(row, e)), row};
+        std::nth_element(begin, begin + seats[g], end);
+        std::sort(begin, begin + seats[g]);
+        for (Index c = 0; c < seats[g]; ++c, ++slot) {
+          token[slot] = begin[c].at;
+          expert[slot] = e;
+        }
+      }
+    }
+  });
+  offset[num_experts] = slots;
+
+  for (const Index row : std::span(token.data(), static_cast<std::size_t>(slots))) ++requested[row];
+  Index sum = 0;
+  for (Index row = 0; row < rows; ++row) token_offset[row] = std::exchange(sum, sum + requested[row]);
+  token_offset[rows] = sum;
+  auto filled = ws.take_zeroed<Index>(rows);
+  for (Index slot = 0; slot < slots; ++slot) {  // slots go by expert, hence so do the lists
+    rank[slot] = filled[token[slot]]++;
+    token_slot[token_offset[token[slot]] + rank[slot]] = slot;
+  }
+  return {offset, token, expert, rank, token_offset, token_slot, demand, requested};
+}
+
+}  // namespace gatefold

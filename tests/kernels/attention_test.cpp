@@ -1,0 +1,246 @@
+#include "gatefold/kernels/attention.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "tests/support/alloc_guard.hpp"
+#include "tests/support/dual.hpp"
+#include "tests/support/threads.hpp"
+
+namespace gatefold::kernels {
+namespace {
+
+constexpr float kInf = std::numeric_limits<float>::infinity(), kNan = std::numeric_limits<float>::quiet_NaN();
+
+struct Sequences {
+  std::vector<Index> offset, row;
+  Index heads = 1;
+  AttentionMask mask = AttentionMask::none;
+
+  AttentionPlan plan() const {
+    return {.offset = {offset.data(), {std::ssize(offset)}},
+            .row = {row.data(), {std::ssize(row)}},
+            .heads = heads,
+            .mask = mask};
+  }
+};
+/// Sequences of these lengths; every fifth row is padding, which must be neither read nor written.
+Sequences sequences(const std::vector<Index>& lengths, Index heads = 1, AttentionMask mask = AttentionMask::none) {
+  Sequences s{.offset = {0}, .row = {}, .heads = heads, .mask = mask};
+  Index at = 0;
+  for (const Index n : lengths) {
+    for (Index i = 0; i < n; ++i) {
+      if (at % 5 == 2) ++at;
+      s.row.push_back(at++);
+    }
+    s.offset.push_back(std::ssize(s.row));
+  }
+  return s;
+}
+Index num_rows(const Sequences& s) { return s.row.empty() ? 3 : s.row.back() + 3; }
+
+template <class T>
+Tensor<T, 2> random_rows(Shape<2> shape, std::uint64_t seed, double size = 1) {
+  Tensor<T, 2> t(shape);
+  const Rng rng(seed);
+  for (Index i = 0; i < t.size(); ++i)
+    t.data()[i] = T(static_cast<double>(static_cast<float>(size * rng.normal_at(i))));
+  return t;
+}
+
+template <class T>
+struct Result {
+  Tensor<T, 2> y, dqkv;
+  bool operator==(const Result&) const = default;
+};
+
+/// Into buffers of 7, within wider rows.
+template <class T>
+Result<T> run(const Sequences& s, const Tensor<T, 2>& qkv, const Tensor<T, 2>& dy, Context& ctx) {
+  Result<T> r{Tensor<T, 2>(dy.shape()), Tensor<T, 2>(qkv.shape())};
+  std::ranges::fill(r.y.flat(), T(7.0));
+  std::ranges::fill(r.dqkv.flat(), T(7.0));
+  Tensor<T, 2> stats({qkv.extent(0), 2 * s.heads + 1});
+  const Index width = dy.extent(1) - 1;
+  const Rows<T> stats_rows = stats.view().columns(1, 2 * s.heads + 1);
+  attend<T>(qkv.view().columns(0, 3 * width), s.plan(), r.y.view().columns(1, width + 1), stats_rows, ctx);
+  attend_grad<T>(qkv.view().columns(0, 3 * width), s.plan(), stats_rows, dy.view().columns(1, width + 1),
+                 r.dqkv.view().columns(0, 3 * width), ctx);
+  return r;
+}
+
+double largest(const Tensor<double, 2>& t) {
+  double most = 0;
+  for (const double x : t.flat()) most = std::max(most, std::abs(x));
+  return most;
+}
+
+/// Each score is a chain of d products, whose rounding errors (in units of u |q| |k| / sqrt(d)) turn into relative
+/// errors of its weight; a mean over n values adds n more, the softmax ten. What the values can reach bounds the rest.
+struct Tolerance {
+  double y, dqkv;
+  Tolerance(double unit, Index n, Index d, const Tensor<double, 2>& qkv, const Tensor<double, 2>& dy) {
+    const double length = static_cast<double>(n), depth = static_cast<double>(d);
+    const double x = largest(qkv), g = largest(dy), score = std::sqrt(depth) * x * x, dp = depth * x * g;
+    const double relative = unit * (length + 10 + 2 * (depth + 2) * score);
+    y = x * relative;
+    dqkv = (relative + 3 * unit * (depth + length)) * (1 + length) * (2 * dp * x / std::sqrt(depth) + g);
+  }
+};
+
+template <class T>
+void expect_as_in_double(const Sequences& s, Index d, double unit) {
+  const Index width = s.heads * d, rows = num_rows(s);
+  const auto qkv = random_rows<T>({rows, 3 * width + 2}, 1), dy = random_rows<T>({rows, width + 1}, 2);
+  const auto exact_qkv = random_rows<double>(qkv.shape(), 1), exact_dy = random_rows<double>(dy.shape(), 2);
+  Context ctx, portable;
+  portable.isa = Isa::portable;
+  const auto wanted = run(s, exact_qkv, exact_dy, portable);
+  const Tolerance tolerance(unit, s.plan().longest(), d, exact_qkv, exact_dy);
+  const auto got = run(s, qkv, dy, ctx);
+  for (std::size_t i = 0; i < got.y.flat().size(); ++i)
+    ASSERT_NEAR(got.y.flat()[i], wanted.y.flat()[i], tolerance.y) << i << " of y, width " << d;
+  for (std::size_t i = 0; i < got.dqkv.flat().size(); ++i)
+    ASSERT_NEAR(got.dqkv.flat()[i], wanted.dqkv.flat()[i], tolerance.dqkv) << i << " of dqkv, width " << d;
+}
+
+TEST(Attention, EveryLengthAgainstPlainLoops) {
+  for (const auto mask : {AttentionMask::none, AttentionMask::causal})
+    for (Index n = 0; n <= 70; ++n) {
+      SCOPED_TRACE(n);
+      expect_as_in_double<float>(sequences({n}, 1, mask), 5, 0x1p-24);
+    }
+}
+
+TEST(Attention, HeadWidthsAndRaggedSequences) {
+  for (const auto mask : {AttentionMask::none, AttentionMask::causal})
+    for (const Index d : {1, 2, 8, 15, 16, 17, 31, 32, 33, 48, 64, 80})
+      expect_as_in_double<float>(sequences({7, 0, 1, 33, 20}, 3, mask), d, 0x1p-24);
+}
+
+TEST(Attention, DoubleIsBlockedToo) {
+  for (const auto mask : {AttentionMask::none, AttentionMask::causal})
+    for (const Index d : {3, 8, 24}) expect_as_in_double<double>(sequences({37, 5}, 2, mask), d, 0x1p-53);
+}
+
+// The plain loops themselves: from the definition, by dual numbers.
+TEST(Attention, GradientsByDualNumbers) {
+  for (const auto mask : {AttentionMask::none, AttentionMask::causal}) {
+    const auto s = sequences({4, 3}, 2, mask);
+    const auto qkv = random_rows<double>({num_rows(s), 3 * 4 + 2}, 1), dy = random_rows<double>({num_rows(s), 5}, 2);
+    Context ctx;
+    const auto got = run(s, qkv, dy, ctx);
+    Tensor<Dual, 2> lifted(qkv.shape()), y({num_rows(s), 4}), stats({num_rows(s), 4});
+    std::ranges::transform(qkv.flat(), lifted.flat().begin(), [](double v) { return Dual(v); });
+    for (const Index row : s.row)
+      for (Index j = 0; j < 12; ++j) {
+        lifted.view()(row, j).d = 1;
+        attend<Dual>(lifted.view().columns(0, 12), s.plan(), y, stats, ctx);
+        lifted.view()(row, j).d = 0;
+        double wanted = 0;
+        for (const Index r : s.row)
+          for (Index c = 0; c < 4; ++c) wanted += dy.view()(r, c + 1) * y.view()(r, c).d;
+        ASSERT_NEAR(got.dqkv.view()(row, j), wanted, 1e-13) << row << " " << j;
+      }
+  }
+}
+
+TEST(Attention, RowsOfNoTokenAreNeitherReadNorWritten) {
+  for (const Isa isa : {Isa::simd, Isa::portable}) {
+    const auto s = sequences({20, 17}, 2);
+    const auto clean = random_rows<float>({num_rows(s), 3 * 10 + 2}, 1), dy = random_rows<float>({num_rows(s), 11}, 2);
+    auto dirty = clean, dirty_dy = dy;
+    std::vector<bool> is_token(static_cast<std::size_t>(num_rows(s)));
+    for (const Index row : s.row) is_token[static_cast<std::size_t>(row)] = true;
+    for (Index i = 0; i < num_rows(s); ++i)
+      if (!is_token[static_cast<std::size_t>(i)]) {
+        std::ranges::fill(std::span(&dirty.view()(i, 0), 32), kNan);
+        std::ranges::fill(std::span(&dirty_dy.view()(i, 0), 11), kInf);
+      }
+    Context ctx;
+    ctx.isa = isa;
+    const auto wanted = run(s, clean, dy, ctx), got = run(s, dirty, dirty_dy, ctx);
+    EXPECT_EQ(got, wanted);
+    for (Index i = 0; i < num_rows(s); ++i)
+      for (Index j = 0; j < 11; ++j)
+        EXPECT_EQ(got.y.view()(i, j) == 7, !is_token[static_cast<std::size_t>(i)] || j == 0) << i << " " << j;
+  }
+}
+
+TEST(Attention, WhatIsNotSeenDoesNotReach) {
+  const auto s = sequences({45}, 1, AttentionMask::causal);
+  const auto qkv = random_rows<float>({num_rows(s), 3 * 6 + 2}, 1), dy = random_rows<float>({num_rows(s), 7}, 2);
+  for (const Isa isa : {Isa::simd, Isa::portable})
+    for (const float bad : {kNan, kInf, -kInf})
+      for (const Index at : {0, 1, 31, 32, 33, 44}) {
+        Context ctx;
+        ctx.isa = isa;
+        auto changed = qkv;
+        std::ranges::fill(std::span(&changed.view()(s.row[static_cast<std::size_t>(at)], 6), 12), bad);  // k and v
+        const auto clean = run(s, qkv, dy, ctx).y, y = run(s, changed, dy, ctx).y;
+        for (Index i = 0; i < 45; ++i) {
+          const Index row = s.row[static_cast<std::size_t>(i)];
+          const double unit = 0x1p-24 * 100 * 10;  // another order of summation where something is not finite
+          if (i < at) {
+            ASSERT_NEAR(y.view()(row, 3), clean.view()(row, 3), unit) << i;
+          } else {
+            ASSERT_FALSE(std::isfinite(y.view()(row, 3)) && std::isnan(bad)) << i;
+          }
+        }
+      }
+}
+
+TEST(Attention, HugeAndTinyScores) {
+  for (const Isa isa : {Isa::simd, Isa::portable})
+    for (const float size : {1e-30f, 1e-42f, 1e4f, 1e15f}) {
+      // One key is q itself: at 1e4 and beyond it gets all the weight, at 1e-30 all keys get the same.
+      const auto s = sequences({19});
+      Tensor<float, 2> qkv({num_rows(s), 8}), dy({num_rows(s), 3});
+      for (Index i = 0; i < 19; ++i) {
+        const Index row = s.row[static_cast<std::size_t>(i)];
+        for (Index j = 0; j < 2; ++j) {
+          qkv.view()(row, j) = size;
+          qkv.view()(row, 2 + j) = i == 11 ? size : size / 2;
+          qkv.view()(row, 4 + j) = i == 11 ? 1.0f : 0.0f;
+        }
+        dy.view()(row, 1) = 1;
+      }
+      Context ctx;
+      ctx.isa = isa;
+      const auto r = run(s, qkv, dy, ctx);
+      for (const Index row : s.row) EXPECT_NEAR(r.y.view()(row, 1), size > 1 ? 1 : 1.0 / 19, 1e-6) << size;
+      for (const float x : r.dqkv.flat()) EXPECT_TRUE(std::isfinite(x)) << size;
+    }
+}
+
+TEST(Attention, SameBitsForAnyNumberOfThreads) {
+  const auto s = sequences({50, 3, 17, 0, 33}, 3, AttentionMask::causal);
+  const auto qkv = random_rows<float>({num_rows(s), 3 * 60 + 2}, 1), dy = random_rows<float>({num_rows(s), 61}, 2);
+  const auto with = [&](ParallelFor parallel_for) {
+    Context ctx;
+    ctx.parallel_for = std::move(parallel_for);
+    return run(s, qkv, dy, ctx);
+  };
+  const auto serial = with(ParallelFor());
+  for (const Index workers : {2, 3, 7}) EXPECT_EQ(with(test::threads(workers)), serial) << workers;
+}
+
+TEST(Attention, NoAllocationAfterWarmUp) {
+  const auto s = sequences({50, 33}, 3);
+  const auto qkv = random_rows<float>({num_rows(s), 3 * 60}, 1), dy = random_rows<float>({num_rows(s), 60}, 2);
+  Tensor<float, 2> y(dy.shape()), stats({num_rows(s), 6}), dqkv(qkv.shape());
+  Context ctx;
+  ctx.parallel_for = ParallelFor();
+  const auto pass = [&] {
+    attend<float>(qkv, s.plan(), y, stats, ctx);
+    attend_grad<float>(qkv, s.plan(), stats, dy, dqkv, ctx);
+  };
+  pass();
+  const test::AllocGuard guard;
+  pass();
+  EXPECT_EQ(guard.count(), 0);
+}
+
+}  // namespace
+}  // namespace gatefold::kernels

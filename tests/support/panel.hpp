@@ -1,0 +1,137 @@
+#pragma once
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "gatefold/kernels/panel.hpp"
+
+/// What the tests of the packed formats share. A format gives `pack`, `unpack` and a bound of its error.
+namespace gatefold::kernels::test {
+
+inline constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+inline constexpr float kInf = std::numeric_limits<float>::infinity();
+
+struct Size {
+  Index rows, columns, k;
+};
+
+/// Rows at odd addresses between NaN that nobody may read.
+class GuardedRows {
+ public:
+  GuardedRows(Index rows, Index k) : k_(k), data_(std::size_t(3 + rows * (k + 5)), kNan) {
+    for (Index i = 0; i < rows; ++i) pointers_.push_back(data_.data() + 3 + i * (k + 5));
+  }
+  GuardedRows(const GuardedRows&) = delete;
+  float& at(Index i, Index k) { return data_[std::size_t(pointers_[std::size_t(i)] - data_.data() + k)]; }
+  float at(Index i, Index k) const { return pointers_[std::size_t(i)][k]; }
+  const float* const* pointers() const { return pointers_.data(); }
+  Index rows() const { return static_cast<Index>(pointers_.size()); }
+  void fill(std::mt19937& random) {
+    std::normal_distribution<float> draw;
+    for (Index i = 0; i < rows(); ++i)
+      for (Index k = 0; k < k_; ++k) at(i, k) = draw(random);
+  }
+
+ private:
+  Index k_;
+  std::vector<float> data_;
+  std::vector<const float*> pointers_;
+};
+
+inline std::vector<float> random_values(Index n, std::mt19937& random) {
+  std::normal_distribution<float> draw;
+  std::vector<float> v(static_cast<std::size_t>(n));
+  for (float& x : v) x = draw(random);
+  return v;
+}
+
+/// A packed matrix, panel after panel, and what it stands for.
+template <class Format>
+struct Weights {
+  using View = PanelView<typename Format::Type>;
+  Index n, k;
+  typename Format::Storage storage;
+  std::vector<double> value;  // [n, k] what the packed numbers mean
+
+  Weights(const std::vector<float>& w, Index outputs, Index depth) : n(outputs), k(depth), storage(outputs, depth) {
+    for (Index p = 0; p < num_panels(n); ++p) {
+      const Index j0 = p * kPanel, count = std::min(kPanel, n - j0);
+      storage.pack(p, Rows<const float>(w.data() + j0 * k, {count, k}));
+      std::vector<float> back(static_cast<std::size_t>(count * k));
+      unpack_panel(storage.panel(p), Rows<float>(back.data(), {count, k}));
+      value.insert(value.end(), back.begin(), back.end());
+    }
+  }
+  double at(Index j, Index i) const { return value[static_cast<std::size_t>(j * k + i)]; }
+};
+
+/// c, surrounded by a value that must survive.
+struct Result {
+  static constexpr float kGuard = 12345.0f;
+  Index rows, columns, stride;
+  std::vector<float> c;
+
+  Result(Index r, Index n) : rows(r), columns(n), stride(n + 3), c(static_cast<std::size_t>(2 + r * stride), kGuard) {}
+  float& at(Index i, Index j) { return c[static_cast<std::size_t>(2 + i * stride + j)]; }
+  float at(Index i, Index j) const { return c[static_cast<std::size_t>(2 + i * stride + j)]; }
+  bool row_equals(Index i, const Result& other, Index other_row) const {
+    return columns == 0 || std::memcmp(&c[static_cast<std::size_t>(2 + i * stride)],
+                                       &other.c[static_cast<std::size_t>(2 + other_row * other.stride)],
+                                       static_cast<std::size_t>(columns) * sizeof(float)) == 0;
+  }
+  void expect_guard() const {
+    for (std::size_t at = 0; at < c.size(); ++at) {
+      const Index j = (static_cast<Index>(at) - 2) % stride;
+      if (at < 2 || j >= columns) {
+        ASSERT_EQ(c[at], kGuard) << "written beside the result, at " << at;
+      }
+    }
+  }
+};
+
+struct Call {
+  Store store = Store::overwrite;
+  const float* bias = nullptr;
+  Index k0 = 0, k1 = -1;  // all of k
+};
+
+/// x times the packed weights into `result`, panel by panel; `prepare` turns rows into what the format's kernels read.
+template <class Format, class Prepare>
+void multiply(const Weights<Format>& w, const float* const* x, Index rows, Isa isa, Prepare&& prepare, Call call,
+              Result& result) {
+  if (call.k1 < 0) call.k1 = w.k;
+  std::vector<const float*> from;
+  for (Index i = 0; i < rows; ++i) from.push_back(x[i] + call.k0);
+  std::vector<std::byte> scratch;
+  const auto a = prepare(from.data(), rows, call.k1 - call.k0, scratch);
+  for (Index p = 0; p < num_panels(w.n); ++p) {
+    const Index j0 = p * kPanel;
+    const auto view = w.storage.panel(p).depth(call.k0, call.k1);
+    multiply_panel(isa, a, view, &result.c[static_cast<std::size_t>(2 + j0)], result.stride, std::min(kPanel, w.n - j0),
+                   call.store, call.bias ? call.bias + j0 : nullptr,
+                   p + 1 < num_panels(w.n) ? w.storage.next(p) : nullptr);
+  }
+}
+
+/// 64-byte aligned memory of at least `bytes` inside `scratch`, filled with rubbish.
+inline std::byte* aligned(std::vector<std::byte>& scratch, Index bytes) {
+  scratch.assign(static_cast<std::size_t>(bytes + 64), std::byte{0xA5});
+  const auto address = reinterpret_cast<std::uintptr_t>(scratch.data());
+  return scratch.data() + (64 - address % 64) % 64;
+}
+
+/// Rows 0..40, columns 1..70, k 1..200, each through its whole range beside changing others, and a few big ones.
+template <class Check>
+void for_sizes(Check&& check) {
+  for (Index rows = 0; rows <= 40; ++rows) check({rows, 1 + rows * 7 % 70, 1 + rows * 31 % 200});
+  for (Index columns = 1; columns <= 70; ++columns) check({1 + columns % 17, columns, 1 + columns * 13 % 200});
+  for (Index k = 0; k <= 200; ++k) check({1 + k % 5, 1 + k % 34, k});
+  for (const Size s : {Size{33, 96, 768}, {64, 33, 1030}, {1, 64, 3072}, {100, 32, 64}}) check(s);
+}
+
+}  // namespace gatefold::kernels::test
