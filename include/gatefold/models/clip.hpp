@@ -1,0 +1,285 @@
+#pragma once
+#include "gatefold/models/clip_tower.hpp"
+#include "gatefold/nn/class_token.hpp"
+#include "gatefold/nn/embedding.hpp"
+#include "gatefold/nn/patch_embed.hpp"
+#include "gatefold/nn/position.hpp"
+
+namespace gatefold {
+
+/// How a CLIP is made; the defaults are ViT-B/32. Sizes with the axis letters of core/shape.hpp.
+struct ClipOptions {
+  Index image_size = 224, patch = 32, channels = 3;
+  Index vocabulary = 49408, context = 77;           // V, T
+  Index embedding = 512;                            // P
+  std::optional<Index> end_of_text = std::nullopt;  ///< Texts are read off where this id first is; nothing: where
+                                                    ///< the largest id first is.
+  ClipTowerOptions vision{.width = 768, .hidden = 3072, .num_layers = 12, .num_heads = 12};
+  ClipTowerOptions text{.width = 512, .hidden = 2048, .num_layers = 12, .num_heads = 8};
+  double initial_temperature = 1 / 0.07, max_temperature = 100;  ///< What the cosine is multiplied by.
+};
+
+/// Images: patches (without bias) behind a class token, positions, a norm, the blocks; read off at the class token.
+template <Real T, WeightStorage<T> W = Tensor<T, 2>>
+struct ClipVision {
+  using Scalar = T;
+  struct Saved {
+    Index batch = 0;
+    typename PatchEmbed<T, W>::Saved patches;
+    typename LearnedPosition<T>::Saved position;
+    typename LayerNorm<T>::Saved pre_norm;
+    typename ClipTower<T, W>::Saved tower;
+  };
+
+  PatchEmbed<T, W> patch_embed;
+  ClassToken<T> class_token;
+  LearnedPosition<T> position;
+  LayerNorm<T> pre_norm;
+  ClipTower<T, W> tower;
+  Index image_size;
+
+  explicit ClipVision(const ClipOptions& o)
+      : patch_embed({.patch = o.patch, .channels = o.channels, .width = o.vision.width, .bias = Bias::none}),
+        class_token({.width = o.vision.width}),
+        position({.length = (o.image_size / o.patch) * (o.image_size / o.patch) + 1, .width = o.vision.width}),
+        pre_norm({.width = o.vision.width, .epsilon = o.vision.epsilon}),
+        tower(o.vision, o.embedding, kernels::AttentionMask::none),
+        image_size(o.image_size) {
+    expect_option(
+        o.image_size >= o.patch && o.image_size % o.patch == 0,
+        "Clip: image_size " + std::to_string(o.image_size) + " is not a multiple of patch " + std::to_string(o.patch));
+  }
+  static void visit(auto& v, auto&... self) {
+    v("patch_embed", self.patch_embed...);
+    v("class_token", self.class_token...);
+    v("position", self.position...);
+    v("pre_norm", self.pre_norm...);
+    ClipTower<T, W>::visit(v, self.tower...);
+  }
+
+  /// Tokens of an image, the class token included.
+  Index tokens_per_image() const { return position.table.extent(0); }
+
+  /// images [B, image_size, image_size, channels], z [B, P]
+  Saved forward(View<const T, 4> images, Rows<T> z, Context& ctx) const {
+    expect_shape(z, {images.extent(0), tower.projection.out()}, "ClipVision::forward: z");
+    Saved saved;
+    if (images.extent(0) == 0) return saved;
+    const auto tokens = embed(images, saved, ctx);
+    saved.tower = tower.forward(tokens, z, ctx);
+    return saved;
+  }
+
+  /// forward that keeps nothing.
+  void encode(View<const T, 4> images, Rows<T> z, Context& ctx) const {
+    expect_shape(z, {images.extent(0), tower.projection.out()}, "ClipVision::encode: z");
+    if (images.extent(0) == 0) return;
+    const auto scope = ctx.workspace.scope();
+    Saved saved;
+    tower.encode(embed(images, saved, ctx), z, ctx);
+  }
+
+  void backward(const Saved& saved, Rows<const T> dz, ClipVision& grad,
+                Context& ctx) const requires TrainableStorage<W, T> {
+    if (saved.batch == 0) return;
+    const auto scope = ctx.workspace.scope();
+    const Index rows = saved.batch * tokens_per_image(), width = tower.width();
+    const auto dnormed = ctx.workspace.take<T>(rows, width), dx = ctx.workspace.take<T>(rows, width);
+    const auto dpatches = ctx.workspace.take<T>(rows - saved.batch, width);
+    tower.backward(saved.tower, dz, dnormed, grad.tower, ctx);
+    pre_norm.backward(saved.pre_norm, dnormed, dx, grad.pre_norm, ctx);
+    position.backward(saved.position, dx, grad.position, ctx);
+    class_token.backward(saved.batch, dx, dpatches, grad.class_token, ctx);
+    patch_embed.backward(saved.patches, dpatches, grad.patch_embed, ctx);
+  }
+
+ private:
+  ClipTokens<T> embed(View<const T, 4> images, Saved& saved, Context& ctx) const {
+    const Index batch = images.extent(0), length = tokens_per_image(), width = tower.width();
+    expect_shape(images, {batch, image_size, image_size, patch_embed.channels}, "ClipVision: images");
+    auto offset = ctx.workspace.take<Index>(batch + 1);
+    for (Index b = 0; b <= batch; ++b) offset[b] = b * length;
+    const auto patches = ctx.workspace.take<T>(batch * (length - 1), width);
+    const auto x = ctx.workspace.take<T>(batch * length, width), normed = ctx.workspace.take<T>(batch * length, width);
+    saved.batch = batch;
+    saved.patches = patch_embed.forward(images, patches, ctx);
+    class_token.forward(batch, patches, x, ctx);
+    saved.position = position.forward(offset, x, ctx);
+    saved.pre_norm = pre_norm.forward(x, normed, ctx);
+    return {normed, detail::clip_layout(offset, ctx), offset.rows(0, batch)};
+  }
+};
+
+/// Texts: words and positions, blocks in which a token sees what is before it; read off at the end of the text. What
+/// stands behind the end (padding) can have no influence and is not computed.
+template <Real T, WeightStorage<T> W = Tensor<T, 2>>
+struct ClipText {
+  using Scalar = T;
+  struct Saved {
+    Index rows = 0;
+    typename Embedding<T>::Saved words;
+    typename LearnedPosition<T>::Saved position;
+    typename ClipTower<T, W>::Saved tower;
+  };
+
+  Embedding<T> word_embed;
+  LearnedPosition<T> position;
+  ClipTower<T, W> tower;
+  std::optional<Index> end_of_text;
+
+  explicit ClipText(const ClipOptions& o)
+      : word_embed({.vocabulary = o.vocabulary, .width = o.text.width}),
+        position({.length = o.context, .width = o.text.width}),
+        tower(o.text, o.embedding, kernels::AttentionMask::causal),
+        end_of_text(o.end_of_text) {}
+  static void visit(auto& v, auto&... self) {
+    v("word_embed", self.word_embed...);
+    v("position", self.position...);
+    ClipTower<T, W>::visit(v, self.tower...);
+  }
+
+  /// Where a text is read off. Throws ShapeError for a text without an end. // ids [T]
+  Index end_of(View<const Index, 1> ids) const {
+    const Index* const begin = ids.data();
+    const Index* const end = begin + ids.extent(0);
+    const Index* const at = end_of_text ? std::find(begin, end, *end_of_text) : std::max_element(begin, end);
+    if (at == end)
+      throw ShapeError("ClipText: a text of " + std::to_string(ids.extent(0)) + " ids has no end" +
+                       (end_of_text ? ", id " + std::to_string(*end_of_text) : ""));
+    return at - begin;
+  }
+
+  /// ids [B, T] padded behind the end with anything, z [B, P]
+  Saved forward(View<const Index, 2> ids, Rows<T> z, Context& ctx) const {
+    expect_shape(z, {ids.extent(0), tower.projection.out()}, "ClipText::forward: z");
+    Saved saved;
+    if (ids.extent(0) == 0) return saved;
+    const auto tokens = embed(ids, saved, ctx);
+    saved.tower = tower.forward(tokens, z, ctx);
+    return saved;
+  }
+
+  /// forward that keeps nothing.
+  void encode(View<const Index, 2> ids, Rows<T> z, Context& ctx) const {
+    expect_shape(z, {ids.extent(0), tower.projection.out()}, "ClipText::encode: z");
+    if (ids.extent(0) == 0) return;
+    const auto scope = ctx.workspace.scope();
+    Saved saved;
+    tower.encode(embed(ids, saved, ctx), z, ctx);
+  }
+
+  void backward(const Saved& saved, Rows<const T> dz, ClipText& grad,
+                Context& ctx) const requires TrainableStorage<W, T> {
+    if (saved.rows == 0) return;
+    const auto scope = ctx.workspace.scope();
+    const auto dx = ctx.workspace.take<T>(saved.rows, tower.width());
+    tower.backward(saved.tower, dz, dx, grad.tower, ctx);
+    position.backward(saved.position, dx, grad.position, ctx);
+    word_embed.backward(saved.words, dx, grad.word_embed, ctx);
+  }
+
+ private:
+  ClipTokens<T> embed(View<const Index, 2> ids, Saved& saved, Context& ctx) const {
+    const Index batch = ids.extent(0);
+    auto offset = ctx.workspace.take<Index>(batch + 1), last = ctx.workspace.take<Index>(batch);
+    offset[0] = 0;
+    for (Index b = 0; b < batch; ++b) {
+      last[b] = offset[b] + end_of(ids[b]);
+      offset[b + 1] = last[b] + 1;
+    }
+    auto packed_ids = ctx.workspace.take<Index>(offset[batch]);
+    for (Index b = 0; b < batch; ++b)
+      std::copy_n(ids[b].data(), offset[b + 1] - offset[b], packed_ids.data() + offset[b]);
+    const auto x = ctx.workspace.take<T>(offset[batch], tower.width());
+    saved.rows = offset[batch];
+    saved.words = word_embed.forward(packed_ids, x, ctx);
+    saved.position = position.forward(offset, x, ctx);
+    return {x, detail::clip_layout(offset, ctx), last};
+  }
+};
+
+/// CLIP (Radford et al. 2021, arXiv 2103.00020): a tower for images and one for texts that embed a picture and its
+/// caption in the same place. With mixtures in place of feed-forward nets it is CLIP-MoE (arXiv 2409.19291).
+/// Weights of others: models/clip_file.hpp.
+template <Real T, WeightStorage<T> W = Tensor<T, 2>>
+struct Clip {
+  using Scalar = T;
+  /// What a pass encodes; either part may be empty.
+  struct Batch {
+    View<const T, 4> images;   // [B, image_size, image_size, channels]
+    View<const Index, 2> ids;  // [B', T]
+  };
+  struct Saved {
+    typename ClipVision<T, W>::Saved vision;
+    typename ClipText<T, W>::Saved text;
+  };
+
+  ClipOptions options;
+  ClipVision<T, W> vision;
+  ClipText<T, W> text;
+  Tensor<T, 1> logit_scale;  // [1] the logarithm of the temperature
+
+  /// Throws OptionError for options that contradict each other.
+  explicit Clip(const ClipOptions& o) : options(o), vision(o), text(o), logit_scale({1}) {
+    logit_scale.flat()[0] = T(std::log(o.initial_temperature));
+  }
+  static void visit(auto& v, auto&... self) {
+    v("vision", self.vision...);
+    v("text", self.text...);
+    v("logit_scale", self.logit_scale...);
+  }
+
+  /// Embeddings, not normalised. Saved lives as long as the caller's workspace scope and the batch. Throws ShapeError.
+  /// // z_image [B, P], z_text [B', P]
+  Saved forward(const Batch& batch, Rows<T> z_image, Rows<T> z_text, Context& ctx) const {
+    return {vision.forward(batch.images, z_image, ctx), text.forward(batch.ids, z_text, ctx)};
+  }
+
+  /// forward of images alone, keeping nothing and so a little faster. // images [B, image_size, image_size, channels],
+  /// z [B, P]
+  void encode_images(View<const T, 4> images, Rows<T> z, Context& ctx) const { vision.encode(images, z, ctx); }
+
+  /// forward of texts alone, likewise. // ids [B, T], z [B, P]
+  void encode_texts(View<const Index, 2> ids, Rows<T> z, Context& ctx) const { text.encode(ids, z, ctx); }
+
+  /// The balance of the experts in a pass, summed over the towers: what backward differentiates beside the loss on the
+  /// embeddings, without being asked. 0 without mixtures.
+  T aux_loss(const Saved& saved, Context& ctx) const {
+    return vision.tower.aux_loss(saved.vision.tower, ctx) + text.tower.aux_loss(saved.text.tower, ctx);
+  }
+
+  /// Adds to grad; the gradient of logit_scale comes from the loss on the embeddings. // dz_image [B, P], dz_text [B',
+  /// P]
+  void backward(const Saved& saved, Rows<const T> dz_image, Rows<const T> dz_text, Clip& grad,
+                Context& ctx) const requires TrainableStorage<W, T> {
+    vision.backward(saved.vision, dz_image, grad.vision, ctx);
+    text.backward(saved.text, dz_text, grad.text, ctx);
+  }
+
+  /// To be called after each step of training: the temperature stays in 1..max_temperature (open_clip).
+  void clamp_temperature() {
+    auto& t = logit_scale.flat()[0];
+    const T most = T(std::log(options.max_temperature));
+    if (most < t) t = most;
+    if (t < T(0)) t = T(0);
+  }
+
+  /// The same model over packed weights, for inference; embeddings, norms and routers stay as they are.
+  template <PackedFormat F>
+  Clip<T, Packed<F>> packed() const requires TrainableStorage<W, T> {
+    Clip<T, Packed<F>> other(options);
+    other.vision.patch_embed = pack<F>(vision.patch_embed);
+    other.vision.class_token = vision.class_token;
+    other.vision.position = vision.position;
+    other.vision.pre_norm = vision.pre_norm;
+    vision.tower.pack_into(other.vision.tower);
+    other.text.word_embed = text.word_embed;
+    other.text.position = text.position;
+    text.tower.pack_into(other.text.tower);
+    other.logit_scale = logit_scale;
+    return other;
+  }
+};
+static_assert(Module<Clip<float>>);
+
+}  // namespace gatefold

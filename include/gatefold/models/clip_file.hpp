@@ -1,0 +1,317 @@
+#pragma once
+#include "gatefold/io/checkpoint.hpp"
+#include "gatefold/models/clip_config.hpp"
+#include "gatefold/models/name_map.hpp"
+
+namespace gatefold {
+
+struct LoadClipOptions {
+  ClipWeightsOptions weights{};  ///< What is not written in files under OpenAI's names.
+  ParallelFor parallel_for = default_parallel_for();
+};
+
+namespace detail {
+
+/// Goes through the parameters of a model as ParamVisitor does, but takes packed weights as one.
+template <class Fn>
+class WeightVisitor {
+ public:
+  explicit WeightVisitor(Fn& fn) : fn_(fn) {}
+
+  void operator()(std::string_view name, auto& field) {
+    const std::size_t mark = path_.size();
+    if (mark) path_ += '.';
+    path_ += name;
+    visit_field(field);
+    path_.resize(mark);
+  }
+
+ private:
+  template <class Field>
+  void visit_field(Field& field) {
+    if constexpr (is_tensor<Field> || requires { typename Field::Format; }) {
+      fn_(std::string_view(path_), field);
+    } else if constexpr (is_sequence<Field>) {
+      for (std::size_t i = 0; i < field.size(); ++i) (*this)(std::to_string(i), field[i]);
+    } else {
+      Field::visit(*this, field);
+    }
+  }
+
+  Fn& fn_;
+  std::string path_;
+};
+
+/// The shape that one tensor of a source must have for a parameter of this shape.
+inline std::vector<Index> source_shape(std::span<const Index> ours, const NamedSource& source, Index patch) {
+  std::vector<Index> shape(ours.begin(), ours.end());
+  switch (source.arrangement) {
+    case Arrangement::stacked:
+      shape[0] /= static_cast<Index>(source.names.size());
+      break;
+    case Arrangement::transposed:
+      std::swap(shape[0], shape[1]);
+      break;
+    case Arrangement::convolution:
+      return {shape[0], shape[1] / (patch * patch), patch, patch};
+    case Arrangement::two_tables_at_20:
+      break;
+  }
+  return shape;
+}
+
+/// What one worker decodes in before a parameter is put together. Kept from one parameter to the next: memory that is
+/// given back between large tensors of many sizes does not all return to the system.
+struct DecodeScratch {
+  std::vector<float> dense, other;
+
+  static std::span<float> of(std::vector<float>& memory, std::size_t size) {
+    if (memory.size() < size) memory.resize(size);
+    return std::span(memory).first(size);
+  }
+};
+
+/// Decodes a parameter's tensors where they belong. out // of the parameter's shape [N, K], or [1, N]
+inline void assemble(const std::vector<ShardedSafeTensors::Tensor>& from, Arrangement arrangement, Index patch,
+                     Rows<float> out, DecodeScratch& scratch) {
+  const auto flat = std::span(out.data(), static_cast<std::size_t>(out.size()));
+  const auto decode_into = [](const ShardedSafeTensors::Tensor& tensor, std::span<float> to) {
+    decode(tensor.entry->dtype, tensor.entry->bytes, to);
+    tensor.file->forget(*tensor.entry);
+  };
+  const Index rows = out.extent(0), columns = out.extent(1);
+  if (arrangement == Arrangement::stacked) {
+    const std::size_t each = flat.size() / from.size();
+    for (std::size_t i = 0; i < from.size(); ++i) decode_into(from[i], flat.subspan(i * each, each));
+    return;
+  }
+  const auto other = DecodeScratch::of(scratch.other, flat.size());
+  if (arrangement == Arrangement::two_tables_at_20) {
+    decode_into(from[0], flat);
+    decode_into(from[1], other);
+    const auto kept = static_cast<std::size_t>(std::min<Index>(20, rows) * columns);
+    std::copy(other.begin() + static_cast<Index>(kept), other.end(), flat.begin() + static_cast<Index>(kept));
+    return;
+  }
+  decode_into(from[0], other);
+  const auto value = [&](Index i) { return other[static_cast<std::size_t>(i)]; };
+  if (arrangement == Arrangement::transposed) {
+    for (Index r = 0; r < rows; ++r)
+      for (Index c = 0; c < columns; ++c) out(r, c) = value(c * rows + r);
+    return;
+  }
+  const Index area = patch * patch, channels = columns / area;
+  for (Index r = 0; r < rows; ++r)
+    for (Index pixel = 0; pixel < area; ++pixel)
+      for (Index c = 0; c < channels; ++c) out(r, pixel * channels + c) = value((r * channels + c) * area + pixel);
+}
+
+/// Fills a model from foreign tensors: first all names, shapes and types are checked, then every parameter is made for
+/// itself, on all workers, and its pages of the file are let go.
+template <class Model>
+void read_foreign(const ShardedSafeTensors& file, const NameMap& names, Index patch, Model& model,
+                  const ParallelFor& parallel_for) {
+  struct Task {
+    Index size;
+    std::function<void(DecodeScratch&)> run;
+  };
+  std::vector<Task> tasks;
+  std::set<std::string, std::less<>> used;
+  std::string report;
+  auto plan = [&](std::string_view path, auto& parameter) {
+    using Parameter = std::remove_cvref_t<decltype(parameter)>;
+    const auto ways = names.find(path);
+    if (ways.empty()) {
+      report += "\n  unknown: no tensor of such a file is our " + quote_text(path);
+      return;
+    }
+    const auto complete = [&](const NamedSource& way) {
+      return std::ranges::all_of(way.names, [&](const auto& name) { return file.find(name) != nullptr; });
+    };
+    auto at = std::ranges::find_if(ways, complete);
+    const NamedSource& way = at == ways.end() ? ways.back() : *at;
+    const auto& shape = parameter.shape();
+    const auto wanted = source_shape(shape, way, patch);
+    std::vector<ShardedSafeTensors::Tensor> from;
+    for (const auto& name : way.names) {
+      used.insert(name);
+      const auto* tensor = file.find(name);
+      if (!tensor) {
+        report += "\n  missing: " + quote_text(name) + " " + shape_text(wanted);
+        continue;
+      }
+      from.push_back(*tensor);
+      const auto& entry = *tensor->entry;
+      const bool scalar = entry.shape.empty() && wanted == std::vector<Index>{1};
+      if (entry.shape != wanted && !scalar)
+        report += "\n  misshapen: " + quote_text(name) + " came " + shape_text(entry.shape) + ", wanted " +
+                  shape_text(wanted);
+      if (!decodes_to<float>(entry.dtype))
+        report += "\n  mistyped: " + quote_text(name) + " came as " + std::string(gatefold::name(entry.dtype)) +
+                  ", wanted F32, F16 or BF16";
+    }
+    const Index size = element_count(shape);
+    tasks.push_back({size, [from, size, arrangement = way.arrangement, patch, &parameter](DecodeScratch& scratch) {
+                       if constexpr (is_tensor<Parameter>) {
+                         const Index columns = parameter.shape().back();
+                         assemble(from, arrangement, patch, {parameter.data(), {size / columns, columns}}, scratch);
+                       } else {
+                         const auto memory = DecodeScratch::of(scratch.dense, static_cast<std::size_t>(size));
+                         const Rows<float> dense(memory.data(), parameter.shape());
+                         assemble(from, arrangement, patch, dense, scratch);
+                         parameter = Parameter(dense);
+                       }
+                     }});
+  };
+  WeightVisitor<decltype(plan)> visitor(plan);
+  Model::visit(visitor, model);
+  for (const auto& [name, tensor] : file.tensors())
+    if (!used.contains(name) && !names.ignores(name))
+      report += "\n  unexpected: " + quote_text(name) + " " + shape_text(tensor.entry->shape);
+  if (!report.empty()) throw CheckpointError(file.source() + " does not fit the model:" + report);
+  std::ranges::stable_sort(tasks, std::greater<>(), &Task::size);
+  std::vector<DecodeScratch> scratch(static_cast<std::size_t>(parallel_for.workers()));
+  parallel_for(static_cast<Index>(tasks.size()), [&](Index begin, Index end, Index worker) {
+    for (Index i = begin; i < end; ++i)
+      tasks[static_cast<std::size_t>(i)].run(scratch[static_cast<std::size_t>(worker)]);
+  });
+}
+
+[[noreturn]] inline void refuse_pickle(const std::filesystem::path& path) {
+  const auto to = path.parent_path() / "model.safetensors";
+  throw FormatError(
+      path.string() +
+      ": is a pickle, which may run any code and is not read here; where you trust it, turn it into safetensors:\n"
+      "  python3 -c \"import sys, torch; from safetensors.torch import save_file; d = torch.load(sys.argv[1], "
+      "map_location='cpu', weights_only=True); d = d.get('state_dict', d); save_file({k.removeprefix('module.'): "
+      "v.clone().contiguous() for k, v in d.items()}, sys.argv[2])\" " +
+      path.string() + " " + to.string() +
+      "\n(the archives of openaipublic.azureedge.net, which are TorchScript: examples/convert_clip.py)");
+}
+
+inline bool is_pickle_name(const std::filesystem::path& path) {
+  const auto end = path.extension();
+  return end == ".pt" || end == ".pth" || end == ".bin" || end == ".ckpt" || end == ".pkl";
+}
+
+/// Where the weights of a folder are. Throws FormatError that says what to put there.
+inline ShardedSafeTensors open_clip_weights(const std::filesystem::path& path) {
+  namespace fs = std::filesystem;
+  if (!fs::exists(path))
+    throw FormatError(path.string() +
+                      ": does not exist; expected a folder as «hf download openai/clip-vit-base-patch32 "
+                      "--local-dir FOLDER» makes it, or a .safetensors file");
+  if (!fs::is_directory(path)) {
+    if (is_pickle_name(path)) refuse_pickle(path);
+    return path.filename().string().ends_with(".index.json") ? ShardedSafeTensors::open_index(path)
+                                                             : ShardedSafeTensors::open(path);
+  }
+  if (const auto index = path / "model.safetensors.index.json"; fs::exists(index))
+    return ShardedSafeTensors::open_index(index);
+  for (const auto* name : {"model.safetensors", "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors"})
+    if (fs::exists(path / name)) return ShardedSafeTensors::open(path / name);
+  std::vector<fs::path> weights, pickles;
+  for (const auto& file : fs::directory_iterator(path)) {
+    if (file.path().extension() == ".safetensors") weights.push_back(file.path());
+    if (is_pickle_name(file.path())) pickles.push_back(file.path());
+  }
+  if (weights.size() == 1) return ShardedSafeTensors::open(weights[0]);
+  std::ranges::sort(pickles);
+  if (weights.empty() && !pickles.empty()) refuse_pickle(pickles[0]);
+  throw FormatError(path.string() + (weights.empty() ? ": has no weights" : ": has several .safetensors files") +
+                    ", expected model.safetensors, or model.safetensors.index.json with its shards");
+}
+
+inline nlohmann::json read_clip_json(const std::filesystem::path& path) {
+  constexpr std::size_t kMaxBytes = std::size_t{1} << 20;
+  try {
+    const MappedFile file(path);
+    const auto bytes = file.bytes();
+    const auto* const text = reinterpret_cast<const char*>(bytes.data());
+    auto json =
+        bytes.size() > kMaxBytes ? nlohmann::json() : nlohmann::json::parse(text, text + bytes.size(), nullptr, false);
+    if (!json.is_object()) throw FormatError(path.string() + ": is not a JSON object (cut short?)");
+    return json;
+  } catch (const std::system_error& error) {
+    throw FormatError(error.what());
+  }
+}
+
+/// Numbers in the layers of a tower; in double, since a file may ask for more than an Index counts.
+inline double count_numbers(const ClipTowerOptions& o) {
+  const double d = static_cast<double>(o.width), h = static_cast<double>(o.hidden);
+  const double mixtures = static_cast<double>(o.mixture.placement.layers.size());
+  const double nets = static_cast<double>(o.num_layers) + mixtures * (static_cast<double>(o.mixture.num_experts) - 1);
+  return static_cast<double>(o.num_layers) * 4 * d * d + nets * 2 * d * h;
+}
+inline double count_numbers(const ClipOptions& o) {
+  const double grid = static_cast<double>(o.image_size / o.patch), p = static_cast<double>(o.embedding);
+  const double patch = static_cast<double>(o.patch) * static_cast<double>(o.patch) * static_cast<double>(o.channels);
+  return count_numbers(o.vision) + count_numbers(o.text) +
+         static_cast<double>(o.vision.width) * (grid * grid + patch + p) +
+         static_cast<double>(o.text.width) * (static_cast<double>(o.vocabulary) + static_cast<double>(o.context) + p);
+}
+
+}  // namespace detail
+
+/// A CLIP with the weights of others: a Hugging Face folder (config.json, model.safetensors or shards with an index),
+/// or weights under the names of OpenAI, open_clip and CLIP-MoE, as a file or in a folder (beside an
+/// open_clip_config.json if there is one). F32, F16 and BF16. W = Packed<F> packs while loading: then no other copy is
+/// ever made, and in no case is more in memory than the model and the few tensors at hand. Throws FormatError that says
+/// which file is wrong and what to do, CheckpointError that lists all missing, unexpected and misshapen tensors.
+template <WeightStorage<float> W = Tensor<float, 2>>
+Clip<float, W> load_clip(const std::filesystem::path& path, const LoadClipOptions& how = {}) {
+  namespace fs = std::filesystem;
+  const auto file = detail::open_clip_weights(path);
+  const auto folder = fs::is_directory(path) ? path : path.parent_path();
+  const auto has_prefix = [&](std::string_view prefix) {
+    const auto at = file.tensors().lower_bound(prefix);
+    return at != file.tensors().end() && at->first.starts_with(prefix);
+  };
+  ClipOptions options;
+  const bool hugging_face = has_prefix("vision_model.") || has_prefix("text_model.");
+  if (hugging_face) {
+    const auto config = folder / "config.json";
+    if (!fs::exists(config))
+      throw FormatError(config.string() +
+                        ": is missing; the weights alone do not tell the model's heads and "
+                        "activation, so download it from where they came");
+    options = clip_options_of_config(detail::read_clip_json(config), config.string());
+  } else if (has_prefix("visual.") || has_prefix("transformer.resblocks.")) {
+    auto known = how.weights;
+    if (const auto config = folder / "open_clip_config.json"; fs::exists(config))
+      known = clip_weights_options_of_open_clip(detail::read_clip_json(config), config.string(), known);
+    options = clip_options_of_weights(file, known);
+  } else {
+    std::string some;
+    for (const auto& [name, tensor] : file.tensors())
+      if (std::ranges::count(some, ',') < 3) some += (some.empty() ? "" : ", ") + detail::quote_text(name);
+    throw FormatError(file.source() + ": is no CLIP; it holds " + (some.empty() ? "nothing" : some) +
+                      ", expected vision_model.* and text_model.* as transformers has them, or visual.* and "
+                      "transformer.* as OpenAI and open_clip");
+  }
+  double stored = 0;
+  for (const auto& [name, tensor] : file.tensors()) {
+    double numbers = 1;
+    for (const Index extent : tensor.entry->shape) numbers *= static_cast<double>(extent);
+    stored += numbers;
+  }
+  // Small models may lack tensors and are told which, but none gets much more memory than its file has numbers.
+  if (detail::count_numbers(options) > std::max(0x1p24, 2 * stored))
+    throw FormatError(file.source() + ": holds " + std::to_string(std::llround(stored)) +
+                      " numbers, but the configuration is of a model of " +
+                      std::to_string(std::llround(detail::count_numbers(options))) + "; do they belong together?");
+  const auto make = [&] {
+    try {
+      return Clip<float, W>(options);
+    } catch (const OptionError& error) {  // options that contradict each other are, in a file, a fault of the file
+      throw FormatError(file.source() + ": " + error.what());
+    }
+  };
+  auto model = make();
+  detail::read_foreign(file, hugging_face ? kHuggingFaceClipNames : kOpenAiClipNames, options.patch, model,
+                       how.parallel_for);
+  return model;
+}
+
+}  // namespace gatefold

@@ -1,0 +1,229 @@
+#pragma once
+#include "gatefold/blocks/encoder.hpp"
+#include "gatefold/blocks/placement.hpp"
+#include "gatefold/blocks/sparse_mlp.hpp"
+#include "gatefold/losses/balance.hpp"
+#include "gatefold/nn/layout_scope.hpp"
+#include "gatefold/nn/mlp.hpp"
+#include "gatefold/nn/one_of.hpp"
+#include "gatefold/nn/pool.hpp"
+#include "gatefold/routing/top_k_router.hpp"
+
+namespace gatefold {
+
+/// The feed-forward nets' activation: OpenAI's weights were trained with the first, LAION's with the second (which is
+/// the one by the error function). The wrong one gives embeddings that look right and are worse.
+enum class ClipActivation { quick_gelu, gelu };
+
+/// Which feed-forward nets are mixtures, and of what (CLIP-MoE, arXiv 2409.19291: 4 experts, 2 of them for each token,
+/// their gates renormalised, nobody turned away).
+struct ClipMixture {
+  Placement placement{};  ///< Of the blocks of a tower.
+  Index num_experts = 4, num_selected = 2;
+  Capacity capacity{};
+  double balance = 0.01;  ///< What the balance of the experts counts for in training, the mean over the mixtures.
+};
+
+/// One half of a CLIP.
+struct ClipTowerOptions {
+  Index width = 0, hidden = 0, num_layers = 12, num_heads = 0;  // D, H, -, -
+  ClipActivation activation = ClipActivation::quick_gelu;
+  double epsilon = 1e-5;  ///< Of the layer norms.
+  ClipMixture mixture{};
+};
+
+template <Real T, Activation Act, WeightStorage<T> W>
+using ClipMixtureNet = SparseMlp<TopKRouter<T>, Mlp<T, Act, W>, AuxLosses<Balance>>;
+template <Real T, Activation Act, WeightStorage<T> W>
+using ClipNet = OneOf<Mlp<T, Act, W>, ClipMixtureNet<T, Act, W>>;
+/// Dense or a mixture, of either activation. Each choice is made once for a block, so the kernels do not see it.
+template <Real T, WeightStorage<T> W>
+using ClipFfn = OneOf<ClipNet<T, QuickGelu, W>, ClipNet<T, GeluErf, W>>;
+
+/// What a tower works on.
+template <Real T>
+struct ClipTokens {
+  Rows<const T> x;                      // [R, D]
+  const TokenLayout* layout = nullptr;  // in the workspace, where what a layer saved may refer to it
+  View<const Index, 1> row;             // [B] the token of each sequence that is read off
+};
+
+namespace detail {
+/// Sequences of one modality. // offset [B + 1]
+inline const TokenLayout* clip_layout(View<const Index, 1> offset, Context& ctx) {
+  const Index rows = offset[offset.extent(0) - 1];
+  auto modality = ctx.workspace.take<std::uint8_t>(rows);
+  std::fill_n(modality.data(), rows, std::uint8_t{0});
+  auto layout = ctx.workspace.take<TokenLayout>(1);
+  layout[0] = {.offset = offset, .modality = modality, .num_modalities = 1};
+  return layout.data();
+}
+}  // namespace detail
+
+/// What both halves of a CLIP have in common: blocks, a norm, and the projection of one token of each sequence.
+template <Real T, WeightStorage<T> W = Tensor<T, 2>>
+struct ClipTower {
+  using Scalar = T;
+  using Mask = kernels::AttentionMask;
+  using Block = EncoderBlock<ClipFfn<T, W>, W>;
+  struct Saved {
+    const TokenLayout* layout = nullptr;
+    View<const Index, 1> row;  // [B]
+    typename Encoder<Block>::Saved encoder;
+    typename Linear<T, W>::Saved projection;
+  };
+
+  Encoder<Block> encoder;
+  Linear<T, W> projection;
+
+  /// Throws OptionError for options that contradict each other.
+  ClipTower(const ClipTowerOptions& o, Index embedding, Mask mask)
+      : encoder({.width = o.width, .epsilon = o.epsilon}, checked(o).num_layers,
+                [&](Index layer) { return make_block(o, mask, layer); }),
+        projection({.in = o.width, .out = embedding, .bias = Bias::none}) {}
+  static void visit(auto& v, auto&... self) {
+    v("encoder", self.encoder...);
+    v("projection", self.projection...);
+  }
+
+  Index width() const { return encoder.norm.gain.extent(0); }
+
+  /// z[b] = the projection of row[b]. // z [B, P]
+  Saved forward(const ClipTokens<T>& tokens, Rows<T> z, Context& ctx) const {
+    const LayoutScope layout(ctx, *tokens.layout);
+    Saved saved{.layout = tokens.layout, .row = tokens.row, .encoder = {}, .projection = {}};
+    const Index sequences = tokens.row.extent(0);
+    auto y = ctx.workspace.take<T>(tokens.x.extent(0), width()), pooled = ctx.workspace.take<T>(sequences, width());
+    saved.encoder = encoder.forward(tokens.x, y, ctx);
+    pool_at<T>(y, tokens.row, pooled, ctx);
+    saved.projection = projection.forward(pooled, z, ctx);
+    return saved;
+  }
+
+  /// forward that keeps nothing, and of the last block's feed-forward net computes only what is read off: 1 / 18 less
+  /// work in 12 blocks. Not where that would change who gets a seat at an expert, or a report.
+  void encode(const ClipTokens<T>& tokens, Rows<T> z, Context& ctx) const {
+    const auto scope = ctx.workspace.scope();
+    if (ctx.report || !last_is_for_each_token()) {
+      (void)forward(tokens, z, ctx);
+      return;
+    }
+    const Index rows = tokens.x.extent(0), sequences = tokens.row.extent(0);
+    Rows<const T> x = tokens.x;
+    auto next = ctx.workspace.take<T>(rows, width()), other = ctx.workspace.take<T>(rows, width());
+    auto read_off = ctx.workspace.take<T>(sequences, width()), y = ctx.workspace.take<T>(sequences, width());
+    const Block& last = encoder.blocks.back();
+    {
+      const LayoutScope layout(ctx, *tokens.layout);
+      for (const Block& block : encoder.blocks) {
+        if (&block == &last)
+          infer(block.attention, x, next, ctx);
+        else
+          infer(block, x, next, ctx);
+        x = next;
+        std::swap(next, other);
+      }
+    }
+    pool_at<T>(x, tokens.row, read_off, ctx);
+    auto offset = ctx.workspace.take<Index>(sequences + 1);
+    for (Index b = 0; b <= sequences; ++b) offset[b] = b;
+    const LayoutScope layout(ctx, *detail::clip_layout(offset, ctx));
+    infer(last.ffn, read_off, y, ctx);
+    (void)encoder.norm.forward(y, read_off, ctx);
+    (void)projection.forward(read_off, z, ctx);
+  }
+
+  /// dz [B, P], dx [R, D]
+  void backward(const Saved& saved, Rows<const T> dz, Rows<T> dx, ClipTower& grad,
+                Context& ctx) const requires TrainableStorage<W, T> {
+    const auto scope = ctx.workspace.scope();
+    const LayoutScope layout(ctx, *saved.layout);
+    auto dpooled = ctx.workspace.take<T>(dz.extent(0), width());
+    auto dy = ctx.workspace.take<T>(dx.extent(0), width());
+    projection.backward(saved.projection, dz, dpooled, grad.projection, ctx);
+    pool_at_grad<T>(dpooled, saved.row, dy, ctx);
+    encoder.backward(saved.encoder, dy, dx, grad.encoder, ctx);
+  }
+
+  /// The balance of the mixtures in a pass, what backward differentiates beside the loss on the embeddings.
+  T aux_loss(const Saved& saved, Context& ctx) const {
+    T sum(0);
+    const auto add = [&](const auto& net, const auto& saved_net) {
+      if (const auto* mixture = std::get_if<1>(&net.layer)) sum = sum + mixture->aux_loss(saved_net.b, ctx);
+    };
+    for (std::size_t b = 0; b < encoder.blocks.size() && saved.layout; ++b) {
+      const auto& ffn = encoder.blocks[b].ffn.inner;
+      const auto& saved_ffn = saved.encoder.blocks[static_cast<Index>(b)].ffn.inner;
+      if (const auto* quick = std::get_if<0>(&ffn.layer))
+        add(*quick, saved_ffn.a);
+      else
+        add(std::get<1>(ffn.layer), saved_ffn.b);
+    }
+    return sum;
+  }
+
+  template <PackedFormat F>
+  void pack_into(ClipTower<T, Packed<F>>& other) const requires TrainableStorage<W, T> {
+    other.encoder = pack<F>(encoder);
+    other.projection = pack<F>(projection);
+  }
+
+  /// The router of the mixtures of a tower, without weights yet.
+  static TopKRouter<T> make_router(const ClipTowerOptions& o) {
+    return TopKRouter<T>({.width = o.width,
+                          .num_experts = o.mixture.num_experts,
+                          .num_selected = o.mixture.num_selected,
+                          .capacity = o.mixture.capacity,
+                          .renormalise = Renormalise::before_dropping});
+  }
+  /// A mixture of copies of one net.
+  template <Activation Act>
+  static ClipMixtureNet<T, Act, W> make_mixture(const ClipTowerOptions& o, const Mlp<T, Act, W>& net) {
+    AuxLosses<Balance> aux;
+    aux.coefficient = o.mixture.balance;
+    ClipMixtureNet<T, Act, W> mixture(make_router(o), net, aux);
+    mixture.aux_scale = 1.0 / static_cast<double>(o.mixture.placement.layers.size());
+    return mixture;
+  }
+
+ private:
+  bool last_is_for_each_token() const {
+    return std::visit(
+        [](const auto& net) {
+          const auto* mixture = std::get_if<1>(&net.layer);
+          return !mixture || std::isinf(mixture->router.options.capacity.factor);
+        },
+        encoder.blocks.back().ffn.inner.layer);
+  }
+
+  static const ClipTowerOptions& checked(const ClipTowerOptions& o) {
+    expect_option(o.width >= 1 && o.hidden >= 1 && o.num_layers >= 1 && o.num_heads >= 1,
+                  "ClipTower: width, hidden, num_layers and num_heads are " + std::to_string(o.width) + ", " +
+                      std::to_string(o.hidden) + ", " + std::to_string(o.num_layers) + ", " +
+                      std::to_string(o.num_heads) + ", expected 1 or more");
+    for (const Index layer : o.mixture.placement.layers)
+      expect_option(0 <= layer && layer < o.num_layers, "ClipTower: sparse layer " + std::to_string(layer) +
+                                                            " does not exist, expected 0.." +
+                                                            std::to_string(o.num_layers - 1));
+    return o;
+  }
+
+  template <Activation Act>
+  static ClipFfn<T, W> make_ffn(const ClipTowerOptions& o, Index layer) {
+    Mlp<T, Act, W> net({.width = o.width, .hidden = o.hidden});
+    using Net = ClipNet<T, Act, W>;
+    if (o.mixture.placement.is_sparse(layer)) return ClipFfn<T, W>(Net(make_mixture<Act>(o, net)));
+    return ClipFfn<T, W>(Net(std::move(net)));
+  }
+
+  static Block make_block(const ClipTowerOptions& o, Mask mask, Index layer) {
+    const bool quick = o.activation == ClipActivation::quick_gelu;
+    Block block({.width = o.width, .num_heads = o.num_heads, .mask = mask},
+                quick ? make_ffn<QuickGelu>(o, layer) : make_ffn<GeluErf>(o, layer));
+    block.attention.norm.epsilon = block.ffn.norm.epsilon = o.epsilon;
+    return block;
+  }
+};
+static_assert(Module<ClipTower<float>>);
+
+}  // namespace gatefold

@@ -1,0 +1,359 @@
+#include "gatefold/models/clip_file.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <sstream>
+
+#include "tests/io/temporary_folder.hpp"
+
+namespace gatefold {
+namespace {
+
+namespace fs = std::filesystem;
+using gatefold::testing::message_of;
+using gatefold::testing::read_text;
+using gatefold::testing::TemporaryFolder;
+using gatefold::testing::write_text;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+const fs::path kData = fs::path(GATEFOLD_TEST_DATA_DIR) / "clip";
+
+template <class E>
+std::string refusal(const fs::path& path, const LoadClipOptions& how = {}) {
+  return message_of<E>([&] { (void)load_clip(path, how); });
+}
+
+/// A copy of a golden folder that a test may spoil.
+struct Copy {
+  TemporaryFolder folder;
+  explicit Copy(const std::string& name) {
+    for (const auto& file : fs::directory_iterator(kData / name))
+      fs::copy_file(file.path(), folder / file.path().filename().string());
+  }
+  fs::path path() const { return folder / "."; }
+  nlohmann::json config() const { return nlohmann::json::parse(read_text(folder / "config.json")); }
+  void set_config(const nlohmann::json& json) const { write_text(folder / "config.json", json.dump()); }
+};
+
+/// The tensors of a file again, but for what `change` does to the name (empty: left out) and the shape.
+template <class Change>
+void rewrite(const fs::path& from, const fs::path& to, Change&& change) {
+  const SafeTensors file{MappedFile(from)};
+  std::string data, header;
+  for (const auto& entry : file.entries()) {
+    std::string name = entry.name;
+    std::vector<Index> shape = entry.shape;
+    change(name, shape);
+    if (name.empty()) continue;
+    const auto begin = data.size();
+    data.append(reinterpret_cast<const char*>(entry.bytes.data()), entry.bytes.size());
+    header +=
+        (header.empty() ? "" : ",") + nlohmann::json(name).dump() + ":" +
+        nlohmann::json{{"dtype", gatefold::name(entry.dtype)}, {"shape", shape}, {"data_offsets", {begin, data.size()}}}
+            .dump();
+  }
+  header = "{" + header + "}";
+  std::string length(8, '\0');
+  for (std::size_t i = 0; i < 8; ++i) length[i] = static_cast<char>(header.size() >> (8 * i) & 255);
+  write_text(to, length + header + data);
+}
+
+// CLIPTextConfig, CLIPVisionConfig and CLIPConfig of transformers 5.23.
+TEST(ClipFile, ConfigurationHasTheDefaultsOfTransformers) {
+  const auto o = clip_options_of_config(nlohmann::json::parse(R"({"model_type": "clip", "text_config": {}})"), "c");
+  EXPECT_EQ(o.embedding, 512);
+  EXPECT_EQ(o.vocabulary, 49408);
+  EXPECT_EQ(o.context, 77);
+  EXPECT_EQ(o.image_size, 224);
+  EXPECT_EQ(o.patch, 32);
+  EXPECT_EQ(o.channels, 3);
+  EXPECT_EQ(o.end_of_text, 49407);
+  EXPECT_EQ(o.vision.width, 768);
+  EXPECT_EQ(o.vision.hidden, 3072);
+  EXPECT_EQ(o.vision.num_layers, 12);
+  EXPECT_EQ(o.vision.num_heads, 12);
+  EXPECT_EQ(o.text.width, 512);
+  EXPECT_EQ(o.text.hidden, 2048);
+  EXPECT_EQ(o.text.num_layers, 12);
+  EXPECT_EQ(o.text.num_heads, 8);
+  for (const auto* tower : {&o.vision, &o.text}) {
+    EXPECT_EQ(tower->epsilon, 1e-5);
+    EXPECT_EQ(tower->activation, ClipActivation::quick_gelu);
+    EXPECT_TRUE(tower->mixture.placement.layers.empty());
+  }
+}
+
+TEST(ClipFile, ConfigurationIsTakenFieldByField) {
+  const auto o = clip_options_of_config(nlohmann::json::parse(R"({"model_type": "clip", "projection_dim": 9,
+      "text_config_dict": null, "text_config": {"hidden_size": 10, "intermediate_size": 11, "num_hidden_layers": 12,
+      "num_attention_heads": 5, "vocab_size": 13, "max_position_embeddings": 14, "hidden_act": "gelu",
+      "layer_norm_eps": 1e-6, "eos_token_id": 2},
+      "vision_config": {"hidden_size": 1}, "vision_config_dict": {"hidden_size": 20, "image_size": [30, 30],
+      "patch_size": 15, "num_channels": 1, "hidden_act": null}})"),
+                                        "c");
+  EXPECT_EQ(o.embedding, 9);
+  EXPECT_EQ(o.text.width, 10);
+  EXPECT_EQ(o.text.hidden, 11);
+  EXPECT_EQ(o.text.num_layers, 12);
+  EXPECT_EQ(o.text.num_heads, 5);
+  EXPECT_EQ(o.vocabulary, 13);
+  EXPECT_EQ(o.context, 14);
+  EXPECT_EQ(o.text.activation, ClipActivation::gelu);
+  EXPECT_EQ(o.text.epsilon, 1e-6);
+  EXPECT_EQ(o.end_of_text, std::nullopt);  // 2 is none of the tokenizer's ends: the largest id
+  EXPECT_EQ(o.vision.width, 20);           // the old name wins, as in transformers
+  EXPECT_EQ(o.vision.hidden, 3072);
+  EXPECT_EQ(o.image_size, 30);
+  EXPECT_EQ(o.patch, 15);
+  EXPECT_EQ(o.channels, 1);
+}
+
+TEST(ClipFile, ConfigurationsOfOtherModelsAndWithNonsenseAreRefused) {
+  const auto why = [](const std::string& text) {
+    return message_of<FormatError>([&] { (void)clip_options_of_config(nlohmann::json::parse(text), "c.json"); });
+  };
+  EXPECT_THAT(why(R"({"model_type": "siglip"})"),
+              AllOf(HasSubstr("c.json"), HasSubstr("'siglip'"), HasSubstr("'clip'")));
+  EXPECT_THAT(why("{}"), HasSubstr("no model_type"));
+  EXPECT_THAT(why("[1]"), HasSubstr("not a JSON object"));
+  for (const auto* value : {"0", "-3", "1.5", "\"8\"", "1e30", "[4, 5]", "[8]", "9999999999999999999", "{}"})
+    EXPECT_THAT(why(R"({"model_type": "clip", "vision_config": {"patch_size": )" + std::string(value) + "}}"),
+                AllOf(HasSubstr("vision_config: «patch_size»"), HasSubstr("whole number")))
+        << value;
+  EXPECT_THAT(why(R"({"model_type": "clip", "text_config": {"num_hidden_layers": 100000}})"), HasSubstr("1..1000"));
+  EXPECT_THAT(why(R"({"model_type": "clip", "text_config": {"hidden_act": "relu"}})"), HasSubstr("quick_gelu"));
+  EXPECT_THAT(why(R"({"model_type": "clip", "text_config": {"layer_norm_eps": -1}})"), HasSubstr("layer_norm_eps"));
+  EXPECT_THAT(why(R"({"model_type": "clip", "text_config": {"eos_token_id": [2, 3]}})"), HasSubstr("eos_token_id"));
+  EXPECT_THAT(why(R"({"model_type": "clip", "text_config": [1]})"), HasSubstr("text_config: is not a JSON object"));
+}
+
+TEST(ClipFile, SizesOfOpenAiWeightsFollowFromTheirShapes) {
+  const auto o = load_clip(kData / "openai").options;
+  EXPECT_EQ(o.image_size, 8);
+  EXPECT_EQ(o.patch, 4);
+  EXPECT_EQ(o.vocabulary, 40);
+  EXPECT_EQ(o.context, 10);
+  EXPECT_EQ(o.embedding, 6);
+  EXPECT_EQ(o.end_of_text, std::nullopt);
+  for (const auto* tower : {&o.vision, &o.text}) {
+    EXPECT_EQ(tower->width, 64);
+    EXPECT_EQ(tower->hidden, 32);
+    EXPECT_EQ(tower->num_layers, 1);
+    EXPECT_EQ(tower->num_heads, 1);
+    EXPECT_EQ(tower->activation, ClipActivation::quick_gelu);
+    EXPECT_TRUE(tower->mixture.placement.layers.empty());
+  }
+  const auto moe = load_clip(kData / "clip_moe" / "model.safetensors", {.weights = {.head_width = 4}}).options;
+  EXPECT_EQ(moe.context, 30);
+  EXPECT_EQ(moe.vision.num_heads, 3);
+  for (const auto* tower : {&moe.vision, &moe.text}) {
+    EXPECT_EQ(tower->mixture.placement.layers, std::vector<Index>{1});
+    EXPECT_EQ(tower->mixture.num_experts, 3);
+    EXPECT_EQ(tower->mixture.num_selected, 2);
+  }
+}
+
+TEST(ClipFile, OpenClipSaysItsActivation) {
+  const Copy copy("openai");
+  const auto activation = [&](const std::string& json) {
+    write_text(copy.folder / "open_clip_config.json", json);
+    return load_clip(copy.path()).options.vision.activation;
+  };
+  EXPECT_EQ(activation(R"({"model_cfg": {"vision_cfg": {"width": 64}}})"), ClipActivation::gelu);
+  EXPECT_EQ(activation(R"({"model_cfg": {"quick_gelu": true}})"), ClipActivation::quick_gelu);
+  write_text(copy.folder / "open_clip_config.json", R"({"model_cfg": {"vision_cfg": {"timm_model_name": "vit"}}})");
+  EXPECT_THAT(refusal<FormatError>(copy.path()), HasSubstr("timm_model_name"));
+}
+
+TEST(ClipFile, AllThatIsWrongWithTensorsIsReportedAtOnce) {
+  const Copy copy("quick");
+  rewrite(kData / "quick" / "model.safetensors", copy.folder / "model.safetensors", [](auto& name, auto& shape) {
+    if (name == "vision_model.pre_layrnorm.bias") name = "vision_model.pre_layernorm.bias";
+    if (name.ends_with("layers.1.self_attn.k_proj.weight")) name.clear();
+    if (name == "visual_projection.weight") std::swap(shape[0], shape[1]);
+  });
+  const auto why = refusal<CheckpointError>(copy.path());
+  EXPECT_THAT(why, HasSubstr("missing: 'vision_model.pre_layrnorm.bias' [12]"));
+  EXPECT_THAT(why, HasSubstr("unexpected: 'vision_model.pre_layernorm.bias' [12]"));
+  EXPECT_THAT(why, HasSubstr("missing: 'vision_model.encoder.layers.1.self_attn.k_proj.weight' [12, 12]"));
+  EXPECT_THAT(why, HasSubstr("missing: 'text_model.encoder.layers.1.self_attn.k_proj.weight' [8, 8]"));
+  EXPECT_THAT(why, HasSubstr("misshapen: 'visual_projection.weight' came [12, 6], wanted [6, 12]"));
+  EXPECT_THAT(why, Not(HasSubstr("layers.0")));
+}
+
+TEST(ClipFile, BuffersOfOldFilesAreNoParameters) {
+  const Copy copy("quick");
+  // The same file with one name changed to a buffer's: then only what lacks is reported, and the buffer is not.
+  rewrite(kData / "quick" / "model.safetensors", copy.folder / "model.safetensors", [](auto& name, auto&) {
+    if (name == "vision_model.post_layernorm.bias") name = "text_model.embeddings.position_ids";
+  });
+  const auto why = refusal<CheckpointError>(copy.path());
+  EXPECT_THAT(why, HasSubstr("missing: 'vision_model.post_layernorm.bias' [12]"));
+  EXPECT_THAT(why, Not(HasSubstr("unexpected")));
+}
+
+TEST(ClipFile, MissingExpertsAreReported) {
+  TemporaryFolder folder;
+  rewrite(kData / "clip_moe" / "model.safetensors", folder / "model.safetensors", [](auto& name, auto&) {
+    if (name == "transformer.resblocks.1.gate.weight" || name == "visual.transformer.resblocks.1.experts.2.c_fc.bias")
+      name.clear();
+  });
+  const auto why = refusal<CheckpointError>(folder / "model.safetensors", {.weights = {.head_width = 4}});
+  EXPECT_THAT(why, HasSubstr("missing: 'transformer.resblocks.1.gate.weight' [3, 8]"));
+  EXPECT_THAT(why, HasSubstr("missing: 'visual.transformer.resblocks.1.experts.2.c_fc.bias' [20]"));
+}
+
+TEST(ClipFile, ConfigurationThatDoesNotBelongToTheWeightsIsRefused) {
+  const Copy copy("quick");
+  auto config = copy.config();
+  config["vision_config"]["hidden_size"] = 18;
+  copy.set_config(config);
+  EXPECT_THAT(refusal<CheckpointError>(copy.path()),
+              HasSubstr("misshapen: 'vision_model.embeddings.class_embedding' came [12], wanted [18]"));
+  config["vision_config"]["hidden_size"] = 1 << 20;  // 4 TB a layer
+  copy.set_config(config);
+  EXPECT_THAT(refusal<FormatError>(copy.path()), HasSubstr("belong together"));
+  config["vision_config"]["hidden_size"] = 13;  // heads
+  copy.set_config(config);
+  EXPECT_THAT(refusal<FormatError>(copy.path()), HasSubstr("num_heads"));
+  config["vision_config"]["hidden_size"] = 12;
+  config["vision_config"]["patch_size"] = 3;
+  copy.set_config(config);
+  EXPECT_THAT(refusal<FormatError>(copy.path()), HasSubstr("multiple of patch"));
+}
+
+TEST(ClipFile, FoldersThatLackSomethingSayWhatToDo) {
+  TemporaryFolder folder;
+  EXPECT_THAT(refusal<FormatError>(folder / "nowhere"), HasSubstr("hf download"));
+  EXPECT_THAT(refusal<FormatError>(folder / "."), HasSubstr("has no weights, expected model.safetensors"));
+  write_text(folder / "pytorch_model.bin", "PK");
+  const auto pickle = refusal<FormatError>(folder / ".");
+  EXPECT_THAT(pickle, AllOf(HasSubstr("pytorch_model.bin: is a pickle"), HasSubstr("python3 -c"),
+                            HasSubstr("save_file"), HasSubstr("weights_only=True")));
+  EXPECT_THAT(refusal<FormatError>(folder / "pytorch_model.bin"), HasSubstr("is a pickle"));
+  fs::copy_file(kData / "quick" / "model.safetensors", folder / "model.safetensors");
+  EXPECT_THAT(refusal<FormatError>(folder / "."), AllOf(HasSubstr("config.json: is missing"), HasSubstr("download")));
+  write_text(folder / "config.json", "{\"model_type\": \"cl");
+  EXPECT_THAT(refusal<FormatError>(folder / "."), HasSubstr("config.json: is not a JSON object (cut short?)"));
+}
+
+TEST(ClipFile, FilesThatAreCutShortOrSomethingElseSaySo) {
+  const Copy copy("quick");
+  const auto weights = copy.folder / "model.safetensors";
+  const auto whole = read_text(weights);
+  for (const std::size_t size : {std::size_t{0}, std::size_t{5}, std::size_t{1000}, whole.size() - 1}) {
+    write_text(weights, whole.substr(0, size));
+    EXPECT_THAT(refusal<FormatError>(copy.path()),
+                AllOf(HasSubstr("model.safetensors"), HasSubstr("download it again")))
+        << size;
+  }
+  write_text(weights, "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 605157884\n");
+  EXPECT_THAT(refusal<FormatError>(copy.path()), HasSubstr("git lfs pull"));
+  rewrite(kData / "quick" / "model.safetensors", weights, [](auto& name, auto&) { name = "bert." + name; });
+  EXPECT_THAT(refusal<FormatError>(copy.path()),
+              AllOf(HasSubstr("is no CLIP"), HasSubstr("'bert.logit_scale'"), HasSubstr("vision_model.*")));
+}
+
+TEST(ClipFile, VisionTowerAloneAndResNetsAreRefused) {
+  const Copy copy("openai");
+  const auto weights = copy.folder / "model.safetensors";
+  rewrite(kData / "openai" / "model.safetensors", weights,
+          [](auto& name, auto&) { name = name.starts_with("visual.") ? name : ""; });
+  EXPECT_THAT(refusal<FormatError>(copy.path()), HasSubstr("'token_embedding.weight' is missing"));
+  rewrite(kData / "openai" / "model.safetensors", weights, [](auto& name, auto&) {
+    if (name.starts_with("visual.transformer")) name = "visual.layer1" + name.substr(18);
+  });
+  EXPECT_THAT(refusal<FormatError>(copy.path()), HasSubstr("visual.transformer.resblocks.0"));
+}
+
+TEST(ClipFile, ShardsThatAreNotWhereTheIndexSaysAreReported) {
+  const Copy copy("gelu");
+  EXPECT_NO_THROW((void)load_clip(copy.path()));
+  const auto index = copy.folder / "model.safetensors.index.json";
+  const auto json = nlohmann::json::parse(read_text(index));
+  const auto spoil = [&](auto&& change) {
+    auto other = json;
+    change(other["weight_map"]);
+    write_text(index, other.dump());
+    return refusal<FormatError>(copy.path());
+  };
+  EXPECT_THAT(spoil([](auto& map) { map["logit_scale"] = "model-00009-of-00009.safetensors"; }),
+              HasSubstr("model-00009-of-00009.safetensors: No such file"));
+  EXPECT_THAT(spoil([](auto& map) { map["logit_scale"] = "../secret.safetensors"; }), HasSubstr("name of a file"));
+  EXPECT_THAT(spoil([](auto& map) { map["logit_scale"] = 3; }), HasSubstr("name of a file"));
+  EXPECT_THAT(spoil([](auto& map) { map["more"] = "model-00001-of-00002.safetensors"; }), HasSubstr("'more'"));
+  EXPECT_THAT(spoil([](auto& map) { map = "none"; }), HasSubstr("no index of shards"));
+  write_text(index, json.dump());
+  fs::remove(copy.folder / "model-00002-of-00002.safetensors");
+  EXPECT_THAT(refusal<FormatError>(copy.path()), HasSubstr("model-00002-of-00002.safetensors: No such file"));
+}
+
+TEST(ClipFile, EveryNumberOfWorkersLoadsTheSame) {
+  const auto one = load_clip(kData / "gelu", {.parallel_for = {}}), many = load_clip(kData / "gelu");
+  for_each_param([](std::string_view path, const auto& a, const auto& b) { EXPECT_EQ(a, b) << path; }, one, many);
+}
+
+/// A line of /proc/self/status, in bytes.
+double status(const std::string& field) {
+  std::istringstream lines(read_text("/proc/self/status"));
+  for (std::string line; std::getline(lines, line);)
+    if (line.starts_with(field + ":")) return 1024 * std::stod(line.substr(field.size() + 1));
+  return 0;
+}
+
+/// A file of zeros, and holes at that, for a model of these options; returns its bytes.
+double write_hollow(const fs::path& path, const ClipOptions& options) {
+  Clip<float, Packed<float>> shapes(options);
+  nlohmann::json header;
+  std::size_t at = 0;
+  auto add = [&](std::string_view name, auto& parameter) {
+    const auto source = kHuggingFaceClipNames.find(name).at(0);
+    const auto shape = detail::source_shape(parameter.shape(), source, options.patch);
+    for (const auto& theirs : source.names) {
+      const auto begin = at;
+      at += *detail::tensor_bytes(Dtype::f32, shape);
+      header[theirs] = {{"dtype", "F32"}, {"shape", shape}, {"data_offsets", {begin, at}}};
+    }
+  };
+  detail::WeightVisitor<decltype(add)> visitor(add);
+  decltype(shapes)::visit(visitor, shapes);
+  const std::string text = header.dump();
+  std::string length(8, '\0');
+  for (std::size_t i = 0; i < 8; ++i) length[i] = static_cast<char>(text.size() >> (8 * i) & 255);
+  write_text(path, length + text);
+  fs::resize_file(path, 8 + text.size() + at);
+  return static_cast<double>(at);
+}
+
+// A mapped page that was read is memory of the process, like any other, until it is let go.
+TEST(ClipFile, LoadingNeedsHardlyMoreMemoryThanTheWeights) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "sanitizers need memory of their own";
+#endif
+  const Copy copy("quick");
+  auto config = copy.config();
+  config["vision_config"]["hidden_size"] = 1024;
+  config["vision_config"]["intermediate_size"] = 4096;
+  config["vision_config"]["num_attention_heads"] = 8;
+  copy.set_config(config);
+  const double weights = write_hollow(copy.folder / "model.safetensors", clip_options_of_config(config, "config.json"));
+  ASSERT_GT(weights, 90e6);
+  const auto needed = [&](auto&& load) {
+    const double before = status("VmRSS");
+    std::ofstream("/proc/self/clear_refs") << 5;  // the high-water mark begins anew
+    load();
+    return status("VmHWM") - before;
+  };
+  std::ofstream reset("/proc/self/clear_refs");
+  if (!(reset << 5 << std::flush)) GTEST_SKIP() << "the peak cannot be measured here";
+  const LoadClipOptions one{.parallel_for = {}};
+  EXPECT_LT(needed([&] { (void)load_clip(copy.path(), one); }), 1.3 * weights);
+  EXPECT_LT(needed([&] { (void)load_clip<Packed<float>>(copy.path(), one); }), 1.3 * weights);
+  EXPECT_LT(needed([&] { (void)load_clip<Packed<bf16>>(copy.path(), one); }), 0.8 * weights);
+}
+
+}  // namespace
+}  // namespace gatefold
