@@ -18,10 +18,7 @@ struct Data {
         ctx(with_threads(c.threads)) {
     choose();
   }
-  void choose() {
-    kernels::softmax_rows<float>(logits, gates, ctx);
-    select_top_k<float>(gates, choice, ctx);
-  }
+  void choose() { kernels::softmax_top_k_rows<float>(logits, {.gates = gates, .choice = choice}, ctx); }
   void plan(const Capacity& capacity) {
     const auto scope = ctx.workspace.scope();
     benchmark::DoNotOptimize(plan_top_k<float>(gates, choice, {.capacity = capacity}, ctx).offset.data());

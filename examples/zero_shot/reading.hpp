@@ -13,7 +13,7 @@
 #include "packed_limoe.hpp"
 #include "wardrobe/feed.hpp"
 #include "wardrobe/free_caption.hpp"
-#include "zero_shot/softmax.hpp"
+#include "zero_shot/candidate.hpp"
 
 namespace zero_shot {
 
@@ -34,10 +34,6 @@ struct Label {
   std::vector<std::string> words;  ///< As the model reads it; the last is its end mark.
   Routes routes;
   bool cut = false;  ///< It is longer than the model reads.
-};
-struct Candidate {
-  Index label = 0;
-  double cosine = 0, probability = 0;
 };
 struct Picture {
   std::string name;
@@ -103,9 +99,11 @@ inline Reader open_model(const std::filesystem::path& path, gatefold::Context& c
                                 "(train_limoe --minutes 5 --out run, then --model run/model.safetensors)");
   };
   if (!std::filesystem::exists(path))
-    throw gatefold::FormatError("no model at " + path.string() +
-                                ": name one with --model FILE, or train one (train_limoe --minutes 5 --out run, then "
-                                "--model run/model.safetensors)");
+    throw gatefold::FormatError(
+        "no model at " + path.string() +
+        ": name one with --model FILE, or train one (train_limoe --minutes 5 --out run, then "
+        "--model run/model.safetensors), or get a CLIP (hf download "
+        "openai/clip-vit-base-patch32 --revision refs/pr/15 --local-dir clip, then --model clip)");
   std::optional<gatefold::LimoeFile> file;
   double deviation = 0;
   try {
@@ -214,14 +212,6 @@ inline void add(LayerUsage& sum, const LayerRecord& layer) {
   }
 }
 
-inline void rank(Picture& picture, std::span<const double> cosines, double temperature) {
-  const auto p = probabilities(cosines, temperature);
-  for (std::size_t i = 0; i < p.size(); ++i) picture.ranked.push_back({picture.choices[i], cosines[i], p[i]});
-  std::stable_sort(picture.ranked.begin(), picture.ranked.end(), [](const Candidate& a, const Candidate& b) {
-    return std::isnan(b.cosine) ? !std::isnan(a.cosine) : a.cosine > b.cosine;
-  });
-}
-
 }  // namespace detail
 
 /// A label as the model and the wardrobe world see it.
@@ -284,7 +274,7 @@ inline void read(Reading& reading, Reader& reader, gatefold::Context& ctx) {
       for (Index p = 0; p < o.embedding; ++p) sum += double{z_image.view()(i, p)} * double{z_text.view()(label, p)};
       cosines.push_back(sum);
     }
-    detail::rank(picture, cosines, reading.temperature);
+    picture.ranked = rank(picture.choices, cosines, reading.temperature);
   }
 }
 

@@ -254,26 +254,6 @@ TEST(Matmul, MatricesOfOneRowOrColumnWithUnitStrides) {
     }
 }
 
-TEST(Matmul, SerialProductsAreTheSameAndStayWithinTheirScratch) {
-  std::mt19937 random(6);
-  for (const Form form : kForms)
-    for (const Index k : {0, 1, 7, 33, 513})
-      for (const Index n : {1, 4, 31, 33, 65, 300}) {
-        Case<float> serial({15, n, k}, form, random);
-        auto expected = serial;
-        const auto size = static_cast<std::size_t>(serial_scratch<float>());
-        std::vector<float> scratch(size + 64, 77.0f);
-        multiply_serial<float>(serial.product(), Isa::simd, scratch.data());
-        EXPECT_TRUE(std::all_of(scratch.begin() + static_cast<std::ptrdiff_t>(size), scratch.end(),
-                                [](float v) { return v == 77.0f; }));
-        auto ctx = context(Isa::simd);
-        multiply<float>(expected.product(), ctx);
-        ASSERT_TRUE(serial.c.intact());
-        for (Index i = 0; i < 15; ++i)
-          for (Index j = 0; j < n; ++j) ASSERT_EQ(serial.c.at(i, j), expected.c.at(i, j));
-      }
-}
-
 TEST(Matmul, TheThreeProductsOfALinearLayer) {
   // x [2, 3], w [2, 3], dy [2, 2]; small whole numbers, so exact in every scalar.
   const auto run = [](auto scalar, Isa isa) {

@@ -10,7 +10,7 @@
 #include "gatefold/models/clip_tokenizer_file.hpp"
 
 /// Against what is published of openai/clip-vit-base-patch32. Runs where GATEFOLD_CLIP_DIR is a folder with it:
-///   hf download openai/clip-vit-base-patch32 --local-dir clip
+///   hf download openai/clip-vit-base-patch32 --revision refs/pr/15 --local-dir clip
 ///   curl -L -o clip/CLIP.png https://raw.githubusercontent.com/openai/CLIP/main/CLIP.png
 ///   GATEFOLD_CLIP_DIR=clip ./models_test --gtest_filter='RealClip.*'
 namespace gatefold {

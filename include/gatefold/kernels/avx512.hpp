@@ -28,6 +28,7 @@ struct TileJob {
   const std::byte* rows;  // first row of the tile, prepared
   Index row_bytes;        // from row to row
   const std::byte* panel;
+  Index panel_stride = 0;                 // bytes from panel to panel, where a tile takes several
   Index chunks;                           // of the panel
   std::uintptr_t prefetch = 0;            // address of what is fetched meanwhile
   Index first_line = 0, last_line = 0;    // of each 8 lines there, those that this tile fetches
@@ -145,15 +146,18 @@ struct DotInt {
 }
 
 // avx512vnni and avx512bf16 are named for the policies that use them; nothing else here makes a compiler emit them.
-template <class Dot, int kRows>
+template <class Dot, int kRows, int kPanels = 1>
 [[gnu::target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]] void run_tile(const TileJob& job) {
-  typename Dot::Sum sum[kRows][2];
+  static_assert(kPanels == 1 || !Dot::kGrouped);
+  constexpr int kVectors = 2 * kPanels;
+  typename Dot::Sum sum[kRows][kVectors];
   [[maybe_unused]] __m512 total[kRows][2];
   const std::byte* row[kRows];
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i) {
     row[i] = job.rows + i * job.row_bytes;
-    sum[i][0] = sum[i][1] = Dot::start(job, i, 0);
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) sum[i][v] = Dot::start(job, i, 0);
     if constexpr (Dot::kGrouped) total[i][0] = total[i][1] = _mm512_setzero_ps();
   }
   constexpr Index kGroupChunks = kDepthGroup / (kChunkSteps * Dot::kStepDepth);
@@ -166,12 +170,13 @@ template <class Dot, int kRows>
     ahead += static_cast<std::uintptr_t>(kChunkBytes);
 #pragma GCC unroll 4
     for (int step = 0; step < kChunkSteps; ++step) {
-      const auto w0 = Dot::load(panel), w1 = Dot::load(panel + 64);
+      typename Dot::Weight w[kVectors];
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) w[v] = Dot::load(panel + v / 2 * job.panel_stride + v % 2 * 64);
 #pragma GCC unroll 16
-      for (int i = 0; i < kRows; ++i) {
-        sum[i][0] = Dot::dot(sum[i][0], w0, row[i] + at);
-        sum[i][1] = Dot::dot(sum[i][1], w1, row[i] + at);
-      }
+      for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 8
+        for (int v = 0; v < kVectors; ++v) sum[i][v] = Dot::dot(sum[i][v], w[v], row[i] + at);
       panel += kStepBytes;
       at += Dot::kRowBytes;
     }
@@ -196,8 +201,8 @@ template <class Dot, int kRows>
       store_half(job.out, i, 0, total[i][0]);
       store_half(job.out, i, 16, total[i][1]);
     } else {
-      store_half(job.out, i, 0, Dot::finish(sum[i][0], job, i, 0));
-      store_half(job.out, i, 16, Dot::finish(sum[i][1], job, i, 16));
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) store_half(job.out, i, 16 * v, Dot::finish(sum[i][v], job, i, 16 * v));
     }
   }
 }
@@ -234,6 +239,21 @@ void multiply(TileJob job, Index rows, Index k, const void* next_panel) {
     }
     kTiles<Dot>[static_cast<std::size_t>(split.size(block) - 1)](job);
   }
+}
+
+/// 1..4 rows against some whole panels at once, panel_stride apart: one panel alone makes too few chains of additions
+/// to hide their latency. Returns how many panels it took: 0 if there are not enough left.
+template <class Dot>
+Index multiply_few_rows(TileJob job, Index rows, Index k, Index panels_left) {
+  constexpr Index kChunkDepth = kChunkSteps * Dot::kStepDepth;
+  constexpr std::array<void (*)(const TileJob&), 4> kFewTiles{&run_tile<Dot, 1, 4>, &run_tile<Dot, 2, 4>,
+                                                              &run_tile<Dot, 3, 2>, &run_tile<Dot, 4, 2>};
+  const Index panels = rows <= 2 ? 4 : 2;
+  if (panels_left < panels) return 0;
+  job.chunks = (k + kChunkDepth - 1) / kChunkDepth;
+  job.out.columns = panels * kPanel;
+  kFewTiles[static_cast<std::size_t>(rows - 1)](job);
+  return panels;
 }
 
 /// Rounds x [k] to bf16, 32 values every piece_bytes, zeros up to padded_depth(k).

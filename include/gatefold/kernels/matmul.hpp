@@ -8,36 +8,6 @@
 /// (Isa::portable sends everything there). Arguments may be strided rows of larger matrices; empty ones are fine.
 namespace gatefold::kernels {
 
-/// Elements of scratch that one call of multiply_serial needs.
-template <Real T>
-constexpr Index serial_scratch() {
-#if GATEFOLD_HAS_SIMD
-  if constexpr (std::is_same_v<T, float>) return kProductScratch;
-#endif
-  return 0;
-}
-
-/// One product on the calling thread, for many small products at once.
-template <Real T>
-void multiply_serial(const Product<T>& p, Isa isa, T* scratch) {
-#if GATEFOLD_HAS_SIMD
-  if constexpr (std::is_same_v<T, float>)
-    if (isa != Isa::portable) return multiply_f32_serial(p, scratch);
-#endif
-  if constexpr (std::is_same_v<T, double>)
-    if (isa != Isa::portable) return multiply_eigen(p);
-  multiply_portable(p);
-}
-
-template <Real T>
-Index serial_scratch(Index, Index) {
-  return serial_scratch<T>();
-}
-template <Real T>
-void multiply_serial(Operand<T> a, Operand<T> b, Rows<T> c, Store store, Isa isa, T* scratch) {
-  multiply_serial<T>({.a = a, .b = b, .c = c, .store = store}, isa, scratch);
-}
-
 /// All products as one list of tasks that the workers share; `done` is told of each block of c as soon as it is
 /// complete. The products may not overlap in what they write.
 template <Real T>
@@ -54,7 +24,12 @@ void multiply_all(std::type_identity_t<std::span<const Product<T>>> products, Co
   cut_blocks(products, kRows, kAllColumns, blocks.data());
   ctx.parallel_for(count, [&](Index begin, Index end, Index) {
     for (Index i = begin; i < end; ++i) {
-      multiply_serial<T>(products[blocks[i].product].rows(blocks[i].i0, blocks[i].i1), ctx.isa, nullptr);
+      const auto part = products[blocks[i].product].rows(blocks[i].i0, blocks[i].i1);
+      if constexpr (std::is_same_v<T, double>) {
+        ctx.isa == Isa::portable ? multiply_portable(part) : multiply_eigen(part);
+      } else {
+        multiply_portable(part);
+      }
       done(blocks[i]);
     }
   });

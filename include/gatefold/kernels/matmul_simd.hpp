@@ -208,12 +208,5 @@ void multiply_f32(std::span<const Product<float>> products, Context& ctx, Epilog
   });
 }
 
-/// One product on the calling thread.
-template <class Arch = simd::DefaultArch>
-void multiply_f32_serial(const Product<float>& p, float* scratch) {
-  for (Index j = 0; j < p.c.extent(1); j += kTaskColumns)
-    detail::multiply_block<Arch>(p, {0, 0, p.c.extent(0), j, std::min(j + kTaskColumns, p.c.extent(1))}, scratch);
-}
-
 }  // namespace gatefold::kernels
 #endif

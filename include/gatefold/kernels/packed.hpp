@@ -95,6 +95,34 @@ namespace kernels {
 /// hidden units and results. (112 = 8 tiles; 1 MiB at D = 768.)
 inline constexpr Index kPackedRows = 112;
 
+/// Some panels, and the part of their depth that is used.
+struct PanelRange {
+  Index first, last;  // panels
+  Index k0, k1;       // k0 a multiple of kDepthGroup, k1 too or the whole depth
+};
+
+/// c (+)= a wᵀ (+ bias) for the panels of a range; column 0 of c and of bias belongs to the first of them. The panel
+/// after each is fetched meanwhile.
+template <PackedFormat F>
+void multiply_panels(Isa isa, const PreparedRows<F>& a, const Packed<F>& w, const PanelRange& range, float* c,
+                     Index c_stride, Store store, const float* bias) {
+  Index p = range.first;
+  const Index whole = std::min(range.last, w.extent(0) / kPanel);
+  while (a.rows <= kFewRows && p < whole) {
+    const Index j = (p - range.first) * kPanel;
+    const PanelRun<F> run{w.panel(p).depth(range.k0, range.k1), whole - p, w.values.extent(1)};
+    const Index taken = multiply_few_rows(isa, a, run, {c + j, c_stride, kPanel, store, bias ? bias + j : nullptr});
+    if (taken == 0) break;
+    p += taken;
+  }
+  for (; p < range.last; ++p) {
+    const Index j = (p - range.first) * kPanel;
+    multiply_panel(isa, a, w.panel(p).depth(range.k0, range.k1), c + j, c_stride,
+                   std::min(kPanel, w.extent(0) - p * kPanel), store, bias ? bias + j : nullptr,
+                   p + 1 < range.last ? w.panel_data(p + 1, range.k0) : nullptr);
+  }
+}
+
 namespace detail {
 
 /// Row pointers and what a format makes of the rows, for one worker.
@@ -142,12 +170,10 @@ void matmul(Rows<const T> x, const Packed<F>& w, Rows<T> y, Context& ctx, const 
       detail::PreparedBlock<F> own(&scratch(worker, 0));
       const auto rows =
           own.prepare(ctx.isa, heights.size(block), k, [&](Index i) { return x.data() + (i0 + i) * x.stride(0); });
-      const Index last = widths.begin(part + 1);
-      for (Index p = widths.begin(part); p < last; ++p) {
-        const Index j = p * kPanel;
-        multiply_panel(ctx.isa, rows, w.panel(p), y.data() + i0 * y.stride(0) + j, y.stride(0), std::min(kPanel, n - j),
-                       Store::overwrite, bias ? bias + j : nullptr, p + 1 < last ? w.panel_data(p + 1) : nullptr);
-      }
+      const PanelRange range{widths.begin(part), widths.begin(part + 1), 0, k};
+      const Index j = range.first * kPanel;
+      multiply_panels(ctx.isa, rows, w, range, y.data() + i0 * y.stride(0) + j, y.stride(0), Store::overwrite,
+                      bias ? bias + j : nullptr);
     }
   });
 }

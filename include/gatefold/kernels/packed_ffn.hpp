@@ -36,6 +36,9 @@ struct FfnRows {
   }
 };
 
+/// Rows of a power of two would share cache sets.
+inline constexpr Index kHiddenPitch = kHiddenChunk + 16;
+
 /// Some slots of one net.
 struct FfnBlock {
   Index net, begin, end;
@@ -45,47 +48,38 @@ struct FfnBlock {
 template <class F>
 class FfnScratch {
  public:
-  static constexpr Index kPitch = kHiddenChunk + 16;  // rows of a power of two would share cache sets
-
   static Index bytes(Isa isa, Index rows, Index width) {
     return PreparedBlock<F>::bytes(isa, rows, width) + PreparedBlock<F>::bytes(isa, rows, kHiddenChunk) +
-           2 * ScratchCutter::bytes<float>(rows * kPitch);
+           2 * ScratchCutter::bytes<float>(rows * kHiddenPitch);
   }
   FfnScratch(Isa isa, Index rows, Index width, std::byte* memory)
       : x(memory),
         hidden(memory + PreparedBlock<F>::bytes(isa, rows, width)),
         units(reinterpret_cast<float*>(memory + PreparedBlock<F>::bytes(isa, rows, width) +
                                        PreparedBlock<F>::bytes(isa, rows, kHiddenChunk))),
-        gates(units + ScratchCutter::bytes<float>(rows * kPitch) / static_cast<Index>(sizeof(float))) {}
+        gates(units + ScratchCutter::bytes<float>(rows * kHiddenPitch) / static_cast<Index>(sizeof(float))) {}
 
   PreparedBlock<F> x, hidden;
-  float *units, *gates;  // [rows, kPitch]
+  float *units, *gates;  // [rows, kHiddenPitch]
 };
 
 /// Hidden units h0..h1 of some rows -> units // [rows, pitch], column 0 being h0. h0 is a multiple of kPanel.
 template <class Act, class F>
 void hidden_units(Isa isa, const PackedFfn<F>& net, const PreparedRows<F>& x, Index h0, Index h1, float* units,
                   float* gates, Index pitch) {
-  const Index last = num_panels(h1);
-  for (Index p = h0 / kPanel; p < last; ++p) {
-    const Index h = p * kPanel, columns = std::min(kPanel, h1 - h);
-    float* const unit = units + (h - h0);
-    if (net.gate) {
-      multiply_panel(isa, x, net.gate->panel(p), gates, kPanel, columns, Store::overwrite,
-                     net.gate_bias ? net.gate_bias + h : nullptr, net.up->panel_data(p));
-      multiply_panel(isa, x, net.up->panel(p), unit, pitch, columns, Store::overwrite,
-                     net.up_bias ? net.up_bias + h : nullptr, p + 1 < last ? net.gate->panel_data(p + 1) : nullptr);
-      for (Index i = 0; i < x.rows; ++i)
-        simd::transform<float>(
-            isa, columns, [](auto g, auto u) { return Act::value(g) * u; }, unit + i * pitch, gates + i * kPanel,
-            unit + i * pitch);
-    } else {
-      multiply_panel(isa, x, net.up->panel(p), unit, pitch, columns, Store::overwrite,
-                     net.up_bias ? net.up_bias + h : nullptr, p + 1 < last ? net.up->panel_data(p + 1) : nullptr);
-      for (Index i = 0; i < x.rows; ++i)
-        simd::transform<float>(
-            isa, columns, [](auto u) { return Act::value(u); }, unit + i * pitch, unit + i * pitch);
-    }
+  const PanelRange panels{h0 / kPanel, num_panels(h1), 0, net.width()};
+  multiply_panels(isa, x, *net.up, panels, units, pitch, Store::overwrite, net.up_bias ? net.up_bias + h0 : nullptr);
+  if (net.gate)
+    multiply_panels(isa, x, *net.gate, panels, gates, kHiddenPitch, Store::overwrite,
+                    net.gate_bias ? net.gate_bias + h0 : nullptr);
+  for (Index i = 0; i < x.rows; ++i) {
+    float* const unit = units + i * pitch;
+    if (net.gate)
+      simd::transform<float>(
+          isa, h1 - h0, [](auto g, auto u) { return Act::value(g) * u; }, unit, gates + i * kHiddenPitch, unit);
+    else
+      simd::transform<float>(
+          isa, h1 - h0, [](auto u) { return Act::value(u); }, unit, unit);
   }
 }
 
@@ -93,12 +87,9 @@ void hidden_units(Isa isa, const PackedFfn<F>& net, const PreparedRows<F>& x, In
 template <class F>
 void add_outputs(Isa isa, const PackedFfn<F>& net, const PreparedRows<F>& hidden, Index h0, Index h1, Index p0,
                  Index p1, float* y, Index y_stride) {
-  for (Index p = p0; p < p1; ++p) {
-    const Index j = p * kPanel;
-    multiply_panel(isa, hidden, net.down->panel(p).depth(h0, h1), y + j, y_stride, std::min(kPanel, net.width() - j),
-                   h0 ? Store::add : Store::overwrite, net.down_bias && h0 == 0 ? net.down_bias + j : nullptr,
-                   p + 1 < p1 ? net.down->panel_data(p + 1, h0) : nullptr);
-  }
+  const Index j = p0 * kPanel;
+  multiply_panels(isa, hidden, *net.down, {p0, p1, h0, h1}, y + j, y_stride, h0 ? Store::add : Store::overwrite,
+                  net.down_bias && h0 == 0 ? net.down_bias + j : nullptr);
 }
 
 /// One block from x to y on one worker: each weight is read once, the hidden units never leave L2.
@@ -110,8 +101,8 @@ void run_ffn_block(Isa isa, const PackedFfn<F>& net, const FfnRows& rows, const 
   float* const y = rows.y.data() + block.begin * rows.y.stride(0);
   for (Index h0 = 0; h0 == 0 || h0 < hidden; h0 += kHiddenChunk) {  // once without hidden units, for the bias
     const Index h1 = std::min(h0 + kHiddenChunk, hidden);
-    hidden_units<Act>(isa, net, x, h0, h1, own.units, own.gates, own.kPitch);
-    const auto units = own.hidden.prepare(isa, count, h1 - h0, [&](Index i) { return own.units + i * own.kPitch; });
+    hidden_units<Act>(isa, net, x, h0, h1, own.units, own.gates, kHiddenPitch);
+    const auto units = own.hidden.prepare(isa, count, h1 - h0, [&](Index i) { return own.units + i * kHiddenPitch; });
     add_outputs(isa, net, units, h0, h1, 0, num_panels(net.width()), y, rows.y.stride(0));
   }
 }

@@ -37,6 +37,24 @@ struct PanelOutput {
   const float* bias;  // [columns] or null
 };
 
+/// Rows that multiply_few_rows is for.
+inline constexpr Index kFewRows = 4;
+
+/// Whole panels, one after the other.
+template <class F>
+struct PanelRun {
+  PanelView<F> first;
+  Index count;
+  Index stride;  // values from panel to panel
+};
+
+/// Up to kFewRows rows against several panels at once, where that is faster: each element is what multiply_panel gives.
+/// Returns how many panels it took, 0 where it is not for it. A format without such a kernel has this one.
+template <class F>
+Index multiply_few_rows(Isa, const PreparedRows<F>&, const PanelRun<F>&, const PanelOutput&) {
+  return 0;
+}
+
 /// Writes one row of the product, by the same operations in the same order on every path.
 inline void store_row(const PanelOutput& out, Index row, const float* product) {
   float* const c = out.c + row * out.stride;

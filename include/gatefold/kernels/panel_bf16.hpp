@@ -170,4 +170,21 @@ inline void multiply_panel(Isa isa, const PreparedRows<bf16>& a, const PanelView
   detail::multiply_portable(a, panel, out);
 }
 
+/// See multiply_few_rows in panel.hpp.
+inline Index multiply_few_rows([[maybe_unused]] Isa isa, [[maybe_unused]] const PreparedRows<bf16>& a,
+                               [[maybe_unused]] const PanelRun<bf16>& w, [[maybe_unused]] const PanelOutput& out) {
+#if defined(__x86_64__)
+  if (a.form == Bf16Activations::rounded && a.rows > 0) {
+    const avx512::TileJob job{.rows = a.data,
+                              .row_bytes = a.row_bytes,
+                              .panel = reinterpret_cast<const std::byte*>(w.first.w),
+                              .panel_stride = w.stride * static_cast<Index>(sizeof(bf16)),
+                              .chunks = 0,
+                              .out = out};
+    return avx512::multiply_few_rows<avx512::DotBf16>(job, a.rows, a.k, w.count);
+  }
+#endif
+  return 0;
+}
+
 }  // namespace gatefold::kernels

@@ -118,4 +118,70 @@ inline void multiply_panel(Isa isa, const PreparedRows<float>& a, const PanelVie
   }
 }
 
+#if GATEFOLD_HAS_SIMD
+namespace detail {
+
+/// kRows rows against kPanels panels, panel_stride apart. Each element is the same chain as in multiply_panel.
+template <class Arch, int kRows, int kPanels>
+void few_rows_f32(const float* const* rows, Index depth, const float* panels, Index panel_stride, float* c,
+                  Index c_stride, Store store, const float* bias) {
+  using V = simd::Batch<float, Arch>;
+  constexpr int kWidth = static_cast<int>(V::size), kVectors = static_cast<int>(kPanel) / kWidth * kPanels;
+  constexpr auto column = [](int v) { return v * kWidth; };
+  V acc[kRows][kVectors];
+#pragma GCC unroll 4
+  for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) acc[i][v] = V(0.0f);
+  for (Index k = 0; k < depth; ++k) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) {
+      const float* const from = panels + column(v) / kPanel * panel_stride + k * kPanel + column(v) % kPanel;
+      const V w = V::load_unaligned(from);
+#pragma GCC unroll 4
+      for (int i = 0; i < kRows; ++i) acc[i][v] = simd::fma(V(rows[i][k]), w, acc[i][v]);
+    }
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) {
+      float* const out = c + i * c_stride + column(v);
+      V sum = acc[i][v];
+      if (bias) sum = sum + V::load_unaligned(bias + column(v));
+      if (store == Store::add) sum = sum + V::load_unaligned(out);
+      sum.store_unaligned(out);
+    }
+}
+
+/// Panels that are multiplied at once: 8 to 16 accumulators of AVX-512, 8 of AVX2; narrower vectors have enough in one.
+template <class Arch, int kRows>
+inline constexpr int kPanelsAtOnce = simd::kLanes<float, Arch> >= 16  ? (kRows <= 2 ? 4 : 2)
+                                     : simd::kLanes<float, Arch> >= 8 ? (kRows == 1 ? 2 : 1)
+                                                                      : 1;
+
+}  // namespace detail
+#endif
+
+/// See multiply_few_rows in panel.hpp.
+inline Index multiply_few_rows([[maybe_unused]] Isa isa, [[maybe_unused]] const PreparedRows<float>& a,
+                               [[maybe_unused]] const PanelRun<float>& w, [[maybe_unused]] const PanelOutput& out) {
+#if GATEFOLD_HAS_SIMD
+  const auto run = [&]<int kRows>(std::integral_constant<int, kRows>) -> Index {
+    using Arch = simd::DefaultArch;
+    constexpr int kPanels = detail::kPanelsAtOnce<Arch, kRows>;
+    if (kPanels == 1 || w.count < kPanels) return 0;
+    detail::few_rows_f32<Arch, kRows, kPanels>(a.row, a.k, w.first.w, w.stride, out.c, out.stride, out.store, out.bias);
+    return kPanels;
+  };
+  if (isa != Isa::portable) {
+    if (a.rows == 1) return run(std::integral_constant<int, 1>());
+    if (a.rows == 2) return run(std::integral_constant<int, 2>());
+    if (a.rows == 3) return run(std::integral_constant<int, 3>());
+    if (a.rows == 4) return run(std::integral_constant<int, 4>());
+  }
+#endif
+  return 0;
+}
+
 }  // namespace gatefold::kernels

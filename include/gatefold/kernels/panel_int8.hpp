@@ -126,4 +126,17 @@ inline void multiply_panel([[maybe_unused]] Isa isa, const PreparedRows<int8>& a
   detail::multiply_portable(a, panel, out);
 }
 
+/// See multiply_few_rows in panel.hpp.
+inline Index multiply_few_rows([[maybe_unused]] Isa isa, [[maybe_unused]] const PreparedRows<int8>& a,
+                               [[maybe_unused]] const PanelRun<int8>& w, [[maybe_unused]] const PanelOutput& out) {
+#if defined(__x86_64__)
+  if (a.form == IntActivations::bytes && isa >= Isa::avx512 && a.rows > 0) {
+    auto job = detail::tile_job(a, w.first.u, w.first.scale, out);
+    job.panel_stride = w.stride;
+    return avx512::multiply_few_rows<avx512::DotInt<8>>(job, a.rows, a.k, w.count);
+  }
+#endif
+  return 0;
+}
+
 }  // namespace gatefold::kernels

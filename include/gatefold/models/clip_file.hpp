@@ -198,9 +198,10 @@ inline bool is_pickle_name(const std::filesystem::path& path) {
 inline ShardedSafeTensors open_clip_weights(const std::filesystem::path& path) {
   namespace fs = std::filesystem;
   if (!fs::exists(path))
-    throw FormatError(path.string() +
-                      ": does not exist; expected a folder as «hf download openai/clip-vit-base-patch32 "
-                      "--local-dir FOLDER» makes it, or a .safetensors file");
+    throw FormatError(
+        path.string() +
+        ": does not exist; expected a folder as «hf download openai/clip-vit-base-patch32 --revision refs/pr/15 "
+        "--local-dir FOLDER» makes it, or a .safetensors file");
   if (!fs::is_directory(path)) {
     if (is_pickle_name(path)) refuse_pickle(path);
     return path.filename().string().ends_with(".index.json") ? ShardedSafeTensors::open_index(path)

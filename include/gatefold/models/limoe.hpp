@@ -5,6 +5,7 @@
 #include "gatefold/losses/limoe_losses.hpp"
 #include "gatefold/nn/embedding.hpp"
 #include "gatefold/nn/init.hpp"
+#include "gatefold/nn/layout_scope.hpp"
 #include "gatefold/nn/mlp.hpp"
 #include "gatefold/nn/one_of.hpp"
 #include "gatefold/nn/padding.hpp"
@@ -254,19 +255,6 @@ struct Limoe {
   }
 
  private:
-  /// Lets the layers see the layout of the rows they are given, and no longer than they run.
-  class LayoutScope {
-   public:
-    LayoutScope(Context& ctx, const TokenLayout& layout) : ctx_(ctx), before_(ctx.layout) { ctx.layout = &layout; }
-    ~LayoutScope() { ctx_.layout = before_; }
-    LayoutScope(const LayoutScope&) = delete;
-    LayoutScope& operator=(const LayoutScope&) = delete;
-
-   private:
-    Context& ctx_;
-    const TokenLayout* before_;
-  };
-
   Sparse make_sparse(const Dense& expert) const {
     const LimoeOptions& o = options;
     Sparse sparse(TopKRouter<T>({.width = o.width,

@@ -41,7 +41,12 @@ struct GatedMlp {
   Saved forward(Rows<const T> x, Rows<T> y, Context& ctx) const {
     expect_shape(x, {x.extent(0), up.in()}, "GatedMlp::forward: x");
     expect_shape(y, {x.extent(0), down.out()}, "GatedMlp::forward: y");
-    return forward_grouped({this, 1}, x, SlotRows::all(x.extent(0), ctx.workspace), y, ctx);
+    if constexpr (kTrainable) {
+      return forward_grouped({this, 1}, x, SlotRows::all(x.extent(0), ctx.workspace), y, ctx);
+    } else {
+      const auto scope = ctx.workspace.scope();
+      return forward_grouped({this, 1}, x, SlotRows::all(x.extent(0), ctx.workspace), y, ctx);
+    }
   }
 
   void backward(const Saved& saved, Rows<const T> dy, Rows<T> dx, GatedMlp& grad,

@@ -1,0 +1,200 @@
+#include "zero_shot/clip_model.hpp"
+
+#include <array>
+#include <map>
+
+#include "gatefold/models/clip_file.hpp"
+#include "gatefold/models/clip_image_config.hpp"
+#include "gatefold/models/clip_tokenizer_file.hpp"
+#include "gatefold/models/upcycle.hpp"
+
+namespace zero_shot {
+namespace {
+
+namespace fs = std::filesystem;
+using gatefold::Clip;
+using gatefold::FormatError;
+using gatefold::Packed;
+
+template <gatefold::WeightStorage<float> W>
+class TowersOf final : public ClipTowers {
+ public:
+  explicit TowersOf(Clip<float, W> clip) : clip_(std::move(clip)) {}
+  void encode_images(gatefold::View<const float, 4> images, gatefold::Rows<float> z,
+                     gatefold::Context& ctx) const override {
+    clip_.encode_images(images, z, ctx);
+  }
+  void encode_texts(gatefold::View<const Index, 2> ids, gatefold::Rows<float> z,
+                    gatefold::Context& ctx) const override {
+    clip_.encode_texts(ids, z, ctx);
+  }
+
+ private:
+  Clip<float, W> clip_;
+};
+
+struct Loaded {
+  gatefold::ClipOptions options;
+  double temperature;
+  std::unique_ptr<const ClipTowers> towers;
+};
+template <gatefold::WeightStorage<float> W>
+Loaded wrap(Clip<float, W> clip) {
+  const auto options = clip.options;
+  const double temperature = std::exp(double{clip.logit_scale.flat()[0]});
+  return {options, temperature, std::make_unique<TowersOf<W>>(std::move(clip))};
+}
+
+struct Format {
+  Loaded (*load)(const fs::path&, const gatefold::LoadClipOptions&);
+  Loaded (*pack)(const Clip<float>&);
+};
+template <gatefold::PackedFormat F>
+constexpr Format kFormat{[](const fs::path& path, const gatefold::LoadClipOptions& how) {
+                           return wrap(gatefold::load_clip<Packed<F>>(path, how));
+                         },
+                         [](const Clip<float>& dense) { return wrap(dense.packed<F>()); }};
+const std::map<std::string, Format>& formats() {
+  static const std::map<std::string, Format> all{{"fp32", kFormat<float>},
+                                                 {"bf16", kFormat<gatefold::bf16>},
+                                                 {"int8", kFormat<gatefold::int8>},
+                                                 {"int4", kFormat<gatefold::int4>}};
+  return all;
+}
+
+Loaded load(const fs::path& path, const OpenClipOptions& how) {
+  const auto format = formats().find(how.format);
+  if (format == formats().end()) throw gatefold::OptionError("open_clip: there is no format " + how.format);
+  const gatefold::LoadClipOptions options{.parallel_for = how.parallel_for};
+  if (how.upcycle == 0) return format->second.load(path, options);
+  gatefold::Rng rng(1);
+  return format->second.pack(
+      gatefold::upcycle(gatefold::load_clip(path, options), {.num_experts = how.upcycle, .num_selected = 2}, rng));
+}
+
+/// FNV-1a: it need not withstand anybody, only tell files apart.
+class Fingerprint {
+ public:
+  void add(std::string_view text) {
+    for (const char c : text) hash_ = (hash_ ^ static_cast<std::uint8_t>(c)) * 0x100000001b3u;
+    hash_ = (hash_ ^ text.size()) * 0x100000001b3u;
+  }
+  std::string text() const {
+    std::array<char, 17> hex{};
+    std::snprintf(hex.data(), hex.size(), "%016llx", static_cast<unsigned long long>(hash_));
+    return hex.data();
+  }
+
+ private:
+  std::uint64_t hash_ = 0xcbf29ce484222325u;
+};
+
+constexpr const char* kTokenizerFiles[] = {"vocab.json", "merges.txt", "tokenizer.json", "bpe_simple_vocab_16e6.txt"};
+constexpr const char* kConfigFiles[] = {"config.json", "open_clip_config.json", "preprocessor_config.json",
+                                        "processor_config.json", "tokenizer_config.json"};
+
+/// Of every tensor the name, the shape and a few bytes, of the small files all: reading 600 MB would take longer than
+/// loading them, and training changes nearly every tensor everywhere.
+std::string identity_of(const fs::path& path, const fs::path& folder, const OpenClipOptions& how) {
+  constexpr std::size_t kSample = 64;
+  Fingerprint print;
+  const auto file = gatefold::detail::open_clip_weights(path);
+  for (const auto& [name, tensor] : file.tensors()) {
+    print.add(name);
+    for (const Index extent : tensor.entry->shape) print.add(std::to_string(extent));
+    const auto bytes = tensor.entry->bytes;
+    const std::string_view all(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    for (const std::size_t at : {std::size_t{0}, all.size() / 2, all.size() - std::min(kSample, all.size())})
+      print.add(all.substr(at, kSample));
+  }
+  const auto add_file = [&](const char* name) {
+    print.add(fs::exists(folder / name) ? gatefold::detail::read_tokenizer_file(folder / name) : "");
+  };
+  for (const char* name : kTokenizerFiles) add_file(name);
+  for (const char* name : kConfigFiles) add_file(name);
+  print.add("upcycle " + std::to_string(how.upcycle));
+  return print.text();
+}
+
+gatefold::ClipTokenizer load_tokenizer(const fs::path& folder, const gatefold::ClipTokenizer::Options& options) {
+  try {
+    return gatefold::load_clip_tokenizer(folder, options);
+  } catch (const FormatError& error) {
+    throw FormatError(error.what() +
+                      std::string("\nThe tokenizer of OpenAI's CLIPs, which LAION's, TinyCLIP and "
+                                  "CLIP-MoE use too: hf download openai/clip-vit-base-patch32 "
+                                  "vocab.json merges.txt --local-dir ") +
+                      folder.string());
+  }
+}
+
+/// What each part says of itself, against what the others need.
+void expect_to_fit(const ClipModel& clip, const fs::path& folder) {
+  const auto& o = clip.options;
+  const auto refuse = [&](const std::string& why) {
+    throw FormatError(folder.string() + ": " + why + "; are these files of one model?");
+  };
+  if (o.channels != 3) refuse("the model takes images of " + std::to_string(o.channels) + " channels, expected 3");
+  if (clip.tokenizer.size() > o.vocabulary)
+    refuse("the tokenizer has " + std::to_string(clip.tokenizer.size()) + " tokens, the model embeds " +
+           std::to_string(o.vocabulary));
+  if (o.end_of_text && *o.end_of_text != clip.tokenizer.end())
+    refuse("the tokenizer ends texts with id " + std::to_string(clip.tokenizer.end()) +
+           ", the model reads them off at id " + std::to_string(*o.end_of_text));
+  const auto& image = clip.preprocess.options();
+  const auto size = image.crop ? image.crop : image.exact_size;
+  if (!size || size->width != o.image_size || size->height != o.image_size)
+    refuse("the preprocessing makes images of " + (size ? gatefold::to_string(*size) : "any size") +
+           ", the model takes " + std::to_string(o.image_size) + " x " + std::to_string(o.image_size));
+}
+
+}  // namespace
+
+std::vector<std::string> clip_formats() {
+  std::vector<std::string> names;
+  for (const auto& [name, format] : formats()) names.push_back(name);
+  return names;
+}
+
+ClipModel open_clip(const fs::path& path, const OpenClipOptions& how) {
+  const fs::path beside = path.has_parent_path() ? path.parent_path() : fs::path(".");
+  const fs::path folder = fs::is_directory(path) ? path : beside;
+  auto loaded = load(path, how);
+  const auto& o = loaded.options;
+  // Without Hugging Face's configuration the files are OpenAI's or open_clip's, which clean and crop their own way.
+  const bool hugging_face = fs::exists(folder / "config.json");
+  gatefold::ClipTokenizer::Options words{.context = o.context};
+  if (!hugging_face) words.cleaning = gatefold::ClipCleaning::open_clip;
+  auto pixels = gatefold::load_clip_image_options(folder, o.image_size);
+  if (!hugging_face && !fs::exists(folder / "preprocessor_config.json"))
+    pixels.rounding = gatefold::CropRounding::half_even;
+  ClipModel clip{.options = o,
+                 .towers = std::move(loaded.towers),
+                 .tokenizer = load_tokenizer(folder, words),
+                 .preprocess = gatefold::ClipPreprocess(pixels),
+                 .temperature = loaded.temperature,
+                 .format = how.format,
+                 .identity = identity_of(path, folder, how)};
+  expect_to_fit(clip, folder);
+  return clip;
+}
+
+bool is_clip(const fs::path& path) {
+  if (!fs::exists(path)) return false;
+  if (fs::is_directory(path)) return !fs::exists(path / "model.safetensors") || is_clip(path / "model.safetensors");
+  const auto end = path.extension();
+  if (end == ".pt" || end == ".pth" || end == ".bin") return true;  // which is where the advice how to convert it is
+  if (path.filename().string().ends_with(".index.json")) return true;
+  try {
+    const gatefold::SafeTensors file{gatefold::MappedFile(path)};
+    for (const auto& [key, value] : file.metadata())
+      if (key.starts_with("gatefold.")) return false;
+    return true;
+  } catch (const std::exception&) {
+    const auto has = [&](const char* name) { return fs::exists(path.parent_path() / name); };
+    return std::any_of(std::begin(kTokenizerFiles), std::end(kTokenizerFiles), has) ||
+           std::any_of(std::begin(kConfigFiles), std::end(kConfigFiles), has);
+  }
+}
+
+}  // namespace zero_shot

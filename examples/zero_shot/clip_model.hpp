@@ -1,0 +1,62 @@
+#pragma once
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "gatefold/image/clip_preprocess.hpp"
+#include "gatefold/models/clip.hpp"
+#include "gatefold/text/clip_tokenizer.hpp"
+
+namespace zero_shot {
+
+using gatefold::Index;
+
+/// The two towers, whatever their weights are packed as. Only clip_model.cpp knows which formats there are, so they are
+/// compiled once for all programs.
+class ClipTowers {
+ public:
+  ClipTowers() = default;
+  ClipTowers(const ClipTowers&) = delete;
+  ClipTowers& operator=(const ClipTowers&) = delete;
+  virtual ~ClipTowers() = default;
+  virtual void encode_images(gatefold::View<const float, 4> images,  // [B, image_size, image_size, 3]
+                             gatefold::Rows<float> z,                // [B, P]
+                             gatefold::Context& ctx) const = 0;
+  virtual void encode_texts(gatefold::View<const Index, 2> ids,  // [B, T]
+                            gatefold::Rows<float> z,             // [B, P]
+                            gatefold::Context& ctx) const = 0;
+};
+
+/// A CLIP with all that belongs to it.
+struct ClipModel {
+  gatefold::ClipOptions options;
+  std::unique_ptr<const ClipTowers> towers;
+  gatefold::ClipTokenizer tokenizer;
+  gatefold::ClipPreprocess preprocess;
+  double temperature = 1;  ///< What cosines are multiplied by.
+  std::string format;      ///< The name of what the weights are packed as.
+  std::string identity;    ///< Says whether embeddings that were kept are of these weights, words and pixels.
+
+  bool has_mixtures() const {
+    return !options.vision.mixture.placement.layers.empty() || !options.text.mixture.placement.layers.empty();
+  }
+};
+
+struct OpenClipOptions {
+  std::string format = "fp32";  ///< One of clip_formats().
+  Index upcycle = 0;            ///< Experts to make of each feed-forward net; 0 leaves the model as it is.
+  gatefold::ParallelFor parallel_for = gatefold::default_parallel_for();
+};
+
+std::vector<std::string> clip_formats();
+
+/// Loads a CLIP: a folder of Hugging Face's kind, or OpenAI's, open_clip's or CLIP-MoE's names in a .safetensors with
+/// the tokenizer's files beside it (models/clip_file.hpp). Throws FormatError or CheckpointError that says which file
+/// is wrong and what to do, also when the model, its tokenizer and its preprocessing do not fit each other.
+ClipModel open_clip(const std::filesystem::path& path, const OpenClipOptions& how = {});
+
+/// Whether --model names a CLIP: a folder, or a .safetensors without what train_limoe writes into its own. A file that
+/// cannot be read counts as one if a CLIP's configuration or tokenizer lies beside it.
+bool is_clip(const std::filesystem::path& path);
+
+}  // namespace zero_shot

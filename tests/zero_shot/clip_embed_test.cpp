@@ -1,0 +1,67 @@
+#include "zero_shot/clip_embed.hpp"
+
+#include <gmock/gmock.h>
+
+#include "tests/zero_shot/tiny_clip.hpp"
+
+namespace zero_shot {
+namespace {
+
+using ::testing::HasSubstr;
+namespace fs = std::filesystem;
+
+class ClipEmbed : public ::testing::Test {
+ protected:
+  ClipEmbed() {
+    tiny::write_clip(folder_ / "clip");
+    tiny::write_photos(folder_ / "photos");
+  }
+  ClipModel open() const { return open_clip(folder_ / "clip"); }
+
+  const gatefold::testing::TemporaryFolder folder_;
+  gatefold::Context ctx_;
+};
+
+TEST_F(ClipEmbed, APhotoThatCannotBeReadIsAFaultOfItsOwn) {
+  gatefold::testing::write_text(folder_ / "broken.png", "no picture");
+  const std::vector<fs::path> photos{folder_ / "broken.png", folder_ / "photos" / "red.png", folder_ / "gone.png",
+                                     folder_ / "photos" / "green.png"};
+  const std::vector<fs::path> good{photos[1], photos[3]};
+  const auto clip = open();
+  const auto alone = embed_photos(clip, good, {}, ctx_);
+  for (const Index batch : {1, 2, 3, 32}) {
+    const auto all = embed_photos(clip, photos, {.batch = batch}, ctx_);
+    EXPECT_THAT(all.faults[0], HasSubstr("broken.png: is neither PNG nor JPEG"));
+    EXPECT_THAT(all.faults[2], HasSubstr("gone.png: cannot be opened"));
+    EXPECT_EQ(all.faults[1] + all.faults[3], "");
+    for (Index i = 0; i < 6; ++i) {
+      EXPECT_TRUE(std::isnan(all.z.view()(0, i)) && std::isnan(all.z.view()(2, i)));
+      EXPECT_NEAR(all.z.view()(1, i), alone.z.view()(0, i), 1e-6);
+      EXPECT_NEAR(all.z.view()(3, i), alone.z.view()(1, i), 1e-6);
+    }
+  }
+  EXPECT_EQ(embed_photos(clip, {}, {}, ctx_).z.size(), 0);
+}
+
+TEST_F(ClipEmbed, LabelsAreTheMeanOfTheirTemplatesEachOfLengthOne) {
+  const auto clip = open();
+  const std::vector<std::string> labels{"cat", "dog", "x"}, templates{"{}", "a {}"};
+  const std::vector<std::string> texts{"cat", "a cat", "dog", "a dog", "x", "a x"};
+  const auto z = embed_labels(clip, labels, templates, {.batch = 1}, ctx_);
+  const auto each = embed_texts(clip, texts, {}, ctx_);
+  for (Index l = 0; l < 3; ++l) {
+    double length = 0;
+    std::vector<double> sum(6);
+    for (Index i = 0; i < 6; ++i) {
+      EXPECT_NE(each.view()(2 * l, i), each.view()(2 * l + 1, i));
+      sum[static_cast<std::size_t>(i)] = double{each.view()(2 * l, i)} + double{each.view()(2 * l + 1, i)};
+      length += sum[static_cast<std::size_t>(i)] * sum[static_cast<std::size_t>(i)];
+    }
+    for (Index i = 0; i < 6; ++i)
+      EXPECT_NEAR(z.view()(l, i), sum[static_cast<std::size_t>(i)] / std::sqrt(length), 1e-6);
+    EXPECT_NEAR(cosine(each.view()[2 * l], each.view()[2 * l]), 1, 1e-6);
+  }
+}
+
+}  // namespace
+}  // namespace zero_shot

@@ -1,0 +1,89 @@
+#include "zero_shot/clip_label_cache.hpp"
+
+#include <gmock/gmock.h>
+
+#include "tests/zero_shot/tiny_clip.hpp"
+
+namespace zero_shot {
+namespace {
+
+using gatefold::testing::message_of;
+using ::testing::HasSubstr;
+
+class ClipLabelCache : public ::testing::Test {
+ protected:
+  ClipLabelCache() { tiny::write_clip(folder_ / "clip"); }
+  gatefold::Tensor<float, 2> embed(const ClipModel& clip, const std::vector<std::string>& labels,
+                                   const std::vector<std::string>& templates = {"a {}"}) {
+    LabelCache cache(path_, clip, templates);
+    return embed_labels(clip, labels, templates, cache, {}, ctx_);
+  }
+  Index size(const ClipModel& clip, const std::vector<std::string>& templates = {"a {}"}) const {
+    return LabelCache(path_, clip, templates).size();
+  }
+
+  const gatefold::testing::TemporaryFolder folder_;
+  const std::filesystem::path path_ = folder_ / "labels.safetensors";
+  gatefold::Context ctx_;
+};
+
+TEST_F(ClipLabelCache, GrowsAndGivesWhatWasComputed) {
+  const auto clip = open_clip(folder_ / "clip");
+  const std::vector<std::string> templates{"a {}"}, all{"cat", "dog", "\xff", "cat", "bird"};
+  const auto wanted = embed_labels(clip, all, templates, {.batch = 1}, ctx_);
+  (void)embed(clip, {"dog"});
+  EXPECT_EQ(size(clip), 1);
+  for (int time = 0; time < 2; ++time) {
+    const auto got = embed(clip, all);
+    for (std::size_t i = 0; i < got.flat().size(); ++i) EXPECT_NEAR(got.flat()[i], wanted.flat()[i], 1e-6);
+    EXPECT_EQ(size(clip), 3);  // without the one that is not UTF-8
+  }
+}
+
+TEST_F(ClipLabelCache, IsUsedAsItStands) {
+  const auto clip = open_clip(folder_ / "clip");
+  gatefold::Tensor<float, 2> made_up({1, 6});
+  made_up.flat()[2] = 1;
+  LabelCache cache(path_, clip, {"a {}"});
+  cache.add("cat", made_up.view()[0]);
+  cache.write();
+  EXPECT_EQ(embed(clip, {"cat"}), made_up);
+}
+
+TEST_F(ClipLabelCache, OfAnotherModelFormatOrTemplatesIsReplaced) {
+  const auto clip = open_clip(folder_ / "clip");
+  (void)embed(clip, {"cat", "dog"});
+  EXPECT_EQ(size(clip), 2);
+  EXPECT_EQ(size(clip, {"the {}"}), 0);
+  EXPECT_EQ(size(open_clip(folder_ / "clip", {.format = "int8"})), 0);
+  EXPECT_EQ(size(open_clip(folder_ / "clip", {.upcycle = 2})), 0);
+  (void)embed(clip, {"cat"}, {"the {}"});
+  EXPECT_EQ(size(clip), 0);
+  EXPECT_EQ(size(clip, {"the {}"}), 1);
+}
+
+TEST_F(ClipLabelCache, WhatIsNoEmbeddingIsComputedAnew) {
+  const auto clip = open_clip(folder_ / "clip");
+  gatefold::Tensor<float, 2> wrong({1, 6});
+  wrong.flat()[2] = std::nanf("");
+  LabelCache cache(path_, clip, {"a {}"});
+  cache.add("cat", wrong.view()[0]);
+  wrong.flat()[2] = 2;
+  cache.add("dog", wrong.view()[0]);
+  cache.write();
+  EXPECT_EQ(size(clip), 0);
+}
+
+TEST_F(ClipLabelCache, LeavesOtherFilesAlone) {
+  const auto clip = open_clip(folder_ / "clip");
+  const auto refusal = [&] { return message_of<gatefold::FormatError>([&] { (void)embed(clip, {"cat"}); }); };
+  gatefold::testing::write_text(path_, "a letter");
+  EXPECT_THAT(refusal(), HasSubstr("is no cache of labels"));
+  EXPECT_EQ(gatefold::testing::read_text(path_), "a letter");
+  std::filesystem::copy_file(folder_ / "clip" / "model.safetensors", path_,
+                             std::filesystem::copy_options::overwrite_existing);
+  EXPECT_THAT(refusal(), HasSubstr("is left alone; name another file"));
+}
+
+}  // namespace
+}  // namespace zero_shot

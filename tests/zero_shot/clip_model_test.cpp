@@ -1,0 +1,181 @@
+#include "zero_shot/clip_model.hpp"
+
+#include <gmock/gmock.h>
+
+#include "gatefold/models/clip_file.hpp"
+#include "tests/zero_shot/tiny_clip.hpp"
+#include "zero_shot/clip_embed.hpp"
+#include "zero_shot/clip_model.cpp"  // the tests do not link the examples' library
+
+namespace zero_shot {
+namespace {
+
+using gatefold::testing::message_of;
+using gatefold::testing::read_text;
+using gatefold::testing::TemporaryFolder;
+using gatefold::testing::write_text;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+class OpenClip : public ::testing::Test {
+ protected:
+  OpenClip() {
+    tiny::write_clip(clip_);
+    tiny::write_photos(folder_ / "photos");
+  }
+  template <class E = FormatError>
+  std::string refusal(const fs::path& path) const {
+    return message_of<E>([&] { (void)open_clip(path); });
+  }
+  std::string refusal() const { return refusal(clip_); }
+  nlohmann::json config() const { return nlohmann::json::parse(read_text(clip_ / "config.json")); }
+  void set_config(const nlohmann::json& json) const { write_text(clip_ / "config.json", json.dump()); }
+
+  const TemporaryFolder folder_;
+  const fs::path clip_ = folder_ / "clip";
+  gatefold::Context ctx_;
+};
+
+/// The rows of what open_clip makes, against the model in another memory layout and steps written out here.
+TEST_F(OpenClip, EmbedsAsTheModelDoesInEachFormat) {
+  const auto dense = gatefold::load_clip(clip_);
+  const auto tokenizer = gatefold::load_clip_tokenizer(clip_, {.context = 10});
+  const std::vector<std::string> texts{"a cat", "dogs"};
+  gatefold::Tensor<Index, 2> ids({2, 10});
+  for (Index b = 0; b < 2; ++b) {
+    const auto row = tokenizer.encode(texts[static_cast<std::size_t>(b)]);
+    for (Index t = 0; t < 10; ++t) ids.view()(b, t) = t < std::ssize(row) ? row[static_cast<std::size_t>(t)] : 515;
+  }
+  gatefold::Tensor<float, 2> z_texts({2, 6}), z_image({1, 6});
+  dense.encode_texts(ids, z_texts, ctx_);
+  const fs::path red[]{folder_ / "photos" / "red.png"};
+  gatefold::Tensor<float, 4> image({1, 8, 8, 3});
+  const gatefold::ClipPreprocess preprocess({.shortest_edge = 8, .crop = {{8, 8}}});
+  preprocess.interleaved<float>(gatefold::decode_image_file(red[0]), image.view()[0]);
+  dense.encode_images(image, z_image, ctx_);
+  const auto similar = [](gatefold::View<const float, 1> a, gatefold::View<const float, 1> b) {
+    double ab = 0, aa = 0, bb = 0;
+    for (Index i = 0; i < a.extent(0); ++i)
+      ab += double{a[i]} * double{b[i]}, aa += double{a[i]} * double{a[i]}, bb += double{b[i]} * double{b[i]};
+    return ab / std::sqrt(aa * bb);
+  };
+  // 4 bits round by up to 1/14 of the largest weight of a group, in every layer.
+  for (const auto& [format, least] :
+       std::map<std::string, double>{{"fp32", 1 - 1e-6}, {"bf16", 1 - 1e-3}, {"int8", 1 - 1e-2}, {"int4", 0.8}}) {
+    const auto clip = open_clip(clip_, {.format = format});
+    EXPECT_EQ(clip.format, format);
+    EXPECT_NEAR(clip.temperature, std::exp(double{dense.logit_scale.flat()[0]}), 1e-9);
+    const auto z = embed_texts(clip, texts, {}, ctx_);
+    const auto photo = embed_photos(clip, red, {}, ctx_);
+    EXPECT_GE(similar(z.view()[0], z_texts.view()[0]), least) << format;
+    EXPECT_GE(similar(z.view()[1], z_texts.view()[1]), least) << format;
+    EXPECT_GE(similar(photo.z.view()[0], z_image.view()[0]), least) << format;
+  }
+}
+
+TEST_F(OpenClip, ReadsOpenAisNamesFromAFileBesideItsTokenizer) {
+  tiny::write_openai_clip(folder_ / "openai");
+  const auto clip = open_clip(folder_ / "openai" / "tiny.safetensors");
+  EXPECT_EQ(clip.options.image_size, 8);
+  EXPECT_EQ(clip.tokenizer.options().cleaning, gatefold::ClipCleaning::open_clip);
+  EXPECT_EQ(clip.preprocess.options().rounding, gatefold::CropRounding::half_even);
+  EXPECT_EQ(open_clip(folder_ / "openai").identity, clip.identity);
+}
+
+TEST_F(OpenClip, UpcycledGivesTheSameAndReportsEachToken) {
+  const auto dense = open_clip(clip_), sparse = open_clip(clip_, {.upcycle = 4});
+  EXPECT_FALSE(dense.has_mixtures());
+  EXPECT_TRUE(sparse.has_mixtures());
+  const fs::path photos[]{folder_ / "photos" / "red.png", folder_ / "photos" / "green.png"};
+  ClipRouting routing;
+  const auto wanted = embed_photos(dense, photos, {}, ctx_);
+  const auto got = embed_photos(sparse, photos, {.batch = 1, .routing = &routing}, ctx_);
+  for (std::size_t i = 0; i < 12; ++i) EXPECT_NEAR(got.z.flat()[i], wanted.z.flat()[i], 1e-5);
+  EXPECT_EQ(ctx_.report, nullptr);
+  ASSERT_EQ(routing.images.layers().size(), 2u);  // batches add up
+  for (const auto& layer : routing.images.layers()) {
+    const auto usage = layer.total();
+    EXPECT_EQ(usage.tokens, 2 * 5);
+    EXPECT_EQ(std::accumulate(usage.requests.begin(), usage.requests.end(), 0.0), 2 * 2 * 5);
+  }
+  EXPECT_TRUE(routing.texts.layers().empty());
+}
+
+TEST_F(OpenClip, TheIdentityTellsWhatChangesEmbeddings) {
+  const auto identity = open_clip(clip_).identity;
+  EXPECT_EQ(open_clip(clip_, {.format = "bf16"}).identity, identity);
+  EXPECT_NE(open_clip(clip_, {.upcycle = 2}).identity, identity);
+  write_text(clip_ / "README.md", "words");
+  EXPECT_EQ(open_clip(clip_).identity, identity);
+  write_text(clip_ / "merges.txt", "#version: 0.2\nc a\nc a\n");
+  write_text(clip_ / "merges.txt", "#version: 0.2\nd o\ndo g</w>\n");
+  EXPECT_NE(open_clip(clip_).identity, identity);
+  tiny::write_clip(clip_);
+  EXPECT_EQ(open_clip(clip_).identity, identity);
+  std::fstream file(clip_ / "model.safetensors", std::ios::binary | std::ios::in | std::ios::out);
+  file.seekp(-4, std::ios::end);
+  file.write("\x01\x02\x03\x3e", 4);
+  file.close();
+  EXPECT_NE(open_clip(clip_).identity, identity);
+}
+
+TEST_F(OpenClip, SaysWhatIsMissing) {
+  EXPECT_THAT(refusal(folder_ / "nowhere"), AllOf(HasSubstr("does not exist"), HasSubstr("hf download")));
+  EXPECT_THAT(refusal(folder_ / "photos"), AllOf(HasSubstr("has no weights"), HasSubstr("model.safetensors")));
+  fs::rename(clip_ / "merges.txt", clip_ / "other.txt");
+  EXPECT_THAT(refusal(), AllOf(HasSubstr("has no tokenizer"), HasSubstr("hf download openai/clip-vit-base-patch32")));
+  fs::rename(clip_ / "other.txt", clip_ / "merges.txt");
+  fs::remove(clip_ / "config.json");
+  EXPECT_THAT(refusal(), AllOf(HasSubstr("config.json: is missing"), HasSubstr("download it")));
+  fs::rename(clip_ / "model.safetensors", clip_ / "pytorch_model.bin");
+  EXPECT_THAT(refusal(), AllOf(HasSubstr("is a pickle"), HasSubstr("save_file")));
+}
+
+TEST_F(OpenClip, SaysWhatIsDamagedOrOfAnotherModel) {
+  const auto weights = clip_ / "model.safetensors";
+  auto json = config();
+  json["model_type"] = "bert";
+  set_config(json);
+  EXPECT_THAT(refusal(), AllOf(HasSubstr("configuration of a 'bert'"), HasSubstr("expected a 'clip'")));
+  json["model_type"] = "clip";
+  json["vision_config"]["hidden_size"] = 24;
+  set_config(json);
+  EXPECT_THAT(refusal<gatefold::CheckpointError>(clip_), AllOf(HasSubstr("misshapen"), HasSubstr("wanted")));
+  write_text(clip_ / "config.json", "{\"model_type\": \"cl");
+  EXPECT_THAT(refusal(), HasSubstr("config.json: is not a JSON object (cut short?)"));
+  fs::resize_file(weights, fs::file_size(weights) - 1000);
+  EXPECT_THAT(refusal(), AllOf(HasSubstr("model.safetensors"), HasSubstr("download it again")));
+}
+
+TEST_F(OpenClip, SaysWhichPartsDoNotFitEachOther) {
+  write_text(clip_ / "preprocessor_config.json", R"({"size": 16, "crop_size": 16})");
+  EXPECT_THAT(refusal(), AllOf(HasSubstr("makes images of 16 x 16, the model takes 8 x 8"), HasSubstr("one model?")));
+  tiny::write_clip(clip_);
+  write_text(clip_ / "merges.txt", "c a\nca t</w>\na t</w>\n");
+  EXPECT_THAT(refusal(), HasSubstr("the tokenizer has 517 tokens, the model embeds 516"));
+  tiny::write_clip(clip_);
+  auto json = config();
+  json["text_config"]["eos_token_id"] = 7;
+  set_config(json);
+  EXPECT_THAT(refusal(), HasSubstr("ends texts with id 515, the model reads them off at id 7"));
+}
+
+TEST_F(OpenClip, KnowsAClipFromAModelOfTrainLimoe) {
+  EXPECT_TRUE(is_clip(clip_));
+  EXPECT_TRUE(is_clip(clip_ / "model.safetensors"));
+  EXPECT_TRUE(is_clip(folder_ / "photos"));  // where the message says what a folder must hold
+  EXPECT_FALSE(is_clip(folder_ / "nowhere"));
+  fs::resize_file(clip_ / "model.safetensors", 100);
+  EXPECT_TRUE(is_clip(clip_ / "model.safetensors"));
+  fs::create_directories(folder_ / "run");
+  gatefold::SafeTensorsWriter writer;
+  writer.add_metadata("gatefold.limoe", "{}");
+  writer.write(folder_ / "run" / "model.safetensors");
+  EXPECT_FALSE(is_clip(folder_ / "run" / "model.safetensors"));
+  EXPECT_FALSE(is_clip(folder_ / "run"));
+  write_text(folder_ / "run" / "model.safetensors", "short");
+  EXPECT_FALSE(is_clip(folder_ / "run" / "model.safetensors"));
+}
+
+}  // namespace
+}  // namespace zero_shot

@@ -1,0 +1,72 @@
+#pragma once
+#include <nlohmann/json.hpp>
+
+#include "gatefold/core/tensor.hpp"
+#include "gatefold/image/encode.hpp"
+#include "gatefold/io/safetensors_writer.hpp"
+#include "tests/io/temporary_folder.hpp"
+
+namespace zero_shot::tiny {
+
+namespace fs = std::filesystem;
+using gatefold::Index;
+
+/// 512 symbols of bytes, the results of two merges, two markers.
+inline constexpr Index kVocabulary = 516;
+
+/// The golden weights in tests/data/clip/`golden`, whose vocabulary has 40 words, with one that a tokenizer can have.
+inline void write_weights(const std::string& golden, const std::string& embedding, const fs::path& to) {
+  const gatefold::SafeTensors file{
+      gatefold::MappedFile(fs::path(GATEFOLD_TEST_DATA_DIR) / "clip" / golden / "model.safetensors")};
+  gatefold::SafeTensorsWriter writer;
+  gatefold::Tensor<float, 2> words;
+  for (const auto& entry : file.entries()) {
+    if (entry.name != embedding) {
+      writer.add_bytes(entry.name, entry.dtype, entry.shape, entry.bytes);
+      continue;
+    }
+    words = gatefold::Tensor<float, 2>({kVocabulary, entry.shape[1]});
+    for (Index i = 0; i < words.size(); ++i)
+      words.flat()[static_cast<std::size_t>(i)] = static_cast<float>((i * 7919) % 1009) / 505.0f - 1;
+    writer.add(entry.name, words.view());
+  }
+  writer.write(to);
+}
+
+/// A CLIP as Hugging Face lays it out: 8 x 8 pixels in 4 patches, two blocks in each tower, 10 tokens a text.
+inline void write_clip(const fs::path& folder) {
+  using gatefold::testing::write_text;
+  fs::create_directories(folder);
+  write_weights("quick", "text_model.embeddings.token_embedding.weight", folder / "model.safetensors");
+  auto config = nlohmann::json::parse(
+      gatefold::testing::read_text(fs::path(GATEFOLD_TEST_DATA_DIR) / "clip" / "quick" / "config.json"));
+  config["text_config"]["vocab_size"] = kVocabulary;
+  write_text(folder / "config.json", config.dump());
+  write_text(folder / "merges.txt", "#version: 0.2\nc a\nca t</w>\n");
+  write_text(folder / "preprocessor_config.json", R"({"size": {"shortest_edge": 8}, "crop_size": 8})");
+}
+
+/// The same under OpenAI's names: one file, and the tokenizer beside it.
+inline void write_openai_clip(const fs::path& folder) {
+  fs::create_directories(folder);
+  write_weights("openai", "token_embedding.weight", folder / "tiny.safetensors");
+  gatefold::testing::write_text(folder / "merges.txt", "#version: 0.2\nc a\nca t</w>\n");
+}
+
+/// One colour, with a corner of another.
+inline gatefold::Image photo(std::array<std::uint8_t, 3> colour) {
+  auto image = gatefold::Image::of_size({20, 14});
+  for (std::size_t i = 0; i < image.rgb.size(); ++i) image.rgb[i] = colour[i % 3];
+  for (std::size_t i = 0; i < 60; ++i) image.rgb[i] = static_cast<std::uint8_t>(255 - image.rgb[i]);
+  return image;
+}
+
+/// red.png, green.png and deep/blue.png.
+inline void write_photos(const fs::path& folder) {
+  fs::create_directories(folder / "deep");
+  gatefold::write_png(photo({200, 30, 20}), folder / "red.png");
+  gatefold::write_png(photo({20, 160, 60}), folder / "green.png");
+  gatefold::write_png(photo({10, 40, 220}), folder / "deep" / "blue.png");
+}
+
+}  // namespace zero_shot::tiny
