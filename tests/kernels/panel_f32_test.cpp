@@ -47,6 +47,13 @@ void expect_close(const FloatWeights& w, const GuardedRows& x, Call call, const 
     }
 }
 
+auto contract() {
+  const auto prepare = [](Isa isa) { return preparer(isa); };
+  const auto close = [](const auto&... arguments) { expect_close(arguments...); };
+  return PanelContract<F32Format, decltype(prepare), decltype(close)>{std::vector<Isa>{Isa::portable, Isa::simd},
+                                                                      prepare, close};
+}
+
 TEST(PanelF32, PacksEveryPartOfEveryOperandAndZerosBesideIt) {
   std::mt19937 random(1);
   const Index k = 37, n = 70;
@@ -72,63 +79,11 @@ TEST(PanelF32, PacksEveryPartOfEveryOperandAndZerosBesideIt) {
         }
 }
 
-TEST(PanelF32, EveryPathAgreesWithSumsInDouble) {
-  std::mt19937 random(2);
-  for_sizes([&](Size s) {
-    const FloatWeights w(random_values(s.columns * s.k, random), s.columns, s.k);
-    GuardedRows x(s.rows, s.k);
-    x.fill(random);
-    const auto bias = random_values(s.columns, random), old = random_values(s.rows * s.columns, random);
-    for (const Isa isa : {Isa::portable, Isa::simd})
-      for (const Call call :
-           {Call{}, Call{Store::add, bias.data()}, Call{Store::overwrite, bias.data()}, Call{Store::add}}) {
-        SCOPED_TRACE(testing::Message() << name(isa) << ", " << s.rows << " x " << s.columns << " x " << s.k);
-        Result c(s.rows, s.columns);
-        for (Index i = 0; i < s.rows && call.store == Store::add; ++i)
-          for (Index j = 0; j < s.columns; ++j) c.at(i, j) = old[static_cast<std::size_t>(i * s.columns + j)];
-        const Result before = c;
-        multiply(w, x.pointers(), s.rows, isa, preparer(isa), call, c);
-        expect_close(w, x, call, before, c);
-        c.expect_guard();
-      }
-  });
-}
+TEST(PanelF32, EveryPathAgreesWithSumsInDouble) { contract().every_path_agrees_with_sums_in_double(); }
 
-TEST(PanelF32, PartsOfTheDepthAddUp) {
-  std::mt19937 random(3);
-  const Index n = 40, k = 300, rows = 19;
-  const FloatWeights w(random_values(n * k, random), n, k);
-  GuardedRows x(rows, k);
-  x.fill(random);
-  for (const Isa isa : {Isa::portable, Isa::simd}) {
-    Result c(rows, n);
-    for (const Call call : {Call{Store::overwrite, nullptr, 0, 64}, Call{Store::add, nullptr, 64, 192},
-                            Call{Store::add, nullptr, 192, 300}}) {
-      const Result before = c;
-      multiply(w, x.pointers(), rows, isa, preparer(isa), call, c);
-      expect_close(w, x, call, before, c);
-    }
-  }
-}
+TEST(PanelF32, PartsOfTheDepthAddUp) { contract().parts_of_the_depth_add_up(); }
 
-TEST(PanelF32, ARowDoesNotDependOnItsNeighbours) {
-  std::mt19937 random(4);
-  const Index n = 40, k = 333, most = 67;
-  const FloatWeights w(random_values(n * k, random), n, k);
-  GuardedRows x(most, k);
-  x.fill(random);
-  const auto bias = random_values(n, random);
-  for (const Isa isa : {Isa::portable, Isa::simd}) {
-    Result all(most, n);
-    multiply(w, x.pointers(), most, isa, preparer(isa), {Store::overwrite, bias.data()}, all);
-    for (Index rows = 1; rows < most; ++rows) {
-      const Index first = (most - rows) / 2;
-      Result some(rows, n);
-      multiply(w, x.pointers() + first, rows, isa, preparer(isa), {Store::overwrite, bias.data()}, some);
-      for (Index i = 0; i < rows; ++i) ASSERT_TRUE(some.row_equals(i, all, first + i)) << name(isa) << rows;
-    }
-  }
-}
+TEST(PanelF32, ARowDoesNotDependOnItsNeighbours) { contract().a_row_does_not_depend_on_its_neighbours(); }
 
 TEST(PanelF32, NotANumberFillsItsRowAndNoOther) {
   std::mt19937 random(5);

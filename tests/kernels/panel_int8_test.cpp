@@ -65,6 +65,13 @@ void expect_close(const Q8Weights& w, const GuardedRows& x, Call call, const Res
   }
 }
 
+auto contract() {
+  const auto prepare = [](Isa isa) { return preparer(isa); };
+  const auto close = [](const auto&... arguments) { expect_close(arguments...); };
+  return PanelContract<Int8Format, decltype(prepare), decltype(close)>{
+      std::vector<Isa>(isas_here().begin(), isas_here().end()), prepare, close};
+}
+
 TEST(PanelInt8, PacksToHalfAStepOfEachOutput) {
   std::mt19937 random(1);
   for (const Index k : {1, 2, 63, 64, 65, 200})
@@ -101,27 +108,7 @@ TEST(PanelInt8, AnOutputWithoutNumbersIsNotANumber) {
   EXPECT_TRUE(std::isnan(w.at(2, 0)));
 }
 
-TEST(PanelInt8, EveryPathAgreesWithSumsInDouble) {
-  std::mt19937 random(2);
-  for_sizes([&](Size s) {
-    const Q8Weights w(random_values(s.columns * s.k, random), s.columns, s.k);
-    GuardedRows x(s.rows, s.k);
-    x.fill(random);
-    const auto bias = random_values(s.columns, random), old = random_values(s.rows * s.columns, random);
-    for (const Isa isa : isas_here())
-      for (const Call call :
-           {Call{}, Call{Store::add, bias.data()}, Call{Store::overwrite, bias.data()}, Call{Store::add}}) {
-        SCOPED_TRACE(testing::Message() << name(isa) << ", " << s.rows << " x " << s.columns << " x " << s.k);
-        Result c(s.rows, s.columns);
-        for (Index i = 0; i < s.rows && call.store == Store::add; ++i)
-          for (Index j = 0; j < s.columns; ++j) c.at(i, j) = old[static_cast<std::size_t>(i * s.columns + j)];
-        const Result before = c;
-        multiply(w, x.pointers(), s.rows, isa, preparer(isa), call, c);
-        expect_close(w, x, call, before, c);
-        c.expect_guard();
-      }
-  });
-}
+TEST(PanelInt8, EveryPathAgreesWithSumsInDouble) { contract().every_path_agrees_with_sums_in_double(); }
 
 TEST(PanelInt8, EveryPathOfIntegersGivesTheSameBits) {
   std::mt19937 random(6);
@@ -153,80 +140,14 @@ TEST(PanelInt8, LargestSumsDoNotOverflow) {
   }
 }
 
-TEST(PanelInt8, PartsOfTheDepthAddUp) {
-  std::mt19937 random(3);
-  const Index n = 40, k = 300, rows = 19;
-  const Q8Weights w(random_values(n * k, random), n, k);
-  GuardedRows x(rows, k);
-  x.fill(random);
-  for (const Isa isa : isas_here()) {
-    Result c(rows, n);
-    for (const Call call : {Call{Store::overwrite, nullptr, 0, 64}, Call{Store::add, nullptr, 64, 192},
-                            Call{Store::add, nullptr, 192, 300}}) {
-      const Result before = c;
-      multiply(w, x.pointers(), rows, isa, preparer(isa), call, c);
-      expect_close(w, x, call, before, c);
-    }
-  }
-}
+TEST(PanelInt8, PartsOfTheDepthAddUp) { contract().parts_of_the_depth_add_up(); }
 
-TEST(PanelInt8, ARowDoesNotDependOnItsNeighbours) {
-  std::mt19937 random(4);
-  const Index n = 40, k = 333, most = 67;
-  const Q8Weights w(random_values(n * k, random), n, k);
-  GuardedRows x(most, k);
-  x.fill(random);
-  const auto bias = random_values(n, random);
-  for (const Isa isa : isas_here()) {
-    Result all(most, n);
-    multiply(w, x.pointers(), most, isa, preparer(isa), {Store::overwrite, bias.data()}, all);
-    for (Index rows = 1; rows < most; ++rows) {
-      const Index first = (most - rows) / 2;
-      Result some(rows, n);
-      multiply(w, x.pointers() + first, rows, isa, preparer(isa), {Store::overwrite, bias.data()}, some);
-      for (Index i = 0; i < rows; ++i) ASSERT_TRUE(some.row_equals(i, all, first + i)) << name(isa) << rows;
-    }
-  }
-}
+TEST(PanelInt8, ARowDoesNotDependOnItsNeighbours) { contract().a_row_does_not_depend_on_its_neighbours(); }
 
-TEST(PanelInt8, NotANumberFillsItsRowAndNoOther) {
-  std::mt19937 random(5);
-  const Index n = 33, k = 70, rows = 18;
-  const Q8Weights w(random_values(n * k, random), n, k);
-  for (const float bad : {kNan, kInf, -kInf})
-    for (const Isa isa : isas_here())
-      for (const Index row : {0, 3, 16}) {
-        GuardedRows x(rows, k);
-        x.fill(random);
-        Result clean(rows, n), c(rows, n);
-        multiply(w, x.pointers(), rows, isa, preparer(isa), {}, clean);
-        x.at(row, k - 1) = bad;
-        multiply(w, x.pointers(), rows, isa, preparer(isa), {}, c);
-        for (Index i = 0; i < rows; ++i) {
-          if (i != row) {
-            ASSERT_TRUE(c.row_equals(i, clean, i)) << name(isa) << " row " << i;
-          } else {
-            for (Index j = 0; j < n; ++j) ASSERT_TRUE(std::isnan(c.at(i, j))) << name(isa);
-          }
-        }
-      }
-}
+TEST(PanelInt8, NotANumberFillsItsRowAndNoOther) { contract().not_a_number_fills_its_row_and_no_other(); }
 
 TEST(PanelInt8, ZerosAndDenormalsGiveZeroAndHugeRowsStayFinite) {
-  const Index n = 5, k = 9;
-  const Q8Weights w(std::vector<float>(static_cast<std::size_t>(n * k), 1.0f), n, k);
-  GuardedRows x(4, k);
-  constexpr float kValues[] = {0.0f, 0x1p-140f, -0x1p-140f, 0x1p+120f};
-  for (Index i = 0; i < 4; ++i)
-    for (Index at = 0; at < k; ++at) x.at(i, at) = kValues[i];
-  for (const Isa isa : isas_here()) {
-    Result c(4, n);
-    multiply(w, x.pointers(), 4, isa, preparer(isa), {}, c);
-    for (Index j = 0; j < n; ++j) {
-      for (Index i = 0; i < 3; ++i) EXPECT_EQ(c.at(i, j), 0.0f) << name(isa);
-      EXPECT_NEAR(c.at(3, j), 9 * 0x1p+120, 9 * 0x1p+120 * 1e-6) << name(isa);
-    }
-  }
+  contract().zeros_and_denormals_give_zero_and_huge_rows_stay_finite();
 }
 
 }  // namespace

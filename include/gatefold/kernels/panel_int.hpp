@@ -91,4 +91,35 @@ inline avx512::TileJob tile_job(const IntRows& a, const std::uint8_t* panel, con
 #endif
 
 }  // namespace detail
+
+template <class F>
+concept IntFormat = std::same_as<F, int8> || std::same_as<F, int4>;
+
+/// int8: one scale for each row; int4: one for each kDepthGroup values of a row.
+template <IntFormat F>
+struct PreparedRows<F> : IntRows {};
+
+namespace detail {
+template <IntFormat F>
+IntRowsShape int_rows_shape(Isa isa, Index rows, Index k) {
+  const auto form = isa == Isa::amx && std::same_as<F, int8>     ? IntActivations::tiles
+                    : isa == Isa::simd && GATEFOLD_HAS_SIMD != 0 ? IntActivations::floats
+                                                                 : IntActivations::bytes;
+  return {isa, form, rows, k, std::same_as<F, int4> ? kDepthGroup : 0};
+}
+}  // namespace detail
+
+/// Bytes of scratch that prepare_rows needs.
+template <IntFormat F>
+Index prepared_bytes(Isa isa, Index rows, Index k) {
+  return detail::int_rows_shape<F>(isa, rows, k).bytes();
+}
+
+/// Activations for multiply_panel, rounded to 8 bits. A row with a NaN or an infinity becomes NaN as a whole. The
+/// result refers to `scratch`, which is 64-byte aligned, and no longer to the activations.
+template <IntFormat F>
+PreparedRows<F> prepare_rows(Isa isa, const float* const* row, Index rows, Index k, std::byte* scratch) {
+  return {detail::prepare_int_rows(detail::int_rows_shape<F>(isa, rows, k), row, scratch)};
+}
+
 }  // namespace gatefold::kernels

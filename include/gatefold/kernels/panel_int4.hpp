@@ -93,16 +93,7 @@ inline void unpack_panel(const PanelView<int4>& panel, Rows<float> w) {
       w(j, i) = static_cast<float>(detail::int4_value(panel.u, i, j)) * panel.scale[i / kDepthGroup * kPanel + j];
 }
 
-/// One scale for each kDepthGroup values of a row.
-template <>
-struct PreparedRows<int4> : IntRows {};
-
 namespace detail {
-inline IntRowsShape int4_shape(Isa isa, Index rows, Index k) {
-  const bool floats = isa == Isa::simd && GATEFOLD_HAS_SIMD != 0;
-  return {isa, floats ? IntActivations::floats : IntActivations::bytes, rows, k, kDepthGroup};
-}
-
 inline void multiply_portable(const PreparedRows<int4>& a, const PanelView<int4>& panel, const PanelOutput& out) {
   for (Index i = 0; i < a.rows; ++i) {
     const auto* const q = reinterpret_cast<const std::int8_t*>(a.data + i * a.row_bytes);
@@ -146,21 +137,6 @@ void multiply_simd(const PreparedRows<int4>& a, const PanelView<int4>& panel, co
 }
 #endif
 }  // namespace detail
-
-/// Bytes of scratch that prepare_rows needs.
-template <class F>
-requires std::is_same_v<F, int4> Index prepared_bytes(Isa isa, Index rows, Index k) {
-  return detail::int4_shape(isa, rows, k).bytes();
-}
-
-/// Activations for multiply_panel, rounded to 8 bits with one scale for each kDepthGroup values of a row. A row with a
-/// NaN or an infinity becomes NaN as a whole. The result refers to `scratch`, which is 64-byte aligned, and no longer
-/// to the activations.
-template <class F>
-requires std::is_same_v<F, int4> PreparedRows<int4> prepare_rows(Isa isa, const float* const* row, Index rows, Index k,
-                                                                 std::byte* scratch) {
-  return {detail::prepare_int_rows(detail::int4_shape(isa, rows, k), row, scratch)};
-}
 
 /// c [rows, columns] (+)= a wᵀ (+ bias) for the outputs of one panel: exact sums of integers for each group, added up
 /// in fp32. `amx` runs the kernels of `avx512`. 2 rows k columns operations.

@@ -44,18 +44,7 @@ inline void unpack_panel(const PanelView<int8>& panel, Rows<float> w) {
       w(j, i) = static_cast<float>(panel.u[(i / 4 * kPanel + j) * 4 + i % 4] - 128) * panel.scale[j];
 }
 
-/// One scale for each row.
-template <>
-struct PreparedRows<int8> : IntRows {};
-
 namespace detail {
-inline IntRowsShape int8_shape(Isa isa, Index rows, Index k) {
-  const auto form = isa == Isa::amx                              ? IntActivations::tiles
-                    : isa == Isa::simd && GATEFOLD_HAS_SIMD != 0 ? IntActivations::floats
-                                                                 : IntActivations::bytes;
-  return {isa, form, rows, k, 0};
-}
-
 inline void multiply_portable(const PreparedRows<int8>& a, const PanelView<int8>& panel, const PanelOutput& out) {
   for (Index i = 0; i < a.rows; ++i) {
     const auto* const q = reinterpret_cast<const std::int8_t*>(a.data + i * a.row_bytes);
@@ -93,20 +82,6 @@ void multiply_simd(const PreparedRows<int8>& a, const PanelView<int8>& panel, co
 }
 #endif
 }  // namespace detail
-
-/// Bytes of scratch that prepare_rows needs.
-template <class F>
-requires std::is_same_v<F, int8> Index prepared_bytes(Isa isa, Index rows, Index k) {
-  return detail::int8_shape(isa, rows, k).bytes();
-}
-
-/// Activations for multiply_panel, rounded to 8 bits with one scale for each row. A row with a NaN or an infinity
-/// becomes NaN as a whole. The result refers to `scratch`, which is 64-byte aligned, and no longer to the activations.
-template <class F>
-requires std::is_same_v<F, int8> PreparedRows<int8> prepare_rows(Isa isa, const float* const* row, Index rows, Index k,
-                                                                 std::byte* scratch) {
-  return {detail::prepare_int_rows(detail::int8_shape(isa, rows, k), row, scratch)};
-}
 
 /// c [rows, columns] (+)= a wᵀ (+ bias) for the outputs of one panel: exact sums of integers, then one rounding for
 /// each of the scales. 2 rows k columns operations.

@@ -40,6 +40,21 @@ concept Layer = ForwardLayer<L> && std::is_trivially_destructible_v<typename L::
 template <class E>
 concept Expert = Layer<E>;
 
+/// What a layer that cannot be trained keeps of a pass.
+struct Nothing {};
+
+/// The Saved of a pass: what it returns or, where a layer keeps Nothing, nothing: its scratch goes back at once.
+template <class Saved, class Pass>
+Saved keep(Context& ctx, Pass&& pass) {
+  if constexpr (std::is_same_v<Saved, Nothing>) {
+    const auto scope = ctx.workspace.scope();
+    (void)pass();
+    return {};
+  } else {
+    return pass();
+  }
+}
+
 /// forward without backward: scratch and Saved go back at once.
 template <ForwardLayer L>
 void infer(const L& layer, Rows<const typename L::Scalar> x, Rows<typename L::Scalar> y, Context& ctx) {

@@ -23,7 +23,6 @@ struct Attention {
     Rows<const T> stats;          // [R, 2 heads]
     kernels::AttentionPlan plan;  // its rows are the tokens
   };
-  struct Nothing {};
   static constexpr bool kTrainable = TrainableStorage<W, T>;
   using Saved = std::conditional_t<kTrainable, Kept, Nothing>;
 
@@ -48,13 +47,7 @@ struct Attention {
   Index width() const { return out.in(); }
 
   Saved forward(Rows<const T> x, Rows<T> y, Context& ctx) const {
-    if constexpr (kTrainable) {
-      return attend(x, y, ctx);
-    } else {
-      const auto scope = ctx.workspace.scope();
-      (void)attend(x, y, ctx);
-      return {};
-    }
+    return keep<Saved>(ctx, [&] { return attend(x, y, ctx); });
   }
 
   void backward(const Saved& saved, Rows<const T> dy, Rows<T> dx, Attention& grad,

@@ -22,7 +22,6 @@ struct AttentionPool {
     Rows<const T> weight;         // [R, heads] attention of the probe
     View<const Index, 1> offset;  // [B+1]
   };
-  struct Nothing {};
   static constexpr bool kTrainable = TrainableStorage<W, T>;
   using Saved = std::conditional_t<kTrainable, Kept, Nothing>;
 
@@ -55,13 +54,7 @@ struct AttentionPool {
 
   /// x [R, D], y [B, D]; needs ctx.layout.
   Saved forward(Rows<const T> x, Rows<T> y, Context& ctx) const {
-    if constexpr (kTrainable) {
-      return pool(x, y, ctx);
-    } else {
-      const auto scope = ctx.workspace.scope();
-      (void)pool(x, y, ctx);
-      return {};
-    }
+    return keep<Saved>(ctx, [&] { return pool(x, y, ctx); });
   }
 
   void backward(const Saved& saved, Rows<const T> dy, Rows<T> dx, AttentionPool& grad,

@@ -22,7 +22,6 @@ struct GatedMlp {
     SlotRows slots;                           // the rows of it that each net saw
     Rows<const T> gate_pre, up_pre, product;  // [N, H]
   };
-  struct Nothing {};
   using Saved = std::conditional_t<kTrainable, Kept, Nothing>;
   using GroupedSaved = Saved;
 
@@ -41,12 +40,9 @@ struct GatedMlp {
   Saved forward(Rows<const T> x, Rows<T> y, Context& ctx) const {
     expect_shape(x, {x.extent(0), up.in()}, "GatedMlp::forward: x");
     expect_shape(y, {x.extent(0), down.out()}, "GatedMlp::forward: y");
-    if constexpr (kTrainable) {
+    return keep<Saved>(ctx, [&] {
       return forward_grouped({this, 1}, x, SlotRows::all(x.extent(0), ctx.workspace), y, ctx);
-    } else {
-      const auto scope = ctx.workspace.scope();
-      return forward_grouped({this, 1}, x, SlotRows::all(x.extent(0), ctx.workspace), y, ctx);
-    }
+    });
   }
 
   void backward(const Saved& saved, Rows<const T> dy, Rows<T> dx, GatedMlp& grad,

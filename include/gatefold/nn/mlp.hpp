@@ -22,7 +22,6 @@ struct Mlp {
     SlotRows slots;          // the rows of it that each net saw
     Rows<const T> pre, act;  // [N, H] hidden units before and after the activation
   };
-  struct Nothing {};
   using Saved = std::conditional_t<kTrainable, Kept, Nothing>;
   using GroupedSaved = Saved;
 
@@ -37,12 +36,9 @@ struct Mlp {
   Saved forward(Rows<const T> x, Rows<T> y, Context& ctx) const {
     expect_shape(x, {x.extent(0), up.in()}, "Mlp::forward: x");
     expect_shape(y, {x.extent(0), down.out()}, "Mlp::forward: y");
-    if constexpr (kTrainable) {
+    return keep<Saved>(ctx, [&] {
       return forward_grouped({this, 1}, x, SlotRows::all(x.extent(0), ctx.workspace), y, ctx);
-    } else {
-      const auto scope = ctx.workspace.scope();
-      return forward_grouped({this, 1}, x, SlotRows::all(x.extent(0), ctx.workspace), y, ctx);
-    }
+    });
   }
 
   void backward(const Saved& saved, Rows<const T> dy, Rows<T> dx, Mlp& grad, Context& ctx) const requires kTrainable {

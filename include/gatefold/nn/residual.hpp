@@ -14,7 +14,6 @@ struct Residual {
     typename LayerNorm<Scalar>::Saved norm;
     typename L::Saved inner;
   };
-  struct Nothing {};
   static constexpr bool kTrainable = Layer<L>;
   using Saved = std::conditional_t<kTrainable, Kept, Nothing>;
 
@@ -28,13 +27,7 @@ struct Residual {
   }
 
   Saved forward(Rows<const Scalar> x, Rows<Scalar> y, Context& ctx) const {
-    if constexpr (kTrainable) {
-      return add(x, y, ctx);
-    } else {
-      const auto scope = ctx.workspace.scope();
-      (void)add(x, y, ctx);
-      return {};
-    }
+    return keep<Saved>(ctx, [&] { return add(x, y, ctx); });
   }
 
   void backward(const Saved& saved, Rows<const Scalar> dy, Rows<Scalar> dx, Residual& grad,
