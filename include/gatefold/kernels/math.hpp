@@ -37,14 +37,14 @@ T exp(const T& x) {
 }
 
 #if GATEFOLD_HAS_SIMD
-// min and max hand on their second operand if it is NaN.
+// simd::min and max hand on their second operand if it is NaN.
 template <class A>
 xsimd::batch<float, A> at_least(const xsimd::batch<float, A>& x, double bound) {
-  return xsimd::max(xsimd::batch<float, A>(static_cast<float>(bound)), x);
+  return simd::max(xsimd::batch<float, A>(static_cast<float>(bound)), x);
 }
 template <class A>
 xsimd::batch<float, A> at_most(const xsimd::batch<float, A>& x, double bound) {
-  return xsimd::min(xsimd::batch<float, A>(static_cast<float>(bound)), x);
+  return simd::min(xsimd::batch<float, A>(static_cast<float>(bound)), x);
 }
 template <class A>
 xsimd::batch<float, A> minus_abs(const xsimd::batch<float, A>& x) {

@@ -63,6 +63,37 @@ inline xsimd::batch<T, A> fma(const xsimd::batch<T, A>& a, const xsimd::batch<T,
   return xsimd::fma(a, b, c);
 }
 
+/// The larger of two, and b where either is NaN, which is x86's rule: xsimd hands it its operands in one order up to 13
+/// and in the other in 14. On ARM, NaN where either is.
+template <class A>
+inline xsimd::batch<float, A> max(const xsimd::batch<float, A>& a, const xsimd::batch<float, A>& b) {
+#if defined(__AVX512F__)
+  if constexpr (xsimd::batch<float, A>::size == 16) return _mm512_max_ps(a, b);
+#endif
+#if defined(__AVX__)
+  if constexpr (xsimd::batch<float, A>::size == 8) return _mm256_max_ps(a, b);
+#endif
+#if defined(__SSE__)
+  if constexpr (xsimd::batch<float, A>::size == 4) return _mm_max_ps(a, b);
+#endif
+  return xsimd::max(a, b);
+}
+
+/// The smaller of two, and b where either is NaN; see max.
+template <class A>
+inline xsimd::batch<float, A> min(const xsimd::batch<float, A>& a, const xsimd::batch<float, A>& b) {
+#if defined(__AVX512F__)
+  if constexpr (xsimd::batch<float, A>::size == 16) return _mm512_min_ps(a, b);
+#endif
+#if defined(__AVX__)
+  if constexpr (xsimd::batch<float, A>::size == 8) return _mm256_min_ps(a, b);
+#endif
+#if defined(__SSE__)
+  if constexpr (xsimd::batch<float, A>::size == 4) return _mm_min_ps(a, b);
+#endif
+  return xsimd::min(a, b);
+}
+
 /// The bits of v as numbers of type To.
 template <class To, class T, class A>
 inline xsimd::batch<To, A> bits_as(const xsimd::batch<T, A>& v) {

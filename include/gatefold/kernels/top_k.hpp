@@ -145,10 +145,10 @@ struct Best {
       // and selecting takes three times as long, for which the next column would have to wait.
 #pragma GCC unroll 8
     for (int k = kMost - 1; k > 0; --k) {
-      score[k] = max(score[k], min(score[k - 1], v));
+      score[k] = simd::max(score[k], simd::min(score[k - 1], v));
       at[k] = select(better[k], select(better[k - 1], at[k - 1], column), at[k]);
     }
-    score[0] = max(score[0], v);
+    score[0] = simd::max(score[0], v);
     at[0] = select(better[0], column, at[0]);
   }
 };
@@ -205,8 +205,8 @@ void softmax_top_k_block(Rows<const float> logits, Index begin, float* scratch, 
   RowBlock<Arch> block(scratch, n);
   block.load(logits, begin);
   V most = block[0], odd = block[n - 1];  // two, since each waits for its last
-  for (Index e = 1; e + 1 < n; e += 2) most = max(most, block[e]), odd = max(odd, block[e + 1]);
-  most = max(most, odd);
+  for (Index e = 1; e + 1 < n; e += 2) most = simd::max(most, block[e]), odd = simd::max(odd, block[e + 1]);
+  most = simd::max(most, odd);
   V total(0.0f);
   for (Index e = 0; e < n; ++e) {
     const V power = kernels::exp(block[e] - most);

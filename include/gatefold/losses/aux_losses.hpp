@@ -17,7 +17,6 @@ struct NoAux {
   template <Real T>
   void add_gradient(const RouterScores<T>&, std::type_identity_t<T>, std::type_identity_t<Rows<T>>, Context&) const {}
 };
-static_assert(AuxLoss<NoAux> && AuxLoss<NoAux, double>);
 
 /// One term of a sum of losses. A weight that is not above 0 switches it off: it is not even computed.
 template <class L>
@@ -80,6 +79,5 @@ struct AuxLosses {
     std::apply([&](const auto&... term) { (visit(term), ...); }, terms);
   }
 };
-static_assert(AuxLoss<AuxLosses<NoAux>> && AuxLoss<AuxLosses<NoAux, AuxLosses<NoAux>>, double>);
 
 }  // namespace gatefold

@@ -94,6 +94,5 @@ struct Balance {
     for (Index e = 0; e < p.extent(0); ++e) p[e] = p[e] / sum;
   }
 };
-static_assert(AuxLoss<Balance> && AuxLoss<Balance, double>);
 
 }  // namespace gatefold

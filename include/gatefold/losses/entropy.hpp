@@ -136,7 +136,5 @@ struct GlobalEntropy {
     return h;
   }
 };
-static_assert(AuxLoss<LocalEntropy> && AuxLoss<LocalEntropy, double>);
-static_assert(AuxLoss<GlobalEntropy> && AuxLoss<GlobalEntropy, double>);
 
 }  // namespace gatefold

@@ -59,6 +59,5 @@ struct Importance {
     return mean / Wide<T>(static_cast<double>(sum.extent(0)));
   }
 };
-static_assert(AuxLoss<Importance> && AuxLoss<Importance, double>);
 
 }  // namespace gatefold

@@ -64,6 +64,5 @@ inline LimoeLosses limoe_losses(const LimoeLossOptions& o = {}) {
           .reduction = LimoeLosses::Reduction::mean,
           .coefficient = o.coefficient};
 }
-static_assert(AuxLoss<LimoeLosses> && AuxLoss<LimoeLosses, double>);
 
 }  // namespace gatefold

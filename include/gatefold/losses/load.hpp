@@ -115,6 +115,5 @@ struct Load {
     return {mean, variance};
   }
 };
-static_assert(AuxLoss<Load> && AuxLoss<Load, double>);
 
 }  // namespace gatefold

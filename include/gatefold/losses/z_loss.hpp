@@ -53,6 +53,5 @@ struct ZLoss {
     return Wide<T>(scores.logits(t, best)) - Wide<T>(scores.log_probs(t, best));
   }
 };
-static_assert(AuxLoss<ZLoss> && AuxLoss<ZLoss, double>);
 
 }  // namespace gatefold

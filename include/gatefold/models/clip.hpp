@@ -280,6 +280,5 @@ struct Clip {
     return other;
   }
 };
-static_assert(Module<Clip<float>>);
 
 }  // namespace gatefold

@@ -224,6 +224,5 @@ struct ClipTower {
     return block;
   }
 };
-static_assert(Module<ClipTower<float>>);
 
 }  // namespace gatefold

@@ -298,6 +298,5 @@ struct Limoe {
     }
   }
 };
-static_assert(Module<Limoe<float>>);
 
 }  // namespace gatefold

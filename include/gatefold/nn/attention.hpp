@@ -116,7 +116,5 @@ struct Attention {
         std::fill_n(rows.data() + i * rows.stride(0), rows.extent(1), T(0));
   }
 };
-static_assert(Layer<Attention<float>>);
-static_assert(ForwardLayer<Attention<float, Packed<bf16>>> && !Layer<Attention<float, Packed<bf16>>>);
 
 }  // namespace gatefold

@@ -183,6 +183,5 @@ struct AttentionPool {
     }
   }
 };
-static_assert(Module<AttentionPool<float>>);
 
 }  // namespace gatefold

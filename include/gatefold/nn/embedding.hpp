@@ -41,6 +41,5 @@ struct Embedding {
     }
   }
 };
-static_assert(Module<Embedding<float>>);
 
 }  // namespace gatefold

@@ -141,7 +141,5 @@ struct GatedMlp {
     return other;
   }
 };
-static_assert(GroupedLayer<GatedMlp<float>>);
-static_assert(GroupedExpert<GatedMlp<float, Silu, Packed<bf16>>> && !Layer<GatedMlp<float, Silu, Packed<bf16>>>);
 
 }  // namespace gatefold

@@ -42,6 +42,5 @@ struct LayerNorm {
     kernels::layer_norm_grad<T>(saved.x, gain, saved.stats, dy, dx, ctx);
   }
 };
-static_assert(Layer<LayerNorm<float>>);
 
 }  // namespace gatefold

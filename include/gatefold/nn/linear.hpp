@@ -76,7 +76,5 @@ struct Linear {
     return other;
   }
 };
-static_assert(Layer<Linear<float>>);
-static_assert(ForwardLayer<Linear<float, Packed<int8>>> && !Layer<Linear<float, Packed<int8>>>);
 
 }  // namespace gatefold

@@ -128,7 +128,5 @@ struct Mlp {
     return other;
   }
 };
-static_assert(GroupedLayer<Mlp<float>>);
-static_assert(GroupedExpert<Mlp<float, Gelu, Packed<bf16>>> && !Layer<Mlp<float, Gelu, Packed<bf16>>>);
 
 }  // namespace gatefold

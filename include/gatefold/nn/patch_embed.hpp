@@ -69,6 +69,5 @@ struct PatchEmbed {
     return other;
   }
 };
-static_assert(Module<PatchEmbed<float>>);
 
 }  // namespace gatefold

@@ -48,7 +48,6 @@ struct LearnedPosition {
     }
   }
 };
-static_assert(Module<LearnedPosition<float>>);
 
 struct SinCos2d {
   Index height, width_in_patches;

@@ -73,6 +73,5 @@ struct ExpertChoiceRouter {
     return o;
   }
 };
-static_assert(Router<ExpertChoiceRouter<float>>);
 
 }  // namespace gatefold

@@ -1,6 +1,5 @@
 #pragma once
 #include <optional>
-#include <ranges>
 #include <utility>
 #include <vector>
 
@@ -15,6 +14,7 @@ namespace gatefold {
 /// embeddings only, then, when the loss has told their gradient, for the backward pass. Peak memory is that of one
 /// chunk; the price is one more forward pass, 4/3 of the work.
 ///
+///   chunks                          a range that can be walked twice
 ///   encode(chunk) -> [r, P]         embeddings of the chunk: a tensor, or a view that lives until the next call
 ///   loss_backward(e, de) -> loss    e [B, P] of all chunks, in order; writes de [B, P]
 ///   backward(chunk, de)             forward again, then backward with de [r, P], adding to the parameters' gradient
@@ -23,7 +23,7 @@ namespace gatefold {
 /// columns(). What is taken from the workspace in a call goes back after it. ctx.rng stands in the second pass of a
 /// chunk where it stood in the first, so routing noise repeats; ctx.report sees the second pass only. Routing groups
 /// must not cross chunks. Throws ShapeError if the chunks' embeddings differ in width.
-template <Real T, std::ranges::forward_range Chunks, class Encode, class LossBackward, class Backward>
+template <Real T, class Chunks, class Encode, class LossBackward, class Backward>
 auto accumulate_contrastive(Chunks&& chunks, Encode&& encode, LossBackward&& loss_backward, Backward&& backward,
                             Context& ctx) {
   std::vector<T> gathered;
