@@ -48,7 +48,8 @@ TEST(IsaChoice, IsTheBestThatTheCpuRuns) {
 }
 
 TEST(IsaChoice, AmxNeedsAllOfIt) {
-  for (const CpuFeature part : {CpuFeature::amx_tile, CpuFeature::amx_int8, CpuFeature::amx_bf16})
+  for (const CpuFeature part :
+       {CpuFeature::avx512_bf16, CpuFeature::amx_tile, CpuFeature::amx_int8, CpuFeature::amx_bf16})
     EXPECT_EQ(choose_isa("", kSapphireRapids - CpuFeatures{part}), Isa::avx512);
 }
 

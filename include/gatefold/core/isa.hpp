@@ -28,7 +28,8 @@ std::basic_ostream<char, Traits>& operator<<(std::basic_ostream<char, Traits>& o
 /// Those that a CPU runs, in their order; the last is the best.
 constexpr std::span<const Isa> isas_on(CpuFeatures here) {
   constexpr CpuFeatures kAvx512 = kX86V4 + CpuFeatures{CpuFeature::avx512_vnni};
-  constexpr CpuFeatures kAmx = kAvx512 + CpuFeatures{CpuFeature::amx_tile, CpuFeature::amx_int8, CpuFeature::amx_bf16};
+  constexpr CpuFeatures kAmx =
+      kAvx512 + CpuFeatures{CpuFeature::avx512_bf16, CpuFeature::amx_tile, CpuFeature::amx_int8, CpuFeature::amx_bf16};
   return std::span(kIsas).first(here.has(kAmx) ? 4u : here.has(kAvx512) ? 3u : 2u);
 }
 /// Those that run here: what tests go through.
