@@ -1,6 +1,7 @@
-// Routing of 4096 tokens from given logits: gates, choice and plan against softmax and topk; seats within a capacity
-// against GShard's one-hot and cumulative sum; and the whole router.
-// <what>/experts:<E>/selected:<K>/threads:<t>
+// Routing of 4096 tokens from given logits: gates, choice and plan against softmax and topk (both write all gates);
+// from given choices the seat of each and the gates of those within the capacity against GShard's one-hot and
+// cumulative sum, which is all that that computes, and our whole plan (lists of slots by expert and by token) against
+// the same; and the whole router. <what>/experts:<E>/selected:<K>/threads:<t>
 #include "bench/session.hpp"
 #include "gatefold/routing/top_k_router.hpp"
 
@@ -33,9 +34,45 @@ Contender gates_choice_plan(const RoutingCase& c) {
   }};
 }
 
-Contender seats(const RoutingCase& c) {
+Contender plan_in_capacity(const RoutingCase& c) {
   auto d = std::make_shared<Data>(c);
   return {[d, factor = c.capacity_factor] { d->plan({.factor = factor}); }};
+}
+
+/// All first choices before all second ones, as the peer.
+Contender seats(const RoutingCase& c) {
+  struct Seats {
+    Data data;
+    Tensor<float, 2> gate;             // [S, K] of the choices
+    Tensor<float, 2> kept;             // [K, S] or 0
+    Tensor<std::uint32_t, 2> seat;     // [K, S]
+    Tensor<std::uint32_t, 1> claimed;  // [E]
+    std::uint32_t capacity;
+  };
+  const Capacity capacity{.factor = c.capacity_factor};
+  auto d = std::make_shared<Seats>(
+      Seats{Data(c), Tensor<float, 2>({c.tokens, c.selected}), Tensor<float, 2>({c.selected, c.tokens}),
+            Tensor<std::uint32_t, 2>({c.selected, c.tokens}), Tensor<std::uint32_t, 1>({c.experts}),
+            static_cast<std::uint32_t>(
+                capacity.seats({.tokens = c.tokens, .num_selected = c.selected, .num_experts = c.experts}))});
+  for (Index s = 0; s < c.tokens; ++s)
+    for (Index k = 0; k < c.selected; ++k) d->gate.view()(s, k) = d->data.gates.view()(s, d->data.choice.view()(s, k));
+  return {[d, c] {
+    std::ranges::fill(d->claimed.flat(), 0u);
+    const Index selected = c.selected;
+    const std::uint32_t limit = d->capacity;
+    for (Index k = 0; k < selected; ++k) {
+      const Index* const choice = d->data.choice.flat().data() + k;
+      const float* const gate = d->gate.flat().data() + k;
+      std::uint32_t* const seat = d->seat.view()[k].data();
+      float* const kept = d->kept.view()[k].data();
+      kernels::count_claims(d->data.ctx.isa, {choice, selected, c.tokens}, c.experts, d->claimed.flat().data(), seat);
+      gatefold::detail::with_constant(selected, [&](auto stride) {
+        for (Index s = 0; s < c.tokens; ++s) kept[s] = seat[s] < limit ? gate[s * stride] : 0.0f;
+      });
+    }
+    benchmark::ClobberMemory();
+  }};
 }
 
 /// From tokens of width 768, with batch priority.
@@ -70,7 +107,8 @@ void add(Session& session, const RoutingCase& c) {
     return result;
   };
   session.add(row("gates_choice_plan", gates_choice_plan, &Peer::softmax_top_k));
-  session.add(row("seats", seats, &Peer::seats));
+  if (c.threads == 1) session.add(row("seats", seats, &Peer::seats));
+  session.add(row("plan_in_capacity", plan_in_capacity, &Peer::seats));
   Case whole = row("router", router, nullptr);
   whole.work.flops = 2.0 * static_cast<double>(c.tokens) * 768 * static_cast<double>(c.experts);
   session.add(std::move(whole));

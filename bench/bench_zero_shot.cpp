@@ -3,7 +3,7 @@
 #include "bench/session.hpp"
 #include "gatefold/image/decode.hpp"
 #include "zero_shot/fit.hpp"
-#include "zero_shot/reading.hpp"
+#include "zero_shot/limoe_reader.hpp"
 #include "zero_shot/samples.hpp"
 
 namespace gatefold::bench {

@@ -2,6 +2,7 @@
 # Measures everything on a Debian 12, fresh or not, in some ten minutes: builds for this machine, installs the libraries
 # that are compared with, runs all benchmarks and writes build/bench/results.{md,json,svg}. Leave the machine alone
 # meanwhile. Arguments go to every program: bash bench/run.sh --benchmark_filter=moe; --quick only shows that it works.
+# With PyTorch, ONNX Runtime and OpenVINO as Python packages a CLIP is compared by bench/peers/clip_peers.py.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . cmake/debian.sh
@@ -13,7 +14,7 @@ cmake -S . -B build/bench -G Ninja -D CMAKE_BUILD_TYPE=Release -D GATEFOLD_NATIV
 cmake --build build/bench
 rm -f build/bench/results/*.json
 mkdir -p build/bench/results
-for program in matmul experts sparse_mlp routing block train_step zero_shot; do
+for program in matmul experts sparse_mlp routing block train_step clip zero_shot; do
   build/bench/bench/bench_$program --benchmark_out=build/bench/results/bench_$program.json \
     --benchmark_out_format=json "$@"
 done

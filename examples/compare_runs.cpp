@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "program.hpp"
+
 namespace {
 
 using Json = nlohmann::json;
@@ -75,17 +77,14 @@ void print_table(const std::vector<Group>& groups) {
   }
 }
 
+int run_main(int argc, char** argv) {
+  std::vector<Group> groups;
+  for (int i = 1; i < argc; ++i) groups.push_back(read_group(argv[i]));
+  if (groups.empty()) throw std::runtime_error("usage: compare_runs NAME=RUN,RUN... NAME=RUN...");
+  print_table(groups);
+  return 0;
+}
+
 }  // namespace
 
-int main(int argc, char** argv) {
-  try {
-    std::vector<Group> groups;
-    for (int i = 1; i < argc; ++i) groups.push_back(read_group(argv[i]));
-    if (groups.empty()) throw std::runtime_error("usage: compare_runs NAME=RUN,RUN... NAME=RUN...");
-    print_table(groups);
-    return 0;
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "compare_runs: %s\n", e.what());
-    return 1;
-  }
-}
+int main(int argc, char** argv) { return gatefold::run_program("compare_runs", run_main, argc, argv); }

@@ -4,6 +4,7 @@
 
 #include "gatefold/image/encode.hpp"
 #include "gatefold/io/atomic_file.hpp"
+#include "program.hpp"
 #include "wardrobe/caption.hpp"
 #include "wardrobe/free_caption.hpp"
 #include "wardrobe/render.hpp"
@@ -147,11 +148,4 @@ int run_main(int argc, char** argv) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  try {
-    return run_main(argc, argv);
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "make_samples: %s\n", e.what());
-    return 1;
-  }
-}
+int main(int argc, char** argv) { return gatefold::run_program("make_samples", run_main, argc, argv); }

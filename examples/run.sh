@@ -1,6 +1,6 @@
 #!/bin/bash
-# Builds the zero-shot example for this machine and runs it on a Debian 12, fresh or not: first with its own pictures
-# and labels, then its report on what training never saw. Arguments go to the example instead: bash examples/run.sh --help
+# Builds the zero-shot example, and search, for this machine and runs it on a Debian 12, fresh or not: first with its own
+# pictures and labels, then its report. Arguments go to the example instead: bash examples/run.sh --help
 set -euo pipefail
 here=$PWD
 cd "$(dirname "$0")/.."
@@ -10,7 +10,7 @@ debian_install cmake g++ ninja-build libeigen3-dev libxsimd-dev nlohmann-json3-d
 
 cmake -S . -B build/examples -G Ninja -D CMAKE_BUILD_TYPE=Release -D GATEFOLD_NATIVE=ON -D GATEFOLD_BUILD_TESTS=OFF \
   -D GATEFOLD_BUILD_BENCH=OFF
-cmake --build build/examples --target zero_shot
+cmake --build build/examples --target zero_shot search
 if (($#)); then
   program=$PWD/build/examples/examples/zero_shot
   cd "$here"

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <iostream>
 
+#include "program.hpp"
 #include "search/captions.hpp"
 #include "search/photo_index.hpp"
 #include "search/recall.hpp"
@@ -30,9 +31,11 @@ zero_shot::ClipModel open(const Arguments& a, const gatefold::Context& ctx) {
 int make_index(const Arguments& a, gatefold::Context& ctx) {
   auto path = a.index;
   if (path.empty()) {
-    auto folder = fs::weakly_canonical(a.folder).string();
-    while (folder.size() > 1 && folder.ends_with('/')) folder.pop_back();
-    path = folder + ".index.safetensors";
+    // As it was named, and not where a link leads: that is what query is then told.
+    auto folder = a.folder.lexically_normal();
+    if (!folder.has_filename()) folder = folder.parent_path();
+    if (folder.filename() == "." || folder.filename() == "..") folder = fs::weakly_canonical(folder);
+    path = folder.string() + ".index.safetensors";
   }
   std::optional<PhotoIndex> old;
   if (fs::exists(path)) old = read_index(path);  // what is no index is not overwritten
@@ -166,23 +169,10 @@ int run_main(int argc, char** argv) {
   }
   if (a.sentence.find("{}") == std::string::npos)
     throw gatefold::FormatError("--template «" + a.sentence + "» has no place for the words, expected {} in it");
-  gatefold::Context ctx;
-#ifdef _OPENMP
-  if (a.threads > 0) ctx.parallel_for = gatefold::openmp(a.threads);
-#endif
-  const int status = index->parsed() ? make_index(a, ctx) : ask->parsed() ? query(a, ctx) : evaluate(a, ctx);
-  std::cout.flush();
-  if (!std::cout) throw gatefold::FormatError("the answers could not be written to standard output");
-  return status;
+  gatefold::Context ctx{.parallel_for = gatefold::default_parallel_for(a.threads)};
+  return index->parsed() ? make_index(a, ctx) : ask->parsed() ? query(a, ctx) : evaluate(a, ctx);
 }
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  try {
-    return run_main(argc, argv);
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "search: %s\n", e.what());
-    return 1;
-  }
-}
+int main(int argc, char** argv) { return gatefold::run_program("search", run_main, argc, argv); }

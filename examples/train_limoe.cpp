@@ -13,6 +13,7 @@
 #include "gatefold/train/progress.hpp"
 #include "gatefold/train/schedule.hpp"
 #include "packed_limoe.hpp"
+#include "program.hpp"
 #include "wardrobe/feed.hpp"
 #include "wardrobe/routing_table.hpp"
 
@@ -178,14 +179,13 @@ class Run {
   Run(Arguments arguments, const wardrobe::FashionMnist& data)
       : args(std::move(arguments)),
         data_(data),
+        ctx{.parallel_for = default_parallel_for(args.threads)},
         vocabulary(wardrobe::model_vocabulary()),
         model(model_options(args, vocabulary)),
         rng_(args.seed),
         optimizer(initialised(), {.lr = args.lr, .beta2 = 0.98, .weight_decay = args.weight_decay}),
         grad_(zeros_like(model)),
-        images_({args.batch, wardrobe::kCanvasEdge, wardrobe::kCanvasEdge, 3}) {
-    if (args.threads > 0) set_threads(args.threads);
-  }
+        images_({args.batch, wardrobe::kCanvasEdge, wardrobe::kCanvasEdge, 3}) {}
 
   struct Result {
     double loss, image_accuracy, text_accuracy, grad_norm, rate;
@@ -289,11 +289,6 @@ class Run {
   Index step = 0;
 
  private:
-  void set_threads([[maybe_unused]] int threads) {
-#ifdef _OPENMP
-    ctx.parallel_for = openmp(threads);
-#endif
-  }
   const Limoe<float>& initialised() {
     model.initialise(rng_, ctx);
     return model;
@@ -452,11 +447,4 @@ int run_main(int argc, char** argv) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  try {
-    return run_main(argc, argv);
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "train_limoe: %s\n", e.what());
-    return 1;
-  }
-}
+int main(int argc, char** argv) { return gatefold::run_program("train_limoe", run_main, argc, argv); }

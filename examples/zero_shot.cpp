@@ -2,6 +2,7 @@
 // See --help.
 #include <CLI/CLI.hpp>
 
+#include "program.hpp"
 #include "zero_shot/clip_run.hpp"
 #include "zero_shot/limoe_run.hpp"
 
@@ -26,7 +27,8 @@ Arguments parse(int argc, char** argv) {
       "  zero_shot boot.jpg --labels \"a red boot\" \"a bag\"   your own picture and labels\n"
       "  zero_shot *.png --labels-file my.txt --json        many pictures, labels from a file, for programs\n"
       "  zero_shot holiday/ --labels beach dog --model DIR  a folder of photographs, with a CLIP:\n"
-      "      hf download openai/clip-vit-base-patch32 --revision refs/pr/15 --local-dir DIR\n");
+      "      hf download openai/clip-vit-base-patch32 --revision refs/pr/15 --local-dir DIR\n"
+      "  zero_shot holiday/ --labels beach dog --model DIR --upcycle 4 --report    the same as a mixture of experts\n");
   app.add_option("pictures", a.images,
                  "PNG or JPEG files, or folders, of which all png, jpg and jpeg are taken; without any, the samples");
   app.add_option("--labels", a.labels, "what to choose among: --labels \"a red dress\" \"a blue bag\"");
@@ -43,7 +45,9 @@ Arguments parse(int argc, char** argv) {
       ->capture_default_str()
       ->check(CLI::Range(1, 10'000));
   const auto* report =
-      app.add_option("--report", a.report, "write a page with pictures: FILE.html, without a name report.html")
+      app.add_option("--report", a.report,
+                     "write a page with the pictures, and where there are experts, which took what: FILE.html, without "
+                     "a name report.html")
           ->expected(0, 1);
   app.add_flag("--json", a.json, "print JSON, with all labels");
   app.add_flag("--crop", a.centre,
@@ -65,9 +69,10 @@ Arguments parse(int argc, char** argv) {
       ->capture_default_str()
       ->check(CLI::Range(1, 1024))
       ->group(clip);
-  app.add_option("--upcycle", a.upcycle,
-                 "make each feed-forward net so many experts, two for each token, and print who went where; the "
-                 "answers stay as they are")
+  app.add_option(
+         "--upcycle", a.upcycle,
+         "make each feed-forward net so many experts, two for each token, and print who went where (--report shows "
+         "it); the answers stay as they are")
       ->check(CLI::Range(2, 64))
       ->group(clip);
   try {
@@ -93,25 +98,12 @@ int run_main(int argc, char** argv) {
     throw gatefold::FormatError(
         "no labels to choose among: add --labels \"a red dress\" \"a blue bag\", or --labels-file "
         "FILE with one label a line");
-  gatefold::Context ctx;
-#ifdef _OPENMP
-  if (a.threads > 0) ctx.parallel_for = gatefold::openmp(a.threads);
-#endif
+  gatefold::Context ctx{.parallel_for = gatefold::default_parallel_for(a.threads)};
   const bool clip = is_clip(a.model);
   if (!clip && std::filesystem::is_directory(a.model)) a.model /= "model.safetensors";  // the folder of a training run
-  const int status = clip ? run_clip(a, ctx) : run_limoe(a, ctx);
-  std::cout.flush();
-  if (!std::cout) throw gatefold::FormatError("the answers could not be written to standard output");
-  return status;
+  return clip ? run_clip(a, ctx) : run_limoe(a, ctx);
 }
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  try {
-    return run_main(argc, argv);
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "zero_shot: %s\n", e.what());
-    return 1;
-  }
-}
+int main(int argc, char** argv) { return gatefold::run_program("zero_shot", run_main, argc, argv); }

@@ -59,6 +59,10 @@ inline const std::vector<Goal>& goals() {
       {"Zipf 1.2 routing: time against uniform, 2 threads", "moe/fp32/zipf/.*" + two, "1/vs_uniform", 1.05, 1.03},
       {"training step of a sparse block, against libtorch, 2 threads", "train_step/.*" + two, "vs_libtorch", 2.5, 4},
       {"fp32 mixture: 2 threads against 1", "moe/fp32/uniform/.*" + two, "vs_one_thread", 1.9, 1.97},
+      {"fp32 CLIP ViT-B/32, images: share of the FMA ceiling, 2 threads", "clip_images/fp32/.*" + two, "share", 0.85,
+       0.92},
+      {"bf16 CLIP ViT-B/32 on AMX, images: share of the AMX peak, 2 threads", "clip_images/bf16/.*" + two, "share", 0.3,
+       0.4, amx},
       {"zero-shot example on AMX: bf16 against fp32", "zero_shot/bf16/.*", "vs_fp32", 3, 3, amx},
   };
   return all;

@@ -96,9 +96,9 @@ constexpr const char* kConfigFiles[] = {"config.json", "open_clip_config.json", 
 /// Of every tensor the name, the shape and a few bytes, of the small files all: reading 600 MB would take longer than
 /// loading them, and training changes nearly every tensor everywhere.
 std::string identity_of(const fs::path& path, const fs::path& folder, const OpenClipOptions& how) {
-  constexpr std::size_t kSample = 64;
+  constexpr std::size_t kSample = 64, kMostBytes = std::size_t{64} << 20;
   Fingerprint print;
-  const auto file = gatefold::detail::open_clip_weights(path);
+  const auto file = gatefold::open_clip_weights(path);
   for (const auto& [name, tensor] : file.tensors()) {
     print.add(name);
     for (const Index extent : tensor.entry->shape) print.add(std::to_string(extent));
@@ -108,7 +108,7 @@ std::string identity_of(const fs::path& path, const fs::path& folder, const Open
       print.add(all.substr(at, kSample));
   }
   const auto add_file = [&](const char* name) {
-    print.add(fs::exists(folder / name) ? gatefold::detail::read_tokenizer_file(folder / name) : "");
+    print.add(fs::exists(folder / name) ? gatefold::read_text_file(folder / name, kMostBytes) : "");
   };
   for (const char* name : kTokenizerFiles) add_file(name);
   for (const char* name : kConfigFiles) add_file(name);
@@ -138,6 +138,11 @@ void expect_to_fit(const ClipModel& clip, const fs::path& folder) {
   if (clip.tokenizer.size() > o.vocabulary)
     refuse("the tokenizer has " + std::to_string(clip.tokenizer.size()) + " tokens, the model embeds " +
            std::to_string(o.vocabulary));
+  // With its ids in a file a tokenizer may use fewer than there are; by the merges alone, all ids would be others.
+  if (clip.tokenizer.size() < o.vocabulary && !fs::exists(folder / "vocab.json") &&
+      !fs::exists(folder / "tokenizer.json"))
+    refuse("the merges make " + std::to_string(clip.tokenizer.size()) + " tokens, the model embeds " +
+           std::to_string(o.vocabulary) + " (cut short?)");
   if (o.end_of_text && *o.end_of_text != clip.tokenizer.end())
     refuse("the tokenizer ends texts with id " + std::to_string(clip.tokenizer.end()) +
            ", the model reads them off at id " + std::to_string(*o.end_of_text));

@@ -7,16 +7,16 @@
 #include "zero_shot/arguments.hpp"
 #include "zero_shot/clip_answers.hpp"
 #include "zero_shot/clip_label_cache.hpp"
+#include "zero_shot/clip_page.hpp"
 
 namespace zero_shot {
 
 /// zero_shot with a CLIP. Returns the exit status: 1 when a photograph could not be read, which is named on standard
 /// error while the others are answered.
 inline int run_clip(const Arguments& a, gatefold::Context& ctx) {
-  if (a.wants_report || a.centre)
-    throw gatefold::FormatError(std::string(a.wants_report ? "--report" : "--crop") +
-                                " is for models of train_limoe, but " + a.model.string() + " is a CLIP" +
-                                (a.wants_report ? "; --upcycle prints what experts do" : ", which crops its own way"));
+  if (a.centre)
+    throw gatefold::FormatError("--crop is for models of train_limoe, but " + a.model.string() +
+                                " is a CLIP, which crops its own way");
   if (a.images.empty())
     throw gatefold::FormatError("no pictures: zero_shot PHOTO_OR_FOLDER... --model " + a.model.string() +
                                 " --labels \"cat\" \"dog\"");
@@ -43,6 +43,10 @@ inline int run_clip(const Arguments& a, gatefold::Context& ctx) {
   std::cout.flush();
   for (const PhotoAnswer& photo : answers.photos)
     if (!photo.fault.empty()) std::cerr << "zero_shot: " << printable(photo.fault) << "\n";
+  if (a.wants_report) {
+    const auto reading = read_for_page(answers, photos, clip, a.batch, ctx);
+    write_page(Page(reading, page_model(answers, clip, a.model.string()), a.top).html(), a.report);
+  }
   return answers.faults() > 0 ? 1 : 0;
 }
 

@@ -1,7 +1,7 @@
 #pragma once
 #include <nlohmann/json.hpp>
 
-#include "zero_shot/reading.hpp"
+#include "zero_shot/limoe_reader.hpp"
 
 namespace zero_shot {
 
@@ -30,7 +30,7 @@ inline std::string to_json(const Reading& reading, const Reader& reader) {
       entry["labels"].push_back(Json{{"label", label.text},
                                      {"probability", candidate.probability},
                                      {"cosine", candidate.cosine},
-                                     {"seen_in_training", name_of(label.seen)},
+                                     {"seen_in_training", name_of(*label.seen)},
                                      {"cut", label.cut}});
     }
     json["pictures"].push_back(std::move(entry));

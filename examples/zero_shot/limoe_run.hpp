@@ -8,7 +8,7 @@
 #include "zero_shot/arguments.hpp"
 #include "zero_shot/fit.hpp"
 #include "zero_shot/json.hpp"
-#include "zero_shot/page.hpp"
+#include "zero_shot/limoe_page.hpp"
 #include "zero_shot/print.hpp"
 #include "zero_shot/samples.hpp"
 
@@ -65,10 +65,10 @@ inline Reading plan_own(const Arguments& a, const Reader& reader) {
 /// zero_shot with a LIMoE. Returns the exit status.
 inline int run_limoe(const Arguments& a, gatefold::Context& ctx) {
   const bool for_clip = !a.templates.empty() || !a.template_set.empty() || !a.cache.empty() || a.upcycle != 0;
-  if (for_clip && std::filesystem::exists(a.model))
+  Reader reader = open_model(a.model, ctx, a.format);
+  if (for_clip)
     throw gatefold::FormatError("--template, --templates, --cache and --upcycle are for a CLIP, but " +
                                 a.model.string() + " is a model of train_limoe");
-  Reader reader = open_model(a.model, ctx, a.format);
   Reading reading = a.images.empty() ? detail::plan_samples(a, reader) : detail::plan_own(a, reader);
   read(reading, reader, ctx);
   if (a.json) {
@@ -84,8 +84,7 @@ inline int run_limoe(const Arguments& a, gatefold::Context& ctx) {
           {.style = colour ? PrintOptions::Style::colour : PrintOptions::Style::plain, .top = a.top});
   }
   if (a.wants_report) {
-    write_page(Page(reading, reader, {.model_name = a.model.filename().string(), .top = a.top}).html(), a.report);
-    std::cerr << "\nThe report is in " << a.report << "; any browser shows it.\n";
+    write_page(Page(reading, page_model(reader, a.model.filename().string()), a.top).html(), a.report);
   }
   return 0;
 }

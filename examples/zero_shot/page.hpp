@@ -1,4 +1,5 @@
 #pragma once
+#include <iostream>
 #include <map>
 
 #include "gatefold/image/encode.hpp"
@@ -10,23 +11,29 @@
 
 namespace zero_shot {
 
-/// What is said of the model that made a page.
-struct PageOptions {
-  std::string model_name;  ///< Its file.
-  Index top = 5;           ///< Labels shown of each picture.
+/// What a page says of the model that made it. All but the card is HTML.
+struct PageModel {
+  std::string lead;         ///< Begins the page: what this is.
+  std::string remark = "";  ///< What is to be said before the pictures, if anything.
+  std::string scope = "";   ///< What the model knows; ends the explanation of the percentages.
+  std::string explanation;  ///< More <dt> and <dd>.
+  std::string source;       ///< Who made this kind of model.
+  Index image_size, patch;
+  std::vector<std::pair<std::string, std::string>> card{};  ///< Name and value, as plain text.
 };
 
 /// Writes one HTML page that needs nothing but itself.
 class Page {
  public:
-  Page(const Reading& reading, const Reader& reader, const PageOptions& options)
-      : reading_(reading), reader_(reader), options_(options) {}
+  Page(const Reading& reading, PageModel model, Index labels_of_each_picture)
+      : reading_(reading), model_(std::move(model)), top_(labels_of_each_picture) {}
 
   std::string html() {
     html_ =
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
-        "content=\"width=device-width,initial-scale=1\"><title>What the experts see</title><style>" +
-        std::string(kPageStyle) + "</style></head><body>\n" + kHatch + "<main>\n";
+        "content=\"width=device-width,initial-scale=1\"><title>" +
+        title() + "</title><style>" + kPageStyle + "</style></head><body" +
+        (model_.image_size >= kPhoto ? " class=\"photos\"" : "") + ">\n" + kHatch + "<main>\n";
     header();
     legend();
     for (const Picture& picture : reading_.pictures) show(picture);
@@ -51,6 +58,9 @@ class Page {
       "width=\".38\" "
       "height=\"1.5\" fill=\"#000\"/></pattern></defs></svg>\n";
   static constexpr Index kColours = 8;
+  static constexpr Index kPhoto = 150;       ///< From here on pixels are no longer to be seen one by one.
+  static constexpr Index kSquare = 6;        ///< Of a patch in a map, whose numbers are 3 high.
+  static constexpr Index kMostNumbers = 10;  ///< In a row; of more, only the colours can be told apart.
 
   static std::string number(double value, int digits) {
     std::array<char, 40> text{};
@@ -64,13 +74,20 @@ class Page {
   }
   const Label& label_of(Index i) const { return reading_.labels[static_cast<std::size_t>(i)]; }
 
-  std::string title_of(std::size_t layer) const {
-    const auto& o = reader_.file.model.options;
-    const bool two = o.towers == gatefold::LimoeOptions::Towers::two;
-    const std::string tower = !two                             ? "Block "
-                              : layer < o.sparse.layers.size() ? "Image tower, block "
-                                                               : "Text tower, block ";
-    return tower + std::to_string(reading_.layers[layer].block + 1) + " of " + std::to_string(o.num_layers);
+  std::string title() const { return reading_.layers.empty() ? "What the model sees" : "What the experts see"; }
+  Index patches_across() const { return model_.image_size / model_.patch; }
+
+  /// Whether training turned tokens away.
+  bool had_seats() const {
+    return std::any_of(reading_.layers.begin(), reading_.layers.end(), [](const LayerUsage& layer) {
+      return layer.modalities[0].requests_trained + layer.modalities[1].requests_trained > 0;
+    });
+  }
+  /// Whether patches and words go through the same layers.
+  bool one_tower() const {
+    return std::any_of(reading_.layers.begin(), reading_.layers.end(), [](const LayerUsage& layer) {
+      return layer.modalities[0].tokens > 0 && layer.modalities[1].tokens > 0;
+    });
   }
 
   void tile(const std::string& value, const std::string& meaning) {
@@ -89,19 +106,7 @@ class Page {
   }
 
   void header() {
-    const auto& o = reader_.file.model.options;
-    const Index patches = reader_.file.model.patches_per_image();
-    html_ +=
-        "<header><h1>What the experts see</h1>\n<p class=\"lead\">One small neural network looks at pictures and reads "
-        "words, and says which words fit. It was never taught these labels as classes: it compares what it sees with "
-        "what it reads, which is called <em>zero-shot</em> classification. ";
-    if (!reading_.layers.empty())
-      html_ += "In " + std::to_string(o.sparse.layers.size()) + " of its " + std::to_string(o.num_layers) +
-               " blocks there is not one network but " + std::to_string(o.num_experts) +
-               ", the <em>experts</em>, and a router sends each of the " + std::to_string(patches) +
-               " patches of a picture and each word of a label to the one that it holds to be best. Nobody told it "
-               "which are patches and which are words.";
-    html_ += "</p>\n<div class=\"tiles\">";
+    html_ += "<header><h1>" + title() + "</h1>\n<p class=\"lead\">" + model_.lead + "</p>\n<div class=\"tiles\">";
     const Score s = score(reading_);
     const auto of = [](Index part, Index all) {
       return std::to_string(part) + " <small>of " + std::to_string(all) + "</small>";
@@ -116,7 +121,7 @@ class Page {
     }
     if (!reading_.layers.empty()) {
       const auto effective = [](const Usage& usage) { return usage.effective_experts(); };
-      const auto of_experts = " <small>of " + std::to_string(o.num_experts) + "</small>";
+      const auto of_experts = " <small>of " + std::to_string(reading_.layers[0].num_experts) + "</small>";
       tile(number(mean(gatefold::kImage, effective), 1) + of_experts, "experts share the patches (effective number)");
       tile(number(mean(gatefold::kText, effective), 1) + of_experts, "experts share the words");
     }
@@ -124,17 +129,19 @@ class Page {
   }
 
   void legend() {
-    html_ += "<h2>Pictures</h2>\n";
+    html_ += "<h2>Pictures</h2>\n" + model_.remark;
     if (reading_.layers.empty()) return;
-    html_ +=
-        "<p>Bars: how likely each label is. Squares: which expert took which patch; words below: the same for the "
-        "best label. Tap a number to see only what that expert took.</p>\n<div class=\"legend\">";
+    html_ += std::string("<p>Bars: how likely each label is. Squares: which expert took which patch; words below") +
+             (one_tower() ? ": the same for the best label" : " the pictures: the same for the labels") +
+             ". Tap a number to see only what that expert took.</p>\n<div class=\"legend" +
+             (reading_.layers.size() > 4 ? " many" : "") + "\">";
     for (std::size_t l = 0; l < reading_.layers.size(); ++l) {
-      html_ += "<span><em>" + title_of(l) + "</em>";
+      html_ += "<span><em>" + reading_.layers[l].title + "</em>";
       for (Index e = 0; e < reading_.layers[l].num_experts; ++e) html_ += button(l, e);
       html_ += "</span>";
     }
-    html_ += "<span><i class=\"hatchbox\"></i>&nbsp;no seat in training</span></div>\n";
+    if (had_seats()) html_ += "<span><i class=\"hatchbox\"></i>&nbsp;no seat in training</span>";
+    html_ += "</div>\n";
   }
 
   static std::string button(std::size_t layer, Index expert) {
@@ -145,7 +152,9 @@ class Page {
 
   void show(const Picture& picture) {
     const std::string uri = gatefold::png_data_uri(picture.image);
-    html_ += "<article class=\"picture\" style=\"--p:url(" + uri + ")\"><h3>";
+    const auto maps =
+        std::count_if(picture.routes.begin(), picture.routes.end(), [](const auto& r) { return !r.empty(); });
+    html_ += "<article class=\"picture\"" + (maps > 0 ? " style=\"--p:url(" + uri + ")\"" : "") + "><h3>";
     if (picture.expected)
       html_ += picture.right() ? "<span class=\"tick\" title=\"right\">✓</span> "
                                : "<span class=\"cross\" title=\"wrong\">✗</span> ";
@@ -154,7 +163,7 @@ class Page {
     Index hidden = 0;
     for (std::size_t i = 0; i < picture.ranked.size(); ++i) {
       const Candidate& candidate = picture.ranked[i];
-      if (static_cast<Index>(i) < options_.top || candidate.label == picture.expected)
+      if (static_cast<Index>(i) < top_ || candidate.label == picture.expected)
         show(candidate, picture, i == 0);
       else
         ++hidden;
@@ -163,8 +172,8 @@ class Page {
       html_ += "<div class=\"small soft\">and " + std::to_string(hidden) + " less likely label" +
                (hidden == 1 ? "" : "s") + "</div>";
     html_ += "</div>";
-    if (!picture.routes.empty() && !picture.ranked.empty()) {
-      html_ += "<div class=\"maps\">";
+    if (maps > 0 && !picture.ranked.empty()) {
+      html_ += std::string("<div class=\"maps") + (maps > 3 ? " many" : "") + "\">";
       for (std::size_t l = 0; l < picture.routes.size(); ++l)
         if (!picture.routes[l].empty()) show_map(picture, l);
       html_ += "</div>";
@@ -172,7 +181,8 @@ class Page {
     html_ += "</article>\n";
   }
 
-  static std::string badge(wardrobe::Seen seen) {
+  static std::string badge(std::optional<wardrobe::Seen> seen) {
+    if (!seen) return "";
     if (seen == wardrobe::Seen::no) return "<span class=\"badge never\">never seen</span>";
     return seen == wardrobe::Seen::yes ? "<span class=\"badge\">seen</span>"
                                        : "<span class=\"badge\">outside the world</span>";
@@ -189,22 +199,22 @@ class Page {
   }
 
   void show_map(const Picture& picture, std::size_t layer) {
-    const auto& o = reader_.file.model.options;
-    const Index across = o.image_size / o.patch;
-    const auto edge = std::to_string(o.patch);
-    html_ += "<figure><figcaption>" + title_of(layer) + "</figcaption><div class=\"map\"><i></i><svg viewBox=\"0 0 " +
-             std::to_string(o.image_size) + " " + std::to_string(o.image_size) +
+    const Index across = patches_across();
+    const auto side = std::to_string(across * kSquare), edge = std::to_string(kSquare);
+    html_ += "<figure><figcaption>" + reading_.layers[layer].title +
+             "</figcaption><div class=\"map\"><i></i><svg viewBox=\"0 0 " + side + " " + side +
              "\" role=\"img\" aria-label=\"experts of the patches\">";
     for (std::size_t t = 0; t < picture.routes[layer].size(); ++t) {
       const Route& route = picture.routes[layer][t];
-      const Index left = static_cast<Index>(t) % across * o.patch, top = static_cast<Index>(t) / across * o.patch;
+      const Index left = static_cast<Index>(t) % across * kSquare, top = static_cast<Index>(t) / across * kSquare;
       const std::string at = "\" x=\"" + std::to_string(left) + "\" y=\"" + std::to_string(top) + "\" width=\"" + edge +
                              "\" height=\"" + edge + "\"/>";
       html_ += open_token("g", layer, route, "") + "<title>" + describe(route) + "</title><rect class=\"f" + at;
       if (route.dropped_trained) html_ += "<rect class=\"h" + at;
-      const double middle = static_cast<double>(o.patch) / 2;
-      html_ += "<text x=\"" + number(static_cast<double>(left) + middle, 1) + "\" y=\"" +
-               number(static_cast<double>(top) + middle, 1) + "\">" + std::to_string(route.expert) + "</text></g>";
+      if (across <= kMostNumbers)
+        html_ += "<text x=\"" + std::to_string(left + kSquare / 2) + "\" y=\"" + std::to_string(top + kSquare / 2) +
+                 "\">" + std::to_string(route.expert) + "</text>";
+      html_ += "</g>";
     }
     html_ += "</svg></div>";
     const Label& best = label_of(picture.ranked.front().label);
@@ -223,8 +233,10 @@ class Page {
            "\"";
   }
 
-  /// A word as it is shown: the end mark by a sign that no label contains as a word.
-  static std::string shown_word(const std::string& word) { return word == "<end>" ? "■" : escape_html(word); }
+  /// A word as it is shown: the marks by signs that no label contains as a word.
+  static std::string shown_word(const std::string& word) {
+    return word == "<end>" ? "■" : word == "<start>" ? "□" : escape_html(word);
+  }
 
   std::string words(const Label& label, std::size_t layer) const {
     std::string html = "<div class=\"words\">";
@@ -239,14 +251,16 @@ class Page {
 
   void show_layer(std::size_t l) {
     const LayerUsage& layer = reading_.layers[l];
-    html_ += "<section class=\"layer\"><h3>" + title_of(l) + "</h3><div class=\"stats\">";
+    html_ += "<section class=\"layer\"><h3>" + layer.title + "</h3><div class=\"stats\">";
     for (const std::size_t m : {gatefold::kImage, gatefold::kText}) {
       const Usage& usage = layer.modalities[m];
       if (usage.tokens == 0) continue;
       html_ += std::string("<div><b>") + (m == gatefold::kImage ? "Patches" : "Words") +
                "</b>: " + number(usage.tokens, 0) + ", spread over " + number(usage.effective_experts(), 1) +
-               " effective experts; with the seats of training " + whole_percent(usage.success_trained()) +
-               " would have been served</div>";
+               " effective experts";
+      if (usage.requests_trained > 0)
+        html_ += "; with the seats of training " + whole_percent(usage.success_trained()) + " would have been served";
+      html_ += "</div>";
     }
     html_ +=
         "</div><div class=\"head\"><span></span><div class=\"mirror\"><span></span><span "
@@ -284,7 +298,7 @@ class Page {
         if (routes[t].expert == expert) patches.push_back({routes[t].gate, i, t});
     }
     std::stable_sort(patches.begin(), patches.end(), [](const Patch& a, const Patch& b) { return a.gate > b.gate; });
-    const Index edge = reader_.file.model.options.patch, across = reader_.file.model.options.image_size / edge;
+    const Index edge = model_.patch, across = patches_across();
     std::map<std::size_t, int> taken;
     std::string html;
     std::size_t shown = 0;
@@ -339,60 +353,26 @@ class Page {
         "<h2>How to read this page</h2>\n<div class=\"box\"><dl>"
         "<dt>Percentages</dt><dd>If exactly one of the labels is right: how likely the model holds each of them to be. "
         "It compares direction with direction (the cosine of two vectors, times a learnt temperature of " +
-        number(reading_.temperature, 1) +
-        "), so it must choose even where no label fits. It knows a small world of ten garments and eight shapes in ten "
-        "colours and three patterns; what it says of anything else is a guess.</dd>"
-        "<dt>Seen, never seen</dt><dd>From its training some combinations were left out on purpose, in pictures and in "
-        "words: there were pink things and there were bags, but, say, no pink bag. A picture that is named right "
-        "although the "
-        "combination was never seen shows that the model has put it together from its parts. «Outside the world» marks "
-        "labels "
-        "that name no such combination.</dd>";
+        number(reading_.temperature, 1) + "), so it must choose even where no label fits. " + model_.scope + "</dd>" +
+        model_.explanation;
     if (!reading_.layers.empty())
       html_ +=
-          "<dt>Coloured squares and words</dt><dd>A picture is cut into squares, and every square and every word goes "
-          "through the same network. In a sparse block a router picks one expert for each of them; the colour and the "
-          "number say which. ■ is the mark that ends each label.</dd>"
-          "<dt>Hatched</dt><dd>In training each expert has a fixed number of seats, so that no expert is overrun; the "
-          "least certain tokens are turned away when it is full. Hatched are those that would have had no seat if "
-          "everything on this page had been one batch of training. Here everybody has a seat, so no picture's answer "
-          "depends on the others.</dd>"
           "<dt>Effective experts</dt><dd>How evenly the work is shared: 1 when everything goes to one expert, the "
           "number of experts when all do the same (the exponential of the entropy of the mean routing "
           "probability).</dd>";
-    html_ +=
-        "</dl><p class=\"small soft\">The model is a small LIMoE: Mustafa, Riquelme, Puigcerver, Jenatton, Houlsby, "
-        "«Multimodal contrastive learning with LIMoE: the language-image mixture of experts», 2022 (arXiv "
-        "2206.02770).</p></div>\n";
+    html_ += "</dl><p class=\"small soft\">" + model_.source + "</p></div>\n";
   }
 
   void card() {
-    const auto& o = reader_.file.model.options;
     html_ += "<h2>Model card</h2>\n<div class=\"box\"><table>";
-    const auto line = [&](const std::string& name, const std::string& value) {
+    for (const auto& [name, value] : model_.card)
       html_ += "<tr><td>" + escape_html(name) + "</td><td>" + escape_html(value) + "</td></tr>";
-    };
-    line("file", options_.model_name);
-    for (const auto& [name, value] : reader_.file.card) line(name, value);
-    line("parameters", std::to_string(gatefold::count_params(reader_.file.model)));
-    line("shape", std::to_string(o.num_layers) + " blocks of width " + std::to_string(o.width) + ", pictures of " +
-                      std::to_string(o.image_size) + " x " + std::to_string(o.image_size) + " in patches of " +
-                      std::to_string(o.patch) + " x " + std::to_string(o.patch));
-    if (!reading_.layers.empty())
-      line("experts", std::to_string(o.num_experts) + " in each sparse block, " + std::to_string(o.num_selected) +
-                          " for each token, " +
-                          (std::isinf(reader_.trained.factor)
-                               ? "trained without a limit of seats"
-                               : "trained with seats for " + number(reader_.trained.factor, 2) + " times the tokens"));
-    std::array<char, 32> deviation{};
-    std::snprintf(deviation.data(), deviation.size(), "%.0e", reader_.deviation);
-    line("self-check", std::string("the stored example was reproduced to ") + deviation.data());
     html_ += "</table></div>\n";
   }
 
   const Reading& reading_;
-  const Reader& reader_;
-  PageOptions options_;
+  PageModel model_;
+  Index top_;
   std::string html_;
 };
 
@@ -406,6 +386,7 @@ inline void write_page(const std::string& html, const std::filesystem::path& pat
     throw gatefold::FormatError(std::string("the report cannot be written: ") + e.what() +
                                 "; name a file in a folder that exists and is yours: --report FOLDER/report.html");
   }
+  std::cerr << "The report is in " << path.string() << "; any browser shows it.\n";
 }
 
 }  // namespace zero_shot

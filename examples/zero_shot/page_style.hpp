@@ -46,6 +46,8 @@ figcaption{font-size:.8rem;color:var(--soft);margin-bottom:5px}
 .map{position:relative;width:190px;height:190px;border-radius:8px;overflow:hidden}
 .map i{position:absolute;inset:0;background:var(--p) 0 0/100% 100%;image-rendering:pixelated;filter:grayscale(1)}
 .map svg{position:absolute;inset:0;width:100%;height:100%}
+.photos img.main,.photos .map i{image-rendering:auto}.maps.many{grid-column:1/-1;display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr))}
+.maps.many figure,.maps.many .map{width:auto}.maps.many .map{height:auto;aspect-ratio:1}.legend.many{position:static;max-height:none}
 .c rect{fill:var(--x);fill-opacity:.58;stroke:#fff;stroke-opacity:.35;stroke-width:.12}.c rect.h{fill:url(#hatch);fill-opacity:.6;stroke:none}
 .c text{font:600 3px system-ui,"Noto Sans","DejaVu Sans",sans-serif;text-anchor:middle;dominant-baseline:central;fill:#fff;stroke:#000;stroke-width:.5;stroke-opacity:.75;paint-order:stroke}
 body[data-only] .c:not(.on){opacity:.09}

@@ -68,7 +68,7 @@ inline void print_picture(std::ostream& out, const Picture& picture, const Readi
     out << margin << (best ? with.bold : "") << in_columns(printable(label.text), width) << (best ? with.off : "")
         << "  " << in_columns(bar(candidate.probability, bars), bars) << " "
         << std::string(static_cast<std::size_t>(std::max<Index>(0, 9 - columns(number))), ' ') << number << "  "
-        << with.dim << mark_of(label.seen) << with.off << "\n";
+        << with.dim << mark_of(*label.seen) << with.off << "\n";
   }
   if (hidden > 0) {
     const std::string number = percent(rest);

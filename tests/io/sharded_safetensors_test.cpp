@@ -80,11 +80,13 @@ TEST(ShardedSafeTensors, RefusesIndicesThatAreWrong) {
   shards.index(R"({"weight_map": {"a": "/etc/passwd"}})");
   EXPECT_THAT(shards.why(), HasSubstr("name of a file"));
   shards.index(R"({"weight_map": {"a": "3.safetensors"}})");
-  EXPECT_THAT(shards.why(), HasSubstr("3.safetensors: No such file"));
-  for (const auto* text : {"", "{", "[]", "{}", R"({"weight_map": 3})"}) {
+  EXPECT_THAT(shards.why(), AllOf(HasSubstr("'3.safetensors', which is not beside it"), HasSubstr("download")));
+  for (const auto* text : {"{}", R"({"weight_map": 3})"}) {
     shards.index(text);
     EXPECT_THAT(shards.why(), HasSubstr("no index of shards")) << text;
   }
+  shards.index("{\"weight_map\": {");
+  EXPECT_THAT(shards.why(), HasSubstr("index.json: is not a JSON object (cut short?)"));
   write(shards.folder / "2.safetensors", {{"a", {4}}});
   shards.index(R"({"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}})");
   EXPECT_THAT(shards.why(), AllOf(HasSubstr("'a' is also in"), HasSubstr("1.safetensors")));
@@ -99,6 +101,13 @@ TEST(ShardedSafeTensors, SaysWhenAFileIsSomethingElse) {
   EXPECT_THAT(why("version https://git-lfs.github.com/spec/v1\n"), HasSubstr("git lfs pull"));
   EXPECT_THAT(why(std::string("\x10\0\0\0\0\0\0\0{", 9)), HasSubstr("download it again"));
   EXPECT_THAT(why(""), HasSubstr("x.safetensors"));
+  EXPECT_THAT(why("<!DOCTYPE html><html>"), HasSubstr("x.safetensors: is a web page"));
+  EXPECT_THAT(why("{\"model_type\": \"clip\"}"), AllOf(HasSubstr("is JSON"), HasSubstr("name the folder")));
+  EXPECT_THAT(why("PK\3\4archive/data.pkl"), HasSubstr("a pickle under another name"));
+  std::filesystem::remove(folder / "x.safetensors");
+  std::filesystem::create_symlink("../../blobs/1234", folder / "x.safetensors");  // as in Hugging Face's cache
+  EXPECT_THAT(message_of<FormatError>([&] { (void)ShardedSafeTensors::open(folder / "x.safetensors"); }),
+              AllOf(HasSubstr("is a link to ../../blobs/1234"), HasSubstr("cp -rL")));
 }
 
 }  // namespace

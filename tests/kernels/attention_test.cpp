@@ -168,6 +168,31 @@ TEST(Attention, RowsOfNoTokenAreNeitherReadNorWritten) {
   }
 }
 
+// One query alone goes through the same operations in the same order as among others.
+TEST(Attention, TheOnlyQueryOfASequenceGetsWhatItGetsAmongAll) {
+  for (const Isa isa : {Isa::simd, Isa::portable})
+    for (const auto mask : {AttentionMask::none, AttentionMask::causal}) {
+      const auto s = sequences({7, 1, 50, 33}, 3, mask);
+      const std::vector<Index> query{0, 0, 41, 32};
+      constexpr Index kWidth = 3 * 20;
+      const auto qkv = random_rows<float>({num_rows(s), 3 * kWidth}, 1);
+      Tensor<float, 2> all({num_rows(s), kWidth}), one(all.shape()), stats({num_rows(s), 6});
+      std::ranges::fill(one.flat(), 7.0f);
+      Context ctx;
+      ctx.isa = isa;
+      attend<float>(qkv, s.plan(), all, stats, ctx);
+      auto plan = s.plan();
+      plan.query = {query.data(), {std::ssize(query)}};
+      attend<float>(qkv, plan, one, stats, ctx);
+      std::vector<Index> written;
+      for (std::size_t b = 0; b < query.size(); ++b)
+        written.push_back(s.row[static_cast<std::size_t>(s.offset[b] + query[b])]);
+      for (Index i = 0; i < one.extent(0); ++i)
+        for (Index j = 0; j < kWidth; ++j)
+          EXPECT_EQ(one.view()(i, j), std::ranges::count(written, i) ? all.view()(i, j) : 7) << i << ' ' << j;
+    }
+}
+
 TEST(Attention, WhatIsNotSeenDoesNotReach) {
   const auto s = sequences({45}, 1, AttentionMask::causal);
   const auto qkv = random_rows<float>({num_rows(s), 3 * 6 + 2}, 1), dy = random_rows<float>({num_rows(s), 7}, 2);

@@ -69,6 +69,27 @@ TEST(Math, ExpWithinItsBound) {
       1.25, [](auto x) { return kernels::exp(x); }, [](Exact x) { return std::exp(x); });
 }
 
+TEST(Math, Exp2WithinItsBound) {
+  expect_ulps(
+      3, [](auto x) { return kernels::exp2(x); }, [](Exact x) { return std::exp2(x); });
+}
+
+TEST(Math, LogWithinItsBound) {
+  std::vector<float> x;
+  for (std::uint32_t bits = 0x00800000; bits < 0x7f800000; bits += 997) x.push_back(std::bit_cast<float>(bits));
+  for (std::uint32_t bits = 0x3f700000; bits < 0x3f900000; bits += 7) x.push_back(std::bit_cast<float>(bits));  // 1
+  const auto log_of = [](auto v) { return kernels::log(v); };
+  const auto y = map(Isa::simd, x, log_of);
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const Exact wanted = std::log(Exact(x[i]));
+    if (wanted == 0)
+      ASSERT_EQ(y[i], 0);
+    else
+      ASSERT_LE(std::abs(y[i] - wanted) / ulp(wanted), 2) << x[i];
+  }
+  EXPECT_TRUE(std::isnan(map(Isa::simd, {kNan}, log_of)[0]));
+}
+
 TEST(Math, LogisticWithinItsBound) {
   expect_ulps(
       3, [](auto x) { return logistic(x); }, sigma);
@@ -91,12 +112,14 @@ TEST(Math, Extremes) {
   for (const Isa isa : {Isa::simd, Isa::portable}) {
     const std::vector<float> x{0, -0.0f, kInf, -kInf, 1e-40f, -1e-40f, 200, -200, 3e38f, -3e38f};
     const auto e = map(isa, x, [](auto v) { return kernels::exp(v); });
+    const auto e2 = map(isa, x, [](auto v) { return kernels::exp2(v); });
     const auto s = map(isa, x, [](auto v) { return logistic(v); });
     const auto t = map(isa, x, [](auto v) { return logistic_and_slope(v).value; });
     const auto slope = map(isa, x, [](auto v) { return logistic_and_slope(v).slope; });
     const auto cdf = map(isa, x, [](auto v) { return normal_cdf_and_density(v).value; });
     const auto bell = map(isa, x, [](auto v) { return normal_cdf_and_density(v).slope; });
     EXPECT_EQ(e, (std::vector<float>{1, 1, kInf, 0, 1, 1, kInf, 0, kInf, 0}));
+    EXPECT_EQ(e2, e);
     EXPECT_EQ(s, (std::vector<float>{.5f, .5f, 1, 0, .5f, .5f, 1, 0, 1, 0}));
     EXPECT_EQ(t, s);
     EXPECT_EQ(cdf, s);
@@ -115,7 +138,8 @@ TEST(Math, NanStaysNanAndInItsLane) {
       std::vector<float> x(20, 1000);
       x[at] = at % 2 ? kNan : std::bit_cast<float>(0xffc12345u);  // of either sign, and with a payload
       for (const auto& y :
-           {map(isa, x, [](auto v) { return kernels::exp(v); }), map(isa, x, [](auto v) { return logistic(v); }),
+           {map(isa, x, [](auto v) { return kernels::exp(v); }), map(isa, x, [](auto v) { return kernels::exp2(v); }),
+            map(isa, x, [](auto v) { return logistic(v); }),
             map(isa, x, [](auto v) { return logistic_and_slope(v).value; }),
             map(isa, x, [](auto v) { return logistic_and_slope(v).slope; }),
             map(isa, x, [](auto v) { return normal_cdf_and_density(v).value; }),

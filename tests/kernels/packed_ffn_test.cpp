@@ -185,7 +185,8 @@ TYPED_TEST(PackedFfnTest, AgreesWithSumsInDoubleAtEverySize) {
                        {113, 20, 65},
                        {225, 16, 33},
                        {2, 200, 96},
-                       {3, 20, 1536}}) {
+                       {3, 20, 1536},
+                       {4, 300, 600}}) {
     const Kind kind = turn % 2 ? Kind::gated : Kind::plain;
     const Biases biases = turn / 2 % 2 ? Biases::none : Biases::all;
     ++turn;
@@ -271,6 +272,26 @@ TYPED_TEST(PackedFfnTest, OneNetIsTheSameForAnyNumberOfRowsAndThreads) {
         auto parallel = context(isa, threads(workers));
         ASSERT_EQ(run<Gelu>(nets, x, plan, parallel), y) << name(isa) << ", " << rows << " rows, " << workers;
       }
+    }
+  }
+}
+
+/// Few rows take several panels at once and all hidden units before the first output.
+TYPED_TEST(PackedFfnTest, FewRowsGiveTheSameBitsAsManyDo) {
+  using F = TypeParam;
+  const Index width = 330, hidden = 1100, most = 6;
+  const Nets<F> nets(Kind::gated, Biases::all, {hidden}, width);
+  const auto x = random_matrix({most, width}, 15);
+  for (const Isa isa : isas_here()) {
+    auto ctx = context(isa), parallel = context(isa, threads(3));
+    const auto all = run<Gelu>(nets, x, Plan({most}), ctx);
+    for (Index rows = 1; rows < most; ++rows) {
+      Tensor<float, 2> some({rows, width});
+      std::copy_n(x.data(), some.size(), some.data());
+      const auto y = run<Gelu>(nets, some, Plan({rows}), ctx);
+      EXPECT_EQ(std::memcmp(y.data(), all.data(), static_cast<std::size_t>(y.size()) * sizeof(float)), 0)
+          << name(isa) << ", " << rows << " rows";
+      EXPECT_EQ(run<Gelu>(nets, some, Plan({rows}), parallel), y) << name(isa) << ", " << rows << " rows";
     }
   }
 }

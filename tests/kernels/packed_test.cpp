@@ -21,10 +21,11 @@ constexpr float kGuard = 12345.0f;
 struct Size {
   Index rows, outputs, depth;
 };
-/// Around panels of 32, groups of 64, blocks of 112 rows, and with nothing in them.
+/// Around panels of 32, groups of 64, blocks of 112 rows, with nothing in them, and few rows in streams of panels.
 constexpr Size kSizes[] = {{0, 33, 64},   {1, 0, 5},      {3, 5, 0},     {1, 1, 1},     {2, 31, 63},   {5, 32, 64},
                            {15, 33, 65},  {16, 64, 128},  {17, 70, 200}, {33, 96, 511}, {1, 129, 512}, {4, 64, 513},
-                           {111, 40, 96}, {112, 33, 127}, {113, 65, 64}, {225, 34, 70}, {64, 1, 1000}, {8, 200, 31}};
+                           {111, 40, 96}, {112, 33, 127}, {113, 65, 64}, {225, 34, 70}, {64, 1, 1000}, {8, 200, 31},
+                           {1, 300, 65},  {2, 290, 130},  {3, 235, 33},  {4, 230, 70}};
 
 Tensor<float, 2> random_matrix(Shape<2> shape, std::uint64_t seed) {
   Rng rng(seed);

@@ -103,6 +103,24 @@ TEST(PanelF32, NotANumberFillsItsRowAndNoOther) {
     }
 }
 
+// Rows of whole pages are multiplied from copies, where there are many.
+TEST(PanelF32, RowsOfWholePagesGiveTheSameTogetherAsAlone) {
+  std::mt19937 random(6);
+  const Index n = 33, k = 1024, rows = 20;
+  const FloatWeights w(random_values(n * k, random), n, k);
+  GuardedRows x(rows, k);
+  x.fill(random);
+  for (const Isa isa : {Isa::portable, Isa::simd}) {
+    Result together(rows, n);
+    multiply(w, x.pointers(), rows, isa, preparer(isa), {}, together);
+    for (Index i = 0; i < rows; ++i) {
+      Result alone(1, n);
+      multiply(w, x.pointers() + i, 1, isa, preparer(isa), {}, alone);
+      for (Index j = 0; j < n; ++j) ASSERT_EQ(together.at(i, j), alone.at(0, j)) << name(isa) << " row " << i;
+    }
+  }
+}
+
 TEST(PanelF32, DenormalsAreNotFlushed) {
   const float tiny = std::numeric_limits<float>::denorm_min();
   const FloatWeights w(std::vector<float>(35 * 2, 3.0f), 35, 2);

@@ -117,7 +117,7 @@ TEST(ClipFile, ConfigurationsOfOtherModelsAndWithNonsenseAreRefused) {
   };
   EXPECT_THAT(why(R"({"model_type": "siglip"})"),
               AllOf(HasSubstr("c.json"), HasSubstr("'siglip'"), HasSubstr("'clip'")));
-  EXPECT_THAT(why("{}"), HasSubstr("no model_type"));
+  EXPECT_THAT(why("{}"), HasSubstr("has no «model_type»"));
   EXPECT_THAT(why("[1]"), HasSubstr("not a JSON object"));
   for (const auto* value : {"0", "-3", "1.5", "\"8\"", "1e30", "[4, 5]", "[8]", "9999999999999999999", "{}"})
     EXPECT_THAT(why(R"({"model_type": "clip", "vision_config": {"patch_size": )" + std::string(value) + "}}"),
@@ -225,19 +225,24 @@ TEST(ClipFile, ConfigurationThatDoesNotBelongToTheWeightsIsRefused) {
   EXPECT_THAT(refusal<FormatError>(copy.path()), HasSubstr("multiple of patch"));
 }
 
-TEST(ClipFile, FoldersThatLackSomethingSayWhatToDo) {
+TEST(ClipFile, AFolderWithoutConfigurationSaysWhatToDo) {
   TemporaryFolder folder;
-  EXPECT_THAT(refusal<FormatError>(folder / "nowhere"), HasSubstr("hf download"));
-  EXPECT_THAT(refusal<FormatError>(folder / "."), HasSubstr("has no weights, expected model.safetensors"));
-  write_text(folder / "pytorch_model.bin", "PK");
-  const auto pickle = refusal<FormatError>(folder / ".");
-  EXPECT_THAT(pickle, AllOf(HasSubstr("pytorch_model.bin: is a pickle"), HasSubstr("python3 -c"),
-                            HasSubstr("save_file"), HasSubstr("weights_only=True")));
-  EXPECT_THAT(refusal<FormatError>(folder / "pytorch_model.bin"), HasSubstr("is a pickle"));
   fs::copy_file(kData / "quick" / "model.safetensors", folder / "model.safetensors");
-  EXPECT_THAT(refusal<FormatError>(folder / "."), AllOf(HasSubstr("config.json: is missing"), HasSubstr("download")));
+  EXPECT_THAT(refusal<FormatError>(folder / "."),
+              AllOf(HasSubstr("config.json: is missing"), HasSubstr("hf download MODEL config.json --local-dir")));
   write_text(folder / "config.json", "{\"model_type\": \"cl");
   EXPECT_THAT(refusal<FormatError>(folder / "."), HasSubstr("config.json: is not a JSON object (cut short?)"));
+}
+
+TEST(ClipFile, NumbersOfOtherKindsAreReported) {
+  const Copy copy("quick");
+  const auto weights = copy.folder / "model.safetensors";
+  auto bytes = read_text(weights);
+  for (std::size_t at = 0; (at = bytes.find("\"F32\"", at)) != bytes.npos;) bytes.replace(at, 5, "\"I32\"");
+  write_text(weights, bytes);
+  const auto why = refusal<CheckpointError>(copy.path());
+  EXPECT_THAT(why, HasSubstr("came as I32, wanted F32, F16, BF16 or F64"));
+  EXPECT_THAT(why, HasSubstr("of one model"));
 }
 
 TEST(ClipFile, FilesThatAreCutShortOrSomethingElseSaySo) {
@@ -281,14 +286,15 @@ TEST(ClipFile, ShardsThatAreNotWhereTheIndexSaysAreReported) {
     return refusal<FormatError>(copy.path());
   };
   EXPECT_THAT(spoil([](auto& map) { map["logit_scale"] = "model-00009-of-00009.safetensors"; }),
-              HasSubstr("model-00009-of-00009.safetensors: No such file"));
+              HasSubstr("'model-00009-of-00009.safetensors', which is not beside it"));
   EXPECT_THAT(spoil([](auto& map) { map["logit_scale"] = "../secret.safetensors"; }), HasSubstr("name of a file"));
   EXPECT_THAT(spoil([](auto& map) { map["logit_scale"] = 3; }), HasSubstr("name of a file"));
   EXPECT_THAT(spoil([](auto& map) { map["more"] = "model-00001-of-00002.safetensors"; }), HasSubstr("'more'"));
   EXPECT_THAT(spoil([](auto& map) { map = "none"; }), HasSubstr("no index of shards"));
   write_text(index, json.dump());
   fs::remove(copy.folder / "model-00002-of-00002.safetensors");
-  EXPECT_THAT(refusal<FormatError>(copy.path()), HasSubstr("model-00002-of-00002.safetensors: No such file"));
+  EXPECT_THAT(refusal<FormatError>(copy.path()),
+              HasSubstr("'model-00002-of-00002.safetensors', which is not beside it"));
 }
 
 TEST(ClipFile, EveryNumberOfWorkersLoadsTheSame) {

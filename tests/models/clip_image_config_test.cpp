@@ -68,7 +68,8 @@ TEST(ClipImageConfig, NamesTheFieldThatIsWrong) {
   EXPECT_THAT(reading(R"({"crop_size": 99999999999})"), ThrowsMessage<FormatError>(HasSubstr("1..8192")));
   EXPECT_THAT(reading(R"({"resample": 1})"), ThrowsMessage<FormatError>(HasSubstr("3 (bicubic) or 2 (bilinear)")));
   EXPECT_THAT(reading(R"({"image_mean": [1, 2]})"), ThrowsMessage<FormatError>(HasSubstr("three numbers")));
-  EXPECT_THAT(reading(R"({"image_std": [0, 1, 1]})"), ThrowsMessage<FormatError>(HasSubstr("deviation is 0")));
+  EXPECT_THAT(reading(R"({"image_std": [0, 1, 1]})"),
+              ThrowsMessage<FormatError>(HasSubstr("deviation is 0.000000, expected more than 0")));
   EXPECT_THAT(reading(R"({"do_resize": 1})"), ThrowsMessage<FormatError>(HasSubstr("true or false")));
   EXPECT_THAT(reading("[]"), ThrowsMessage<FormatError>(HasSubstr("not a JSON object")));
 }

@@ -90,6 +90,9 @@ TEST_F(ClipTokenizerFile, SaysWhatIsWrongAndWhatToDo) {
     EXPECT_THAT(loading, ThrowsMessage<FormatError>(AllOf(HasSubstr("gatefold_clip_tokenizer"), HasSubstr(parts)...)));
   };
   expect_message("has no tokenizer", "vocab.json and merges.txt");
+  write("vocab.json", vocabulary().dump());
+  expect_message("has vocab.json without merges.txt");
+  std::filesystem::remove(folder_ / "vocab.json");
   write("bpe_simple_vocab_16e6.txt.gz", "\x1f\x8b");
   expect_message("gunzip");
   const auto whole = tokenizer_json();
@@ -122,7 +125,14 @@ TEST_F(ClipTokenizerFile, SaysWhatIsWrongAndWhatToDo) {
   expect_message("lacks «<|startoftext|>»");
   write("vocab.json", "{}");
   write("merges.txt", "");
-  expect_message("vocabulary lacks «");
+  expect_message("vocab.json", "vocabulary lacks «");
+  write("vocab.json", "{\"a\": 1");
+  expect_message("vocab.json", "not a JSON object (cut short?)");
+  auto vocab = vocabulary();
+  for (int i = 0; i < 300; ++i) vocab["token" + std::to_string(i)] = 516 + i;  // merges that make them are not there
+  write("vocab.json", vocab.dump());
+  write("merges.txt", "c a\nca t</w>\n");
+  expect_message("merges.txt: has 2 merges, but vocab.json 816 tokens", "cut short?");
 }
 
 /// Published ids, on a real CLIP's folder: GATEFOLD_CLIP_DIR=.../clip-vit-base-patch32

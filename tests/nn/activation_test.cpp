@@ -80,10 +80,10 @@ void check(Bounds bounds) {
 }
 
 TEST(Activation, WithinTheirErrorBounds) {
-  check<GeluErf>({.value = {8, 0x1p-4}, .slope = {4, 0.5}});
-  check<Gelu>({.value = {8, 0x1p-4}, .slope = {4, 0.5}});
-  check<QuickGelu>({.value = {8, 0x1p-4}, .slope = {4, 0.5}});
-  check<Silu>({.value = {3, 0x1p-100}, .slope = {4, 0.5}});
+  check<GeluErf>({.value = {8, 0x1p-4}, .slope = {5, 0.5}});
+  check<Gelu>({.value = {8, 0x1p-4}, .slope = {5, 0.5}});
+  check<QuickGelu>({.value = {8, 0x1p-4}, .slope = {5, 0.5}});
+  check<Silu>({.value = {4, 0x1p-100}, .slope = {5, 0.5}});
   check<Relu>({.value = {0, 1}, .slope = {0, 1}});
 }
 

@@ -220,6 +220,24 @@ TEST(Attention, PackedKeepsNothingAndGivesTheSame) {
   }
 }
 
+TEST(Attention, OneTokenOfEachSequenceGetsWhatForwardGivesIt) {
+  const OwnedLayout ragged{.offset = {0, 3, 4, 8}, .modality = {0, kPadding, 1, 0, 1, 0, kPadding, 1}};
+  const TokenLayout layout = ragged.view();
+  const std::vector<Index> row{2, 3, 5};
+  for (const Mask mask : {Mask::none, Mask::causal}) {
+    Attention<float> layer({.width = 32, .num_heads = 2, .mask = mask});
+    test::disturb(layer, 3, 0.2);
+    const auto x = random_matrix<float>({8, 32}, 4);
+    Tensor<float, 2> all({8, 32}), chosen({3, 32}), wanted({3, 32});
+    Context ctx;
+    ctx.layout = &layout;
+    infer(layer, x, all, ctx);
+    layer.infer_at(x, {row.data(), {3}}, chosen, ctx);
+    pool_at<float>(all, {row.data(), {3}}, wanted, ctx);
+    test::expect_near<float, float>(chosen.flat(), wanted.flat(), 100, "y");
+  }
+}
+
 TEST(Attention, RefusesWhatDoesNotFit) {
   EXPECT_THROW(Attention<float>({.width = 6, .num_heads = 4}), OptionError);
   EXPECT_THROW(Attention<float>({.width = 6, .num_heads = 0}), OptionError);
@@ -234,6 +252,14 @@ TEST(Attention, RefusesWhatDoesNotFit) {
     Context ctx;
     ctx.layout = &layout;
     EXPECT_THROW((void)layer.forward(x, y, ctx), ShapeError);
+  }
+  const OwnedLayout padded{.offset = {0, 3, 7}, .modality = {0, 0, kPadding, 0, 0, 0, 0}};
+  const TokenLayout layout = padded.view();
+  Context ctx;
+  ctx.layout = &layout;
+  for (const std::vector<Index>& rows : {std::vector<Index>{0}, {0, 1}, {2, 3}, {0, 7}, {-1, 3}}) {
+    Tensor<float, 2> few({std::ssize(rows), 4});
+    EXPECT_THROW(layer.infer_at(x, {rows.data(), {std::ssize(rows)}}, few, ctx), ShapeError);
   }
 }
 

@@ -1,5 +1,6 @@
 #include "gatefold/nn/residual.hpp"
 
+#include "gatefold/nn/attention.hpp"
 #include "gatefold/nn/mlp.hpp"
 #include "tests/support/layer_contract.hpp"
 
@@ -27,6 +28,18 @@ TEST(Residual, AnInnerLayerOfZerosIsTheIdentity) {
   const auto pass = test::run_pass(layer, x, dy, ctx);
   EXPECT_EQ(pass.y, x);
   EXPECT_EQ(pass.dx, dy);
+}
+
+TEST(Residual, OneRowOfEachSequenceGetsWhatForwardGivesIt) {
+  Residual<Attention<float>> layer({.width = 32}, Attention<float>({.width = 32, .num_heads = 2}));
+  test::disturb(layer, 1, 0.2);
+  const auto x = test::random_matrix<float>({7, 32}, 2);
+  const std::vector<Index> row{5};
+  Tensor<float, 2> all({7, 32}), one({1, 32});
+  Context ctx;
+  infer(layer, x, all, ctx);
+  layer.infer_at(x, {row.data(), {1}}, one, ctx);
+  test::expect_near<float, float>(one.flat(), all.flat().subspan(5 * 32, 32), 100, "y");
 }
 
 TEST(Residual, PackedKeepsNothingAndGivesTheSame) {

@@ -82,6 +82,19 @@ TEST_F(OpenClip, ReadsOpenAisNamesFromAFileBesideItsTokenizer) {
   EXPECT_EQ(open_clip(folder_ / "openai").identity, clip.identity);
 }
 
+TEST_F(OpenClip, ReadsClipMoe) {
+  tiny::write_clip_moe(folder_ / "clip_moe");
+  const auto clip = open_clip(folder_ / "clip_moe");
+  EXPECT_TRUE(clip.has_mixtures());
+  EXPECT_EQ(clip.options.context, 248);
+  EXPECT_EQ(clip.options.vision.mixture.num_experts, 3);
+  const std::vector<std::string> texts{"cat", std::string(400, 'c')};
+  ClipRouting routing;
+  const auto z = embed_texts(clip, texts, {.routing = &routing}, ctx_);
+  EXPECT_EQ(routing.texts.layers().at(0).total().tokens, 3 + 248);  // the second is cut
+  for (const float x : z.flat()) EXPECT_TRUE(std::isfinite(x));
+}
+
 TEST_F(OpenClip, UpcycledGivesTheSameAndReportsEachToken) {
   const auto dense = open_clip(clip_), sparse = open_clip(clip_, {.upcycle = 4});
   EXPECT_FALSE(dense.has_mixtures());
@@ -126,7 +139,7 @@ TEST_F(OpenClip, SaysWhatIsMissing) {
   EXPECT_THAT(refusal(), AllOf(HasSubstr("has no tokenizer"), HasSubstr("hf download openai/clip-vit-base-patch32")));
   fs::rename(clip_ / "other.txt", clip_ / "merges.txt");
   fs::remove(clip_ / "config.json");
-  EXPECT_THAT(refusal(), AllOf(HasSubstr("config.json: is missing"), HasSubstr("download it")));
+  EXPECT_THAT(refusal(), AllOf(HasSubstr("config.json: is missing"), HasSubstr("hf download MODEL config.json")));
   fs::rename(clip_ / "model.safetensors", clip_ / "pytorch_model.bin");
   EXPECT_THAT(refusal(), AllOf(HasSubstr("is a pickle"), HasSubstr("save_file")));
 }
@@ -153,6 +166,8 @@ TEST_F(OpenClip, SaysWhichPartsDoNotFitEachOther) {
   tiny::write_clip(clip_);
   write_text(clip_ / "merges.txt", "c a\nca t</w>\na t</w>\n");
   EXPECT_THAT(refusal(), HasSubstr("the tokenizer has 517 tokens, the model embeds 516"));
+  write_text(clip_ / "merges.txt", "c a\n");
+  EXPECT_THAT(refusal(), HasSubstr("the merges make 515 tokens, the model embeds 516 (cut short?)"));
   tiny::write_clip(clip_);
   auto json = config();
   json["text_config"]["eos_token_id"] = 7;

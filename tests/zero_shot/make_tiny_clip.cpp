@@ -10,6 +10,7 @@ int main(int argc, char** argv) {
     const fs::path folder = argv[1];
     write_clip(folder / "clip");
     write_openai_clip(folder / "openai");
+    write_clip_moe(folder / "clip_moe");
     write_photos(folder / "photos");
     write_photos(folder / "with_broken");
     gatefold::testing::write_text(folder / "with_broken" / "broken.png", "no picture");

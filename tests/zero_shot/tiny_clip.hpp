@@ -1,4 +1,6 @@
 #pragma once
+#include <list>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "gatefold/core/tensor.hpp"
@@ -14,21 +16,23 @@ using gatefold::Index;
 /// 512 symbols of bytes, the results of two merges, two markers.
 inline constexpr Index kVocabulary = 516;
 
-/// The golden weights in tests/data/clip/`golden`, whose vocabulary has 40 words, with one that a tokenizer can have.
-inline void write_weights(const std::string& golden, const std::string& embedding, const fs::path& to) {
+/// The golden weights in tests/data/clip/`golden`, but for tables that are given more rows: the vocabulary of 40 words,
+/// so that a tokenizer can have it, and the positions of texts.
+inline void write_weights(const std::string& golden, const std::map<std::string, Index>& rows, const fs::path& to) {
   const gatefold::SafeTensors file{
       gatefold::MappedFile(fs::path(GATEFOLD_TEST_DATA_DIR) / "clip" / golden / "model.safetensors")};
   gatefold::SafeTensorsWriter writer;
-  gatefold::Tensor<float, 2> words;
+  std::list<gatefold::Tensor<float, 2>> tables;  // which the writer borrows
   for (const auto& entry : file.entries()) {
-    if (entry.name != embedding) {
+    const auto at = rows.find(entry.name);
+    if (at == rows.end()) {
       writer.add_bytes(entry.name, entry.dtype, entry.shape, entry.bytes);
       continue;
     }
-    words = gatefold::Tensor<float, 2>({kVocabulary, entry.shape[1]});
-    for (Index i = 0; i < words.size(); ++i)
-      words.flat()[static_cast<std::size_t>(i)] = static_cast<float>((i * 7919) % 1009) / 505.0f - 1;
-    writer.add(entry.name, words.view());
+    auto& table = tables.emplace_back(gatefold::Shape<2>{at->second, entry.shape[1]});
+    for (Index i = 0; i < table.size(); ++i)
+      table.flat()[static_cast<std::size_t>(i)] = static_cast<float>((i * 7919) % 1009) / 505.0f - 1;
+    writer.add(entry.name, table.view());
   }
   writer.write(to);
 }
@@ -37,7 +41,7 @@ inline void write_weights(const std::string& golden, const std::string& embeddin
 inline void write_clip(const fs::path& folder) {
   using gatefold::testing::write_text;
   fs::create_directories(folder);
-  write_weights("quick", "text_model.embeddings.token_embedding.weight", folder / "model.safetensors");
+  write_weights("quick", {{"text_model.embeddings.token_embedding.weight", kVocabulary}}, folder / "model.safetensors");
   auto config = nlohmann::json::parse(
       gatefold::testing::read_text(fs::path(GATEFOLD_TEST_DATA_DIR) / "clip" / "quick" / "config.json"));
   config["text_config"]["vocab_size"] = kVocabulary;
@@ -49,7 +53,17 @@ inline void write_clip(const fs::path& folder) {
 /// The same under OpenAI's names: one file, and the tokenizer beside it.
 inline void write_openai_clip(const fs::path& folder) {
   fs::create_directories(folder);
-  write_weights("openai", "token_embedding.weight", folder / "tiny.safetensors");
+  write_weights("openai", {{"token_embedding.weight", kVocabulary}}, folder / "tiny.safetensors");
+  gatefold::testing::write_text(folder / "merges.txt", "#version: 0.2\nc a\nca t</w>\n");
+}
+
+/// CLIP-MoE: OpenAI's names with experts, and 248 positions in two tables.
+inline void write_clip_moe(const fs::path& folder) {
+  fs::create_directories(folder);
+  write_weights(
+      "clip_moe",
+      {{"token_embedding.weight", kVocabulary}, {"positional_embedding", 248}, {"positional_embedding_res", 248}},
+      folder / "model.safetensors");
   gatefold::testing::write_text(folder / "merges.txt", "#version: 0.2\nc a\nca t</w>\n");
 }
 

@@ -1,6 +1,6 @@
 #pragma once
 #include "gatefold/nn/init.hpp"
-#include "zero_shot/reading.hpp"
+#include "zero_shot/limoe_reader.hpp"
 
 namespace zero_shot::tiny {
 

@@ -1,5 +1,7 @@
 #pragma once
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <concepts>
 #include <exception>
 #include <functional>
@@ -65,30 +67,54 @@ class ParallelFor {
 };
 
 #ifdef _OPENMP
-/// OpenMP threads that take one item at a time; `threads` = 0 means as many as OpenMP would use. The first exception of
-/// a body is thrown again on the calling thread.
+namespace detail {
+/// Each thread takes one item at a time: first of its own part of 0..n, where its caches have what it wrote there in
+/// the last call, then of what others have left of theirs.
+inline void run_openmp(int threads, Index n, ParallelFor::Body body) {
+  struct alignas(64) Part {
+    std::atomic<Index> next;
+    Index end;
+  };
+  constexpr int kMostParts = 64;  // more threads share them
+  std::array<Part, kMostParts> part;
+  const int parts = std::min(threads, kMostParts);
+  for (int p = 0; p < parts; ++p) {
+    part[static_cast<std::size_t>(p)].next = n * p / parts;
+    part[static_cast<std::size_t>(p)].end = n * (p + 1) / parts;
+  }
+  std::exception_ptr error;
+#pragma omp parallel num_threads(threads)
+  {
+    const int self = omp_get_thread_num();
+    for (int turn = 0; turn < parts; ++turn) {
+      Part& from = part[static_cast<std::size_t>((self + turn) % parts)];
+      for (Index i; (i = from.next.fetch_add(1, std::memory_order_relaxed)) < from.end;) {
+        try {
+          body(i, i + 1, self);
+        } catch (...) {
+#pragma omp critical
+          if (!error) error = std::current_exception();
+        }
+      }
+    }
+  }
+  if (error) std::rethrow_exception(error);
+}
+}  // namespace detail
+
+/// OpenMP threads; `threads` = 0 means as many as OpenMP would use. The first exception of a body is thrown again on
+/// the calling thread.
 inline ParallelFor openmp(int threads = 0) {
   if (threads <= 0) threads = omp_get_max_threads();
-  return ParallelFor({.workers = threads, .run = [threads](Index n, ParallelFor::Body body) {
-                        std::exception_ptr error;
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
-                        for (Index i = 0; i < n; ++i) {
-                          try {
-                            body(i, i + 1, omp_get_thread_num());
-                          } catch (...) {
-#pragma omp critical
-                            if (!error) error = std::current_exception();
-                          }
-                        }
-                        if (error) std::rethrow_exception(error);
-                      }});
+  return ParallelFor({.workers = threads,
+                      .run = [threads](Index n, ParallelFor::Body body) { detail::run_openmp(threads, n, body); }});
 }
 #endif
 
-/// OpenMP where the program is compiled with it, else serial.
-inline ParallelFor default_parallel_for() {
+/// OpenMP where the program is compiled with it, else serial. `threads` as for openmp.
+inline ParallelFor default_parallel_for([[maybe_unused]] int threads = 0) {
 #ifdef _OPENMP
-  return openmp();
+  return openmp(threads);
 #else
   return {};
 #endif

@@ -56,7 +56,10 @@ class ClipPreprocess {
     if (options.crop) expect_side("crop height", options.crop->height);
     const auto number = [](const char* name, double value, double least) {
       expect_option(std::isfinite(value) && value >= least && std::abs(value) <= 1e6,
-                    std::string("ClipPreprocess: ") + name + " is " + std::to_string(value));
+                    std::string("ClipPreprocess: ") + name + " is " + std::to_string(value) + ", expected " +
+                        (least > 0   ? "more than 0"
+                         : least < 0 ? "a finite number"
+                                     : "0 or more"));
       return static_cast<float>(value);
     };
     number("rescale_factor", options.rescale_factor, 0);

@@ -1,6 +1,7 @@
 #pragma once
 #include <set>
 
+#include "gatefold/io/json_file.hpp"
 #include "gatefold/io/safetensors.hpp"
 
 namespace gatefold {
@@ -27,14 +28,9 @@ class ShardedSafeTensors {
     ShardedSafeTensors all;
     all.source_ = path.string();
     const auto refuse = [&](const std::string& why) { throw FormatError(all.source_ + ": " + why); };
-    const auto bytes = read(path);
-    constexpr std::size_t kMaxBytes = std::size_t{64} << 20;
-    const auto* const text = reinterpret_cast<const char*>(bytes.bytes().data());
-    if (bytes.bytes().size() > kMaxBytes) refuse("an index of more than 64 MiB");
-    const auto json = nlohmann::json::parse(text, text + bytes.bytes().size(), nullptr, false);
-    const auto map = json.is_object() ? json.find("weight_map") : json.end();
-    if (!json.is_object() || map == json.end() || !map->is_object())
-      refuse("is no index of shards (no «weight_map»; cut short?)");
+    const auto json = read_json_object(path, std::size_t{64} << 20);
+    const auto map = json.find("weight_map");
+    if (map == json.end() || !map->is_object()) refuse("is no index of shards (no «weight_map»)");
     std::set<std::string> shards;
     for (const auto& [tensor, shard] : map->items()) {
       // A name that leads out of the folder is no shard.
@@ -45,7 +41,12 @@ class ShardedSafeTensors {
                ", expected the name of a file");
       shards.insert(name);
     }
-    for (const auto& name : shards) all.add(path.parent_path() / name);
+    for (const auto& name : shards) {
+      const auto shard = path.parent_path() / name;
+      if (!std::filesystem::exists(shard))
+        refuse("names the shard " + detail::quote_text(name) + ", which is not beside it; download that as well");
+      all.add(shard);
+    }
     for (const auto& [tensor, shard] : map->items())
       if (!all.find(tensor))
         refuse("the index has " + detail::quote_text(tensor) + " in " + detail::quote_text(shard.get<std::string>()) +
@@ -73,14 +74,22 @@ class ShardedSafeTensors {
   }
 
   void add(const std::filesystem::path& path) {
+    if (std::filesystem::is_symlink(path) && !std::filesystem::exists(path))
+      throw FormatError(path.string() + ": is a link to " + std::filesystem::read_symlink(path).string() +
+                        ", which is not there; copy what it stands for (cp -rL)");
     auto mapped = read(path);
     const auto head = mapped.bytes().first(std::min<std::size_t>(mapped.bytes().size(), 64));
-    const std::string_view begin(reinterpret_cast<const char*>(head.data()), head.size());
-    if (begin.starts_with("version https://git-lfs"))
-      throw FormatError(path.string() + ": is a pointer of Git LFS, not the file; run «git lfs pull» in its folder");
+    const std::string begin(reinterpret_cast<const char*>(head.data()), head.size());
     try {
       files_.push_back(std::make_shared<const SafeTensors>(std::move(mapped)));
     } catch (const FormatError& error) {
+      for (const auto& [start, what] :
+           {std::pair("version https://git-lfs",
+                      "a pointer of Git LFS, not the file; run «git lfs pull» in its folder"),
+            {"<", "a web page, not the file; download what its «download» leads to"},
+            {"{", "JSON, expected a .safetensors; of a model's folder, name the folder"},
+            {"PK\3\4", "an archive or a pickle under another name, expected a .safetensors"}})
+        if (begin.starts_with(start)) throw FormatError(path.string() + ": is " + what);
       throw FormatError(std::string(error.what()) + " (if the file was cut short, download it again)");
     }
     for (const auto& entry : files_.back()->entries())

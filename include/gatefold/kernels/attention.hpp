@@ -18,8 +18,9 @@ struct AttentionPlan {
   View<const Index, 1> row;     // [tokens]
   Index heads;
   AttentionMask mask = AttentionMask::none;
+  View<const Index, 1> query = {};  // [B] the only token of each sequence that attends, counted from its first; or all
 
-  Index num_tasks() const { return (offset.extent(0) - 1) * heads; }
+  Index num_sequences() const { return offset.extent(0) - 1; }
   Index longest() const {
     Index n = 0;
     for (Index b = 0; b + 1 < offset.extent(0); ++b) n = std::max(n, offset[b + 1] - offset[b]);
@@ -34,6 +35,7 @@ struct AttentionTask {
   const Index* row;  // [n]
   Index n, head, d, width;
   AttentionMask mask;
+  Index first, last;  // the tokens that attend
 
   AttentionTask(const AttentionPlan& plan, Index i, Index total_width)
       : row(plan.row.data() + plan.offset[i / plan.heads]),
@@ -41,7 +43,9 @@ struct AttentionTask {
         head(i % plan.heads),
         d(total_width / plan.heads),
         width(total_width),
-        mask(plan.mask) {}
+        mask(plan.mask),
+        first(plan.query.size() ? plan.query[i / plan.heads] : 0),
+        last(plan.query.size() ? first + 1 : n) {}
 
   enum Part { q, k, v };
   template <class U>
@@ -88,7 +92,7 @@ T attention_row(const AttentionTask& t, Rows<const T> qkv, Index i, T* p, T& mos
 /// Plain loops: for any number, and the oracle of the blocked form. scratch // [n]
 template <class T>
 void attend_portable(const AttentionTask& t, Rows<const T> qkv, Rows<T> y, Rows<T> stats, T* p) {
-  for (Index i = 0; i < t.n; ++i) {
+  for (Index i = t.first; i < t.last; ++i) {
     T most(0.0);
     const T inverse = attention_row<T>(t, qkv, i, p, most);
     stats(t.row[i], 2 * t.head) = most;
@@ -131,8 +135,9 @@ struct BlockedAttention {
   static constexpr Index kWidth = simd::kLanes<T, Arch>;
   static constexpr Index kQueries = 2 * kWidth;
   // Rows of a register tile: 8 x 2 or 4 x 2 vectors of accumulators. Higher ones were no faster: a tile is bound by
-  // multiplications already, and fewer rows waste less at the end of a sequence.
-  static constexpr int kRows = simd::kRegisters<Arch> >= 32 ? 8 : 4;
+  // multiplications already, and fewer rows waste less at the end of a sequence. Never more than a block of queries.
+  static constexpr int kRows = simd::kRegisters<Arch> >= 32 && kQueries >= 8 ? 8 : 4;
+  static_assert(kRows <= kQueries);
 
   static constexpr Index padded(Index n, Index step) { return (n + step - 1) / step * step; }
 
@@ -239,7 +244,7 @@ struct BlockedAttention {
     Index lanes() const { return padded(count, kWidth); }
   };
   Block block(Index begin) const {
-    const Index count = std::min(kQueries, t.n - begin);
+    const Index count = std::min(kQueries, t.last - begin);
     return {begin, count, t.mask == AttentionMask::causal ? begin + count : t.n};
   }
 
@@ -263,7 +268,7 @@ struct BlockedAttention {
         t.n, np, T(1), [&](Index i) { return t.at(qkv, t.v, i); }, v);
     // 0 times what a query must not see need not be 0.
     const bool confine = t.mask == AttentionMask::causal && !all_finite(v);
-    for (Index begin = 0; begin < t.n; begin += kQueries) {
+    for (Index begin = t.first; begin < t.last; begin += kQueries) {
       const Block b = block(begin);
       gather(
           b.count, kQueries, T(t.scale()), [&](Index i) { return t.at(qkv, t.q, begin + i); }, q);
@@ -310,7 +315,12 @@ struct BlockedAttention {
   void mix_one_by_one(const Block& b, const T* strip, const T* v, T* out) const {
     for (Index i = 0; i < b.count; ++i) {
       std::fill_n(out + i * dp, dp, T(0));
-      for (Index j = 0; j <= b.begin + i; ++j) add_scaled(dp, strip[j * kQueries + i], v + j * dp, out + i * dp);
+      for (Index j = 0; j <= b.begin + i; ++j)
+        for (Index c = 0; c < dp; c += kWidth) {
+          T* const to = out + i * dp + c;
+          simd::fma(V(strip[j * kQueries + i]), simd::load<T, Arch>(v + j * dp + c), simd::load<T, Arch>(to))
+              .store_unaligned(to);
+        }
     }
   }
 
@@ -394,15 +404,25 @@ void for_each_head(const AttentionPlan& plan, Index width, Index size, Context& 
   const auto scope = ctx.workspace.scope();
   constexpr Index kLine = 64;  // elements between the slices of two workers, so that they share no cache line
   auto scratch = ctx.workspace.take<T>(ctx.parallel_for.workers(), (size / kLine + 1) * kLine);
-  ctx.parallel_for(plan.num_tasks(), [&](Index begin, Index end, Index worker) {
-    for (Index i = begin; i < end; ++i) body(AttentionTask(plan, i, width), &scratch(worker, 0));
+  const Index sequences = plan.num_sequences(), workers = ctx.parallel_for.workers();
+  if (sequences == 0) return;
+  // Heads of a sequence lie side by side: who has several in a row finds what it prefetched.
+  const Index parts = std::min(plan.heads, (2 * workers + sequences - 1) / sequences);
+  const BalancedSplit heads(plan.heads, (plan.heads + parts - 1) / parts);
+  ctx.parallel_for(sequences * heads.count, [&](Index begin, Index end, Index worker) {
+    for (Index i = begin; i < end; ++i) {
+      const Index first = i / heads.count * plan.heads, part = i % heads.count;
+      for (Index head = heads.begin(part); head < heads.begin(part + 1); ++head)
+        body(AttentionTask(plan, first + head, width), &scratch(worker, 0));
+    }
   });
 }
 
 }  // namespace detail
 
 /// y = softmax(q kᵀ / √d) v for each head, where d = D / heads. Keeps of each query and head the largest score and the
-/// inverse of the sum of exponentials. 4 T² D flops per sequence, half of it where causal.
+/// inverse of the sum of exponentials. 4 T² D flops per sequence, half of it where causal. Of y and stats only the rows
+/// of tokens that attend are written.
 /// // qkv [R, 3 D] = q | k | v, y [R, D], stats [R, 2 heads]
 template <Real T>
 void attend(Rows<const T> qkv, const AttentionPlan& plan, Rows<T> y, Rows<T> stats, Context& ctx) {
@@ -422,7 +442,7 @@ void attend(Rows<const T> qkv, const AttentionPlan& plan, Rows<T> y, Rows<T> sta
   });
 }
 
-/// The gradient of attend. 10 T² D flops per sequence.
+/// The gradient of attend where all tokens attend. 10 T² D flops per sequence.
 /// // qkv, dqkv [R, 3 D], stats [R, 2 heads] of attend, dy [R, D]
 template <Real T>
 void attend_grad(Rows<const T> qkv, const AttentionPlan& plan, Rows<const T> stats, Rows<const T> dy, Rows<T> dqkv,

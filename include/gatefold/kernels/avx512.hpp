@@ -28,7 +28,7 @@ struct TileJob {
   const std::byte* rows;  // first row of the tile, prepared
   Index row_bytes;        // from row to row
   const std::byte* panel;
-  Index panel_stride = 0;                 // bytes from panel to panel, where a tile takes several
+  StreamStride stride = {};               // where a tile takes several panels; values in bytes
   Index chunks;                           // of the panel
   std::uintptr_t prefetch = 0;            // address of what is fetched meanwhile
   Index first_line = 0, last_line = 0;    // of each 8 lines there, those that this tile fetches
@@ -45,7 +45,7 @@ struct DotBf16 {
   using Weight = __m512i;
   static constexpr int kMaxRows = 12;
   static constexpr Index kRowBytes = 4, kStepDepth = 2;
-  static constexpr bool kGrouped = false;
+  static constexpr bool kGrouped = false, kPrefetches = true;
 
   [[gnu::always_inline, gnu::target("avx512f")]] static inline Sum start(const TileJob&, Index, Index) {
     return _mm512_setzero_ps();
@@ -72,7 +72,7 @@ struct WidenBf16 {
   };
   static constexpr int kMaxRows = 12;
   static constexpr Index kRowBytes = 8, kStepDepth = 2;
-  static constexpr bool kGrouped = false;
+  static constexpr bool kGrouped = false, kPrefetches = true;
 
   [[gnu::always_inline, gnu::target("avx512f")]] static inline Sum start(const TileJob&, Index, Index) {
     return _mm512_setzero_ps();
@@ -103,7 +103,7 @@ struct DotInt {
   // int8: 14 rows would need 28 registers; g++ 12 then spills sums, and 8 rows are 15 % faster. int4: two sums of each.
   static constexpr int kMaxRows = kBits == 8 ? 8 : 6;
   static constexpr Index kRowBytes = 32 / kBits, kStepDepth = 32 / kBits;
-  static constexpr bool kGrouped = kBits == 4;
+  static constexpr bool kGrouped = kBits == 4, kPrefetches = kBits == 4;
 
   [[gnu::always_inline, gnu::target("avx512f")]] static inline Sum start(const TileJob& job, Index row, Index group) {
     constexpr std::uint32_t kOffset = kBits == 8 ? 128 : 8;
@@ -123,8 +123,13 @@ struct DotInt {
                                                                                   const std::byte* x) {
     std::int32_t four[8 / kBits];
     std::memcpy(four, x, sizeof four);
-    sum = _mm512_dpbusd_epi32(sum, w.part[0], _mm512_set1_epi32(four[0]));
-    if constexpr (kBits == 4) sum = _mm512_dpbusd_epi32(sum, w.part[1], _mm512_set1_epi32(four[1]));
+    sum = dot(sum, w.part[0], _mm512_set1_epi32(four[0]));
+    if constexpr (kBits == 4) sum = dot(sum, w.part[1], _mm512_set1_epi32(four[1]));
+    return sum;
+  }
+  /// The intrinsic, but g++ 12 would copy and spill its sums.
+  [[gnu::always_inline, gnu::target("avx512f,avx512vnni")]] static inline Sum dot(Sum sum, __m512i w, __m512i x) {
+    asm("vpdpbusd {%2, %1, %0|%0, %1, %2}" : "+v"(sum) : "v"(w), "v"(x));
     return sum;
   }
   [[gnu::always_inline, gnu::target("avx512f")]] static inline __m512 finish(Sum sum, const TileJob& job, Index row,
@@ -148,17 +153,18 @@ struct DotInt {
 // avx512vnni and avx512bf16 are named for the policies that use them; nothing else here makes a compiler emit them.
 template <class Dot, int kRows, int kPanels = 1>
 [[gnu::target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]] void run_tile(const TileJob& job) {
-  static_assert(kPanels == 1 || !Dot::kGrouped);
   constexpr int kVectors = 2 * kPanels;
   typename Dot::Sum sum[kRows][kVectors];
-  [[maybe_unused]] __m512 total[kRows][2];
+  [[maybe_unused]] __m512 total[kRows][kVectors];
   const std::byte* row[kRows];
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i) {
     row[i] = job.rows + i * job.row_bytes;
 #pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) sum[i][v] = Dot::start(job, i, 0);
-    if constexpr (Dot::kGrouped) total[i][0] = total[i][1] = _mm512_setzero_ps();
+    for (int v = 0; v < kVectors; ++v) {
+      sum[i][v] = Dot::start(job, i, 0);
+      total[i][v] = _mm512_setzero_ps();
+    }
   }
   constexpr Index kGroupChunks = kDepthGroup / (kChunkSteps * Dot::kStepDepth);
   const std::byte* panel = job.panel;
@@ -172,7 +178,11 @@ template <class Dot, int kRows, int kPanels = 1>
     for (int step = 0; step < kChunkSteps; ++step) {
       typename Dot::Weight w[kVectors];
 #pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) w[v] = Dot::load(panel + v / 2 * job.panel_stride + v % 2 * 64);
+      for (int v = 0; v < kVectors; ++v) {
+        const std::byte* const line = panel + v / 2 * job.stride.values + v % 2 * 64;
+        w[v] = Dot::load(line);
+        if constexpr (kPanels > 1 && kRows > 2 && Dot::kPrefetches) prefetch_in_stream(line);
+      }
 #pragma GCC unroll 16
       for (int i = 0; i < kRows; ++i)
 #pragma GCC unroll 8
@@ -184,25 +194,31 @@ template <class Dot, int kRows, int kPanels = 1>
       if ((chunk + 1) % kGroupChunks) continue;
       const Index group = chunk / kGroupChunks;
       const float* const scale = job.column_scale + group * kPanel;
-      const __m512 s0 = _mm512_loadu_ps(scale), s1 = _mm512_loadu_ps(scale + 16);
       const bool more = chunk + 1 < job.chunks;
 #pragma GCC unroll 16
       for (int i = 0; i < kRows; ++i) {
         const __m512 x = _mm512_set1_ps(job.row_scale[i * job.row_groups + group]);
-        total[i][0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[i][0]), _mm512_mul_ps(x, s0), total[i][0]);
-        total[i][1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[i][1]), _mm512_mul_ps(x, s1), total[i][1]);
-        if (more) sum[i][0] = sum[i][1] = Dot::start(job, i, group + 1);
+#pragma GCC unroll 8
+        for (int v = 0; v < kVectors; ++v) {
+          const __m512 s = _mm512_loadu_ps(scale + v / 2 * job.stride.scales + v % 2 * 16);
+          total[i][v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[i][v]), _mm512_mul_ps(x, s), total[i][v]);
+          if (more) sum[i][v] = Dot::start(job, i, group + 1);
+        }
       }
     }
   }
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i) {
-    if constexpr (Dot::kGrouped) {
-      store_half(job.out, i, 0, total[i][0]);
-      store_half(job.out, i, 16, total[i][1]);
-    } else {
 #pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) store_half(job.out, i, 16 * v, Dot::finish(sum[i][v], job, i, 16 * v));
+    for (int v = 0; v < kVectors; ++v) {
+      const int half = 16 * (v % 2);
+      PanelOutput out = job.out;
+      out.c += v / 2 * job.stride.columns;
+      if (out.bias) out.bias += v / 2 * job.stride.columns;
+      if constexpr (Dot::kGrouped)
+        store_half(out, i, half, total[i][v]);
+      else
+        store_half(out, i, half, Dot::finish(sum[i][v], job, i, v / 2 * job.stride.scales + half));
     }
   }
 }
@@ -213,16 +229,22 @@ inline constexpr auto kTiles = []<int... I>(std::integer_sequence<int, I...>) {
 }
 (std::make_integer_sequence<int, Dot::kMaxRows>{});
 
+/// Whole groups, where a group has a scale; else the zeros behind k need not be read.
+template <class Dot>
+constexpr Index num_chunks(Index k) {
+  constexpr Index kChunkDepth = kChunkSteps * Dot::kStepDepth;
+  return ((Dot::kGrouped ? padded_depth(k) : k) + kChunkDepth - 1) / kChunkDepth;
+}
+
 /// All rows against one panel: tiles of balanced height. `job` tells of the first row. What is fetched ahead: several
 /// tiles share the next panel among them. A single tile runs at the pace of memory, and 4 KiB ahead in the stream is
 /// enough; where it hardly computes (few rows, nothing to unpack), the CPU's own prefetching is faster still.
 template <class Dot>
 void multiply(TileJob job, Index rows, Index k, const void* next_panel) {
-  constexpr Index kChunkDepth = kChunkSteps * Dot::kStepDepth, kChunkLines = kChunkBytes / 64;
+  constexpr Index kChunkLines = kChunkBytes / 64;
   constexpr Index kStreamRows = 4;
   const BalancedSplit split(rows, Dot::kMaxRows);
-  // Whole groups, where a group has a scale; else the zeros behind k need not be read.
-  job.chunks = ((Dot::kGrouped ? padded_depth(k) : k) + kChunkDepth - 1) / kChunkDepth;
+  job.chunks = num_chunks<Dot>(k);
   job.prefetch =
       reinterpret_cast<std::uintptr_t>(split.count > 1 ? next_panel : job.panel) + (split.count > 1 ? 0 : 4096);
   const bool prefetches = next_panel && (rows > kStreamRows || Dot::kGrouped);
@@ -241,19 +263,21 @@ void multiply(TileJob job, Index rows, Index k, const void* next_panel) {
   }
 }
 
-/// 1..4 rows against some whole panels at once, panel_stride apart: one panel alone makes too few chains of additions
-/// to hide their latency. Returns how many panels it took: 0 if there are not enough left.
-template <class Dot>
-Index multiply_few_rows(TileJob job, Index rows, Index k, Index panels_left) {
-  constexpr Index kChunkDepth = kChunkSteps * Dot::kStepDepth;
-  constexpr std::array<void (*)(const TileJob&), 4> kFewTiles{&run_tile<Dot, 1, 4>, &run_tile<Dot, 2, 4>,
-                                                              &run_tile<Dot, 3, 2>, &run_tile<Dot, 4, 2>};
-  const Index panels = rows <= 2 ? 4 : 2;
-  if (panels_left < panels) return 0;
-  job.chunks = (k + kChunkDepth - 1) / kChunkDepth;
-  job.out.columns = panels * kPanel;
-  kFewTiles[static_cast<std::size_t>(rows - 1)](job);
-  return panels;
+/// 1..kFewRows rows against several panels at once, see for_each_in_streams; make_job(rows, panel, out) is for one.
+template <class Dot, class F, class MakeJob>
+Index multiply_few_rows(std::span<const PreparedRows<F>> pieces, const PanelRun<F>& run, const PanelOutput& out,
+                        MakeJob&& make_job) {
+  constexpr std::array<void (*)(const TileJob&), kFewRows> kFewTiles{&run_tile<Dot, 1, 4>, &run_tile<Dot, 2, 4>,
+                                                                     &run_tile<Dot, 3, 2>, &run_tile<Dot, 4, 2>};
+  const Index rows = pieces[0].rows;
+  return for_each_in_streams(rows <= 2 ? 4 : 2, pieces, run, out,
+                             [&](const auto& a, const auto& panel, StreamStride stride, const PanelOutput& to) {
+                               TileJob job = make_job(a, panel, to);
+                               if constexpr (std::is_same_v<F, bf16>) stride.values *= Index{sizeof(bf16)};
+                               job.stride = stride;
+                               job.chunks = num_chunks<Dot>(a.k);
+                               kFewTiles[static_cast<std::size_t>(rows - 1)](job);
+                             });
 }
 
 /// Rounds x [k] to bf16, 32 values every piece_bytes, zeros up to padded_depth(k).

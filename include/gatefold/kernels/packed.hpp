@@ -97,29 +97,33 @@ inline constexpr Index kPackedRows = 112;
 
 /// Some panels, and the part of their depth that is used.
 struct PanelRange {
-  Index first, last;  // panels
-  Index k0, k1;       // k0 a multiple of kDepthGroup, k1 too or the whole depth
+  Index first, last;           // panels
+  Index k0, k1;                // k0 a multiple of kDepthGroup, k1 too or the whole depth
+  const void* next = nullptr;  // the panel that is used after them, or null
 };
 
-/// c (+)= a wᵀ (+ bias) for the panels of a range; column 0 of c and of bias belongs to the first of them. The panel
-/// after each is fetched meanwhile.
+/// c (+)= a wᵀ (+ bias) for the panels of a range; column 0 of c and of bias belongs to the first of them. `pieces` are
+/// the rows in pieces of the depth, whose products are added up. What comes after each panel is fetched meanwhile.
 template <PackedFormat F>
-void multiply_panels(Isa isa, const PreparedRows<F>& a, const Packed<F>& w, const PanelRange& range, float* c,
-                     Index c_stride, Store store, const float* bias) {
+void multiply_panels(Isa isa, std::type_identity_t<std::span<const PreparedRows<F>>> pieces, const Packed<F>& w,
+                     const PanelRange& range, float* c, Index c_stride, Store store, const float* bias) {
+  const Index rows = pieces[0].rows, whole = std::min(range.last, w.extent(0) / kPanel);
   Index p = range.first;
-  const Index whole = std::min(range.last, w.extent(0) / kPanel);
-  while (a.rows <= kFewRows && p < whole) {
-    const Index j = (p - range.first) * kPanel;
-    const PanelRun<F> run{w.panel(p).depth(range.k0, range.k1), whole - p, w.values.extent(1)};
-    const Index taken = multiply_few_rows(isa, a, run, {c + j, c_stride, kPanel, store, bias ? bias + j : nullptr});
-    if (taken == 0) break;
-    p += taken;
+  if (rows > 0 && rows <= kFewRows && p < whole) {
+    const PanelRun<F> run{w.panel(p).depth(range.k0, range.k1), whole - p, w.values.extent(1), w.scale.extent(1)};
+    p += multiply_few_rows(isa, pieces, run, {c, c_stride, kPanel, store, bias});
   }
   for (; p < range.last; ++p) {
     const Index j = (p - range.first) * kPanel;
-    multiply_panel(isa, a, w.panel(p).depth(range.k0, range.k1), c + j, c_stride,
-                   std::min(kPanel, w.extent(0) - p * kPanel), store, bias ? bias + j : nullptr,
-                   p + 1 < range.last ? w.panel_data(p + 1, range.k0) : nullptr);
+    const void* const next = p + 1 < range.last ? w.panel_data(p + 1, range.k0) : range.next;
+    Index k0 = range.k0;
+    for (const auto& a : pieces) {
+      const bool first = k0 == range.k0;
+      multiply_panel(isa, a, w.panel(p).depth(k0, k0 + a.k), c + j, c_stride,
+                     std::min(kPanel, w.extent(0) - p * kPanel), first ? store : Store::add,
+                     first && bias ? bias + j : nullptr, next);
+      k0 += a.k;
+    }
   }
 }
 
@@ -172,7 +176,7 @@ void matmul(Rows<const T> x, const Packed<F>& w, Rows<T> y, Context& ctx, const 
           own.prepare(ctx.isa, heights.size(block), k, [&](Index i) { return x.data() + (i0 + i) * x.stride(0); });
       const PanelRange range{widths.begin(part), widths.begin(part + 1), 0, k};
       const Index j = range.first * kPanel;
-      multiply_panels(ctx.isa, rows, w, range, y.data() + i0 * y.stride(0) + j, y.stride(0), Store::overwrite,
+      multiply_panels(ctx.isa, {&rows, 1}, w, range, y.data() + i0 * y.stride(0) + j, y.stride(0), Store::overwrite,
                       bias ? bias + j : nullptr);
     }
   });

@@ -23,6 +23,9 @@ struct PackedFfn {
 /// L2. Fixed, since sums over hidden units are taken in pieces of it.
 inline constexpr Index kHiddenChunk = 512;
 
+/// Rows that are worth a worker of their own, where all rows cost much to prepare.
+inline constexpr Index kLeastShare = 24;
+
 namespace detail {
 
 /// What nets read and write.
@@ -36,47 +39,97 @@ struct FfnRows {
   }
 };
 
-/// Rows of a power of two would share cache sets.
-inline constexpr Index kHiddenPitch = kHiddenChunk + 16;
-
 /// Some slots of one net.
 struct FfnBlock {
   Index net, begin, end;
+};
+
+/// Hidden units that are made before the first is used: all for few rows, so that both weights are read from end to
+/// end, else a chunk, so that they stay in L2.
+inline Index units_at_once(Index rows, Index hidden) {
+  return rows <= kFewRows ? std::max<Index>(hidden, 1) : kHiddenChunk;
+}
+
+/// Hidden units as floats. // [rows, pitch]
+struct HiddenUnits {
+  float* data;
+  Index pitch;
+
+  /// Rows of a power of two would share cache sets.
+  static Index pitch_of(Index units) { return num_panels(units) * kPanel + 16; }
+  float* row(Index i) const { return data + i * pitch; }
 };
 
 /// Scratch of one worker: x and hidden units as the format wants them, hidden units as floats.
 template <class F>
 class FfnScratch {
  public:
-  static Index bytes(Isa isa, Index rows, Index width) {
-    return PreparedBlock<F>::bytes(isa, rows, width) + PreparedBlock<F>::bytes(isa, rows, kHiddenChunk) +
-           2 * ScratchCutter::bytes<float>(rows * kHiddenPitch);
-  }
-  FfnScratch(Isa isa, Index rows, Index width, std::byte* memory)
-      : x(memory),
-        hidden(memory + PreparedBlock<F>::bytes(isa, rows, width)),
-        units(reinterpret_cast<float*>(memory + PreparedBlock<F>::bytes(isa, rows, width) +
-                                       PreparedBlock<F>::bytes(isa, rows, kHiddenChunk))),
-        gates(units + ScratchCutter::bytes<float>(rows * kHiddenPitch) / static_cast<Index>(sizeof(float))) {}
+  struct Options {
+    Isa isa;
+    Index rows, width, hidden;
 
-  PreparedBlock<F> x, hidden;
-  float *units, *gates;  // [rows, kHiddenPitch]
+    Index chunks() const { return (units_at_once(rows, hidden) + kHiddenChunk - 1) / kHiddenChunk; }
+    Index pitch() const { return HiddenUnits::pitch_of(units_at_once(rows, hidden)); }
+    Index chunk_bytes() const { return PreparedBlock<F>::bytes(isa, rows, kHiddenChunk); }
+  };
+
+  static Index bytes(const Options& o) {
+    return ScratchCutter::bytes<PreparedRows<F>>(o.chunks()) + PreparedBlock<F>::bytes(o.isa, o.rows, o.width) +
+           o.chunks() * o.chunk_bytes() + 2 * ScratchCutter::bytes<float>(o.rows * o.pitch());
+  }
+  FfnScratch(const Options& o, std::byte* memory) : options_(o) {
+    ScratchCutter cut(memory);
+    pieces_ = cut.take<PreparedRows<F>>(o.chunks());
+    units = {cut.take<float>(o.rows * o.pitch()), o.pitch()};
+    gates = {cut.take<float>(o.rows * o.pitch()), o.pitch()};
+    x_ = cut.take<std::byte>(PreparedBlock<F>::bytes(o.isa, o.rows, o.width));
+    hidden_ = cut.take<std::byte>(0);
+  }
+
+  /// Row i of x is row(i).
+  template <class Row>
+  PreparedRows<F> prepare_x(Row&& row) {
+    return PreparedBlock<F>(x_).prepare(options_.isa, options_.rows, options_.width, row);
+  }
+  /// Some hidden units in pieces of kHiddenChunk, at least one; row i is row(i).
+  template <class Row>
+  std::span<const PreparedRows<F>> prepare_hidden(Index count, Row&& row) {
+    Index pieces = 0;
+    do {
+      const Index h0 = pieces * kHiddenChunk;
+      pieces_[pieces] = PreparedBlock<F>(hidden_ + pieces * options_.chunk_bytes())
+                            .prepare(options_.isa, options_.rows, std::min(kHiddenChunk, count - h0),
+                                     [&](Index i) { return row(i) + h0; });
+    } while (++pieces * kHiddenChunk < count);
+    return {pieces_, static_cast<std::size_t>(pieces)};
+  }
+
+  HiddenUnits units, gates;
+
+ private:
+  Options options_;
+  PreparedRows<F>* pieces_;
+  std::byte *x_, *hidden_;
 };
 
-/// Hidden units h0..h1 of some rows -> units // [rows, pitch], column 0 being h0. h0 is a multiple of kPanel.
+/// Hidden units h0..h1 of some rows, column 0 being h0. h0 is a multiple of kPanel. `next` is the panel that is used
+/// after them.
 template <class Act, class F>
-void hidden_units(Isa isa, const PackedFfn<F>& net, const PreparedRows<F>& x, Index h0, Index h1, float* units,
-                  float* gates, Index pitch) {
-  const PanelRange panels{h0 / kPanel, num_panels(h1), 0, net.width()};
-  multiply_panels(isa, x, *net.up, panels, units, pitch, Store::overwrite, net.up_bias ? net.up_bias + h0 : nullptr);
+void make_units(Isa isa, const PackedFfn<F>& net, const PreparedRows<F>& x, Index h0, Index h1,
+                const HiddenUnits& units, const HiddenUnits& gates, const void* next) {
+  const Index p0 = h0 / kPanel;
+  PanelRange panels{p0, num_panels(h1), 0, net.width(), net.gate ? net.gate->panel_data(p0) : next};
+  multiply_panels(isa, {&x, 1}, *net.up, panels, units.data, units.pitch, Store::overwrite,
+                  net.up_bias ? net.up_bias + h0 : nullptr);
+  panels.next = next;
   if (net.gate)
-    multiply_panels(isa, x, *net.gate, panels, gates, kHiddenPitch, Store::overwrite,
+    multiply_panels(isa, {&x, 1}, *net.gate, panels, gates.data, gates.pitch, Store::overwrite,
                     net.gate_bias ? net.gate_bias + h0 : nullptr);
   for (Index i = 0; i < x.rows; ++i) {
-    float* const unit = units + i * pitch;
+    float* const unit = units.row(i);
     if (net.gate)
       simd::transform<float>(
-          isa, h1 - h0, [](auto g, auto u) { return Act::value(g) * u; }, unit, gates + i * kHiddenPitch, unit);
+          isa, h1 - h0, [](auto g, auto u) { return Act::value(g) * u; }, unit, gates.row(i), unit);
     else
       simd::transform<float>(
           isa, h1 - h0, [](auto u) { return Act::value(u); }, unit, unit);
@@ -85,25 +138,28 @@ void hidden_units(Isa isa, const PackedFfn<F>& net, const PreparedRows<F>& x, In
 
 /// The share of hidden units h0..h1 in the outputs of panels p0..p1.
 template <class F>
-void add_outputs(Isa isa, const PackedFfn<F>& net, const PreparedRows<F>& hidden, Index h0, Index h1, Index p0,
-                 Index p1, float* y, Index y_stride) {
+void add_outputs(Isa isa, const PackedFfn<F>& net, std::span<const PreparedRows<F>> hidden, Index h0, Index h1,
+                 Index p0, Index p1, float* y, Index y_stride, const void* next) {
   const Index j = p0 * kPanel;
-  multiply_panels(isa, hidden, *net.down, {p0, p1, h0, h1}, y + j, y_stride, h0 ? Store::add : Store::overwrite,
+  multiply_panels(isa, hidden, *net.down, {p0, p1, h0, h1, next}, y + j, y_stride, h0 ? Store::add : Store::overwrite,
                   net.down_bias && h0 == 0 ? net.down_bias + j : nullptr);
 }
 
-/// One block from x to y on one worker: each weight is read once, the hidden units never leave L2.
+/// One block from x to y on one worker: each weight is read once, the hidden units never leave L2. `next` is the
+/// panel that the worker uses after it.
 template <class Act, class F>
-void run_ffn_block(Isa isa, const PackedFfn<F>& net, const FfnRows& rows, const FfnBlock& block, std::byte* memory) {
-  const Index count = block.end - block.begin, hidden = net.hidden();
-  FfnScratch<F> own(isa, count, net.width(), memory);
-  const auto x = own.x.prepare(isa, count, net.width(), [&](Index i) { return rows.row(block.begin + i); });
+void run_ffn_block(Isa isa, const PackedFfn<F>& net, const FfnRows& rows, const FfnBlock& block, std::byte* memory,
+                   const void* next) {
+  const Index count = block.end - block.begin, hidden = net.hidden(), at_once = units_at_once(count, hidden);
+  FfnScratch<F> own({isa, count, net.width(), hidden}, memory);
+  const auto x = own.prepare_x([&](Index i) { return rows.row(block.begin + i); });
   float* const y = rows.y.data() + block.begin * rows.y.stride(0);
-  for (Index h0 = 0; h0 == 0 || h0 < hidden; h0 += kHiddenChunk) {  // once without hidden units, for the bias
-    const Index h1 = std::min(h0 + kHiddenChunk, hidden);
-    hidden_units<Act>(isa, net, x, h0, h1, own.units, own.gates, kHiddenPitch);
-    const auto units = own.hidden.prepare(isa, count, h1 - h0, [&](Index i) { return own.units + i * kHiddenPitch; });
-    add_outputs(isa, net, units, h0, h1, 0, num_panels(net.width()), y, rows.y.stride(0));
+  for (Index h0 = 0; h0 == 0 || h0 < hidden; h0 += at_once) {  // once without hidden units, for the bias
+    const Index h1 = std::min(h0 + at_once, hidden);
+    make_units<Act>(isa, net, x, h0, h1, own.units, own.gates, net.down->panel_data(0, h0));
+    const auto units = own.prepare_hidden(h1 - h0, [&](Index i) { return own.units.row(i); });
+    add_outputs(isa, net, units, h0, h1, 0, num_panels(net.width()), y, rows.y.stride(0),
+                h1 < hidden ? net.up->panel_data(h1 / kPanel) : next);
   }
 }
 
@@ -121,21 +177,24 @@ void packed_ffn(View<const PackedFfn<F>, 1> nets, Rows<const float> x, const Slo
   auto& ws = ctx.workspace;
   const auto scope = ws.scope();
   const Index workers = ctx.parallel_for.workers(), width = nets[0].width(), num_nets = nets.extent(0);
-  // A few blocks are shared evenly only if there is one, two, ... for each worker.
+  // The blocks of one net are shared evenly only if there is one, two, ... for each worker. Integer rows, which are
+  // costly to prepare, are worth a block where weights of more digits are better shared out than read twice.
+  const Index least = IntFormat<F> ? kLeastShare * workers : kPackedRows + 1;
   const auto split = [&](Index net) {
     const Index n = slots.count(net);
     BalancedSplit blocks(n, kPackedRows);
-    if (num_nets == 1 && blocks.count > 1 && blocks.count % workers) {
+    if (num_nets == 1 && n >= least && blocks.count % workers) {
       const Index wanted = blocks.count + workers - blocks.count % workers;
       blocks = BalancedSplit(n, (n + wanted - 1) / wanted);
     }
     return blocks;
   };
-  Index count = 0, tallest = 0;
+  Index count = 0, tallest = 0, longest = 0;
   for (Index e = 0; e < num_nets; ++e) {
     const BalancedSplit blocks = split(e);
     count += blocks.count;
     if (blocks.count) tallest = std::max(tallest, blocks.size(0));
+    longest = std::max(longest, nets[e].hidden());
   }
   auto tasks = ws.take<detail::FfnBlock>(count);
   Index at = 0;
@@ -148,46 +207,52 @@ void packed_ffn(View<const PackedFfn<F>, 1> nets, Rows<const float> x, const Slo
     return std::pair(b.end - b.begin, a.begin) < std::pair(a.end - a.begin, b.begin);
   });
 
-  auto scratch = ws.take<std::byte>(workers, detail::FfnScratch<F>::bytes(ctx.isa, tallest, width));
+  const auto bytes = [&](Index most) { return detail::FfnScratch<F>::bytes({ctx.isa, most, width, longest}); };
+  auto scratch = ws.take<std::byte>(workers, std::max(bytes(tallest), bytes(std::min(tallest, kFewRows))));
   if (count >= workers) {
     ctx.parallel_for(count, [&](Index begin, Index end, Index worker) {
       for (Index i = begin; i < end; ++i)
-        detail::run_ffn_block<Act>(ctx.isa, nets[tasks[i].net], rows, tasks[i], &scratch(worker, 0));
+        detail::run_ffn_block<Act>(ctx.isa, nets[tasks[i].net], rows, tasks[i], &scratch(worker, 0),
+                                   nets[tasks[std::min(i + 1, count - 1)].net].up->panel_data(0));
     });
     return;
   }
 
-  // Few rows: hidden units of all blocks in tasks of kTaskPanels, then outputs likewise.
-  constexpr Index kTaskPanels = 4;
-  Index longest = 0;
-  for (Index e = 0; e < num_nets; ++e) longest = std::max(longest, nets[e].hidden());
-  const Index pitch = num_panels(longest) * kPanel + 16;
+  // Few rows: hidden units of all blocks in a task for each worker, then outputs likewise. Each task prepares its rows
+  // anew, so the fewer the better.
+  const Index pitch = detail::HiddenUnits::pitch_of(longest);
   auto units = ws.take<float>(rows.y.extent(0), pitch);
-  const auto share = [&](Index columns_per_net, auto&& body) {
-    const Index parts = (num_panels(columns_per_net) + kTaskPanels - 1) / kTaskPanels;
-    ctx.parallel_for(count * parts, [&](Index begin, Index end, Index worker) {
-      for (Index i = begin; i < end; ++i)
-        body(tasks[i / parts], i % parts * kTaskPanels,
-             detail::FfnScratch<F>(ctx.isa, tallest, width, &scratch(worker, 0)));
+  const auto share = [&](Index columns, auto&& body) {
+    const Index panels = num_panels(columns), parts = (workers + count - 1) / count;
+    const BalancedSplit widths(panels, std::max<Index>(1, (panels + parts - 1) / parts));
+    ctx.parallel_for(count * widths.count, [&](Index begin, Index end, Index worker) {
+      for (Index i = begin; i < end; ++i) {
+        const auto& block = tasks[i / widths.count];
+        const Index part = i % widths.count;
+        detail::FfnScratch<F> own({ctx.isa, block.end - block.begin, width, nets[block.net].hidden()},
+                                  &scratch(worker, 0));
+        body(block, widths.begin(part), widths.begin(part + 1), own);
+      }
     });
   };
-  share(longest, [&](const detail::FfnBlock& block, Index p0, detail::FfnScratch<F> own) {
+  share(longest, [&](const detail::FfnBlock& block, Index p0, Index p1, auto& own) {
     const auto& net = nets[block.net];
-    const Index h0 = p0 * kPanel, h1 = std::min(h0 + kTaskPanels * kPanel, net.hidden());
-    if (h0 >= h1) return;
-    const auto in =
-        own.x.prepare(ctx.isa, block.end - block.begin, width, [&](Index i) { return rows.row(block.begin + i); });
-    detail::hidden_units<Act>(ctx.isa, net, in, h0, h1, &units(block.begin, h0), own.gates, pitch);
+    const Index end = std::min(p1 * kPanel, net.hidden());
+    const auto in = own.prepare_x([&](Index i) { return rows.row(block.begin + i); });
+    for (Index h0 = p0 * kPanel, h1; h0 < end; h0 = h1) {
+      h1 = std::min(h0 + detail::units_at_once(in.rows, net.hidden()), end);
+      detail::make_units<Act>(ctx.isa, net, in, h0, h1, {&units(block.begin, h0), pitch}, own.gates,
+                              h1 < end ? net.up->panel_data(h1 / kPanel) : nullptr);
+    }
   });
-  share(width, [&](const detail::FfnBlock& block, Index p0, detail::FfnScratch<F> own) {
+  share(width, [&](const detail::FfnBlock& block, Index p0, Index p1, auto& own) {
     const auto& net = nets[block.net];
-    const Index p1 = std::min(p0 + kTaskPanels, num_panels(width));
-    for (Index h0 = 0; h0 == 0 || h0 < net.hidden(); h0 += kHiddenChunk) {
-      const Index h1 = std::min(h0 + kHiddenChunk, net.hidden());
-      const auto hidden = own.hidden.prepare(ctx.isa, block.end - block.begin, h1 - h0,
-                                             [&](Index i) { return &units(block.begin + i, h0); });
+    const Index at_once = detail::units_at_once(block.end - block.begin, net.hidden());
+    for (Index h0 = 0; h0 == 0 || h0 < net.hidden(); h0 += at_once) {
+      const Index h1 = std::min(h0 + at_once, net.hidden());
+      const auto hidden = own.prepare_hidden(h1 - h0, [&](Index i) { return &units(block.begin + i, h0); });
       detail::add_outputs(ctx.isa, net, hidden, h0, h1, p0, p1, rows.y.data() + block.begin * rows.y.stride(0),
-                          rows.y.stride(0));
+                          rows.y.stride(0), h1 < net.hidden() ? net.down->panel_data(p0, h1) : nullptr);
     }
   });
 }

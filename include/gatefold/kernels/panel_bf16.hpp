@@ -13,6 +13,7 @@ struct PanelView<bf16> {
 
   /// k0..k1 of it; k0 a multiple of kDepthGroup, k1 too or k.
   PanelView depth(Index k0, Index k1) const { return {w + k0 * kPanel, k1 - k0}; }
+  PanelView shifted(Index values, Index) const { return {w + values, k}; }
 };
 
 /// Values of a packed panel.
@@ -170,19 +171,19 @@ inline void multiply_panel(Isa isa, const PreparedRows<bf16>& a, const PanelView
   detail::multiply_portable(a, panel, out);
 }
 
-/// See multiply_few_rows in panel.hpp.
-inline Index multiply_few_rows([[maybe_unused]] Isa isa, [[maybe_unused]] const PreparedRows<bf16>& a,
-                               [[maybe_unused]] const PanelRun<bf16>& w, [[maybe_unused]] const PanelOutput& out) {
+/// See for_each_in_streams in panel.hpp.
+inline Index multiply_few_rows([[maybe_unused]] Isa isa, [[maybe_unused]] std::span<const PreparedRows<bf16>> pieces,
+                               [[maybe_unused]] const PanelRun<bf16>& run, [[maybe_unused]] const PanelOutput& out) {
 #if defined(__x86_64__)
-  if (a.form == Bf16Activations::rounded && a.rows > 0) {
-    const avx512::TileJob job{.rows = a.data,
-                              .row_bytes = a.row_bytes,
-                              .panel = reinterpret_cast<const std::byte*>(w.first.w),
-                              .panel_stride = w.stride * static_cast<Index>(sizeof(bf16)),
-                              .chunks = 0,
-                              .out = out};
-    return avx512::multiply_few_rows<avx512::DotBf16>(job, a.rows, a.k, w.count);
-  }
+  if (pieces[0].form == Bf16Activations::rounded)
+    return avx512::multiply_few_rows<avx512::DotBf16>(
+        pieces, run, out, [](const auto& a, const auto& panel, const PanelOutput& to) {
+          return avx512::TileJob{.rows = a.data,
+                                 .row_bytes = a.row_bytes,
+                                 .panel = reinterpret_cast<const std::byte*>(panel.w),
+                                 .chunks = 0,
+                                 .out = to};
+        });
 #endif
   return 0;
 }

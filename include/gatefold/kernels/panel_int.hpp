@@ -122,4 +122,18 @@ PreparedRows<F> prepare_rows(Isa isa, const float* const* row, Index rows, Index
   return {detail::prepare_int_rows(detail::int_rows_shape<F>(isa, rows, k), row, scratch)};
 }
 
+/// See for_each_in_streams in panel.hpp.
+template <IntFormat F>
+Index multiply_few_rows([[maybe_unused]] Isa isa, [[maybe_unused]] std::span<const PreparedRows<F>> pieces,
+                        [[maybe_unused]] const PanelRun<F>& run, [[maybe_unused]] const PanelOutput& out) {
+#if defined(__x86_64__)
+  if (pieces[0].form == IntActivations::bytes && isa >= Isa::avx512)
+    return avx512::multiply_few_rows<avx512::DotInt<std::same_as<F, int8> ? 8 : 4>>(
+        pieces, run, out, [](const auto& a, const auto& panel, const PanelOutput& to) {
+          return detail::tile_job(a, panel.u, panel.scale, to);
+        });
+#endif
+  return 0;
+}
+
 }  // namespace gatefold::kernels

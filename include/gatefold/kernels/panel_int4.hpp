@@ -15,6 +15,7 @@ struct PanelView<int4> {
   PanelView depth(Index k0, Index k1) const {
     return {u + k0 * kPanel / 2, scale + k0 / kDepthGroup * kPanel, k1 - k0};
   }
+  PanelView shifted(Index values, Index scales) const { return {u + values, scale + scales, k}; }
 };
 
 /// Bytes of a packed panel, without its scales.

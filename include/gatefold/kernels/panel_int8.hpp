@@ -14,6 +14,7 @@ struct PanelView<int8> {
 
   /// k0..k1 of it; k0 a multiple of kDepthGroup, k1 too or k.
   PanelView depth(Index k0, Index k1) const { return {u + k0 * kPanel, scale, k1 - k0}; }
+  PanelView shifted(Index values, Index scales) const { return {u + values, scale + scales, k}; }
 };
 
 /// Bytes of a packed panel, without its kPanel scales.
@@ -99,19 +100,6 @@ inline void multiply_panel([[maybe_unused]] Isa isa, const PreparedRows<int8>& a
   if (isa >= Isa::avx512) return avx512::multiply<avx512::DotInt<8>>(job, a.rows, a.k, prefetch);
 #endif
   detail::multiply_portable(a, panel, out);
-}
-
-/// See multiply_few_rows in panel.hpp.
-inline Index multiply_few_rows([[maybe_unused]] Isa isa, [[maybe_unused]] const PreparedRows<int8>& a,
-                               [[maybe_unused]] const PanelRun<int8>& w, [[maybe_unused]] const PanelOutput& out) {
-#if defined(__x86_64__)
-  if (a.form == IntActivations::bytes && isa >= Isa::avx512 && a.rows > 0) {
-    auto job = detail::tile_job(a, w.first.u, w.first.scale, out);
-    job.panel_stride = w.stride;
-    return avx512::multiply_few_rows<avx512::DotInt<8>>(job, a.rows, a.k, w.count);
-  }
-#endif
-  return 0;
 }
 
 }  // namespace gatefold::kernels

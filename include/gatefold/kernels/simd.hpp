@@ -1,5 +1,6 @@
 #pragma once
 #include <array>
+#include <bit>
 #include <concepts>
 #include <cstring>
 #include <limits>
@@ -94,6 +95,16 @@ inline xsimd::batch<float, A> min(const xsimd::batch<float, A>& a, const xsimd::
   return xsimd::min(a, b);
 }
 
+/// a / b, rounded once.
+template <class A>
+inline xsimd::batch<float, A> divide(const xsimd::batch<float, A>& a, const xsimd::batch<float, A>& b) {
+#if defined(__aarch64__)
+  return vdivq_f32(a, b);  // xsimd 8.1 makes do with an estimate and two steps of Newton's
+#else
+  return a / b;
+#endif
+}
+
 /// The bits of v as numbers of type To.
 template <class To, class T, class A>
 inline xsimd::batch<To, A> bits_as(const xsimd::batch<T, A>& v) {
@@ -110,6 +121,21 @@ template <class A>
 inline xsimd::batch<float, A> shift_bits_left(const xsimd::batch<float, A>& v, int bits) {
   return bits_as<float>(bits_as<std::int32_t>(v) << bits);
 }
+
+#ifdef __AVX512F__
+/// table[i] with i the low four bits of v.
+template <class A>
+inline xsimd::batch<float, A> look_up(const xsimd::batch<float, A>& table, const xsimd::batch<float, A>& v) {
+  return _mm512_permutexvar_ps(_mm512_castps_si512(v), table);
+}
+
+/// v 2^floor(power), also where that is denormal or no float any more; 0 unless `where`.
+template <class A>
+inline xsimd::batch<float, A> scale_by_power(const xsimd::batch_bool<float, A>& where, const xsimd::batch<float, A>& v,
+                                             const xsimd::batch<float, A>& power) {
+  return _mm512_maskz_scalef_ps(where, v, power);
+}
+#endif
 
 template <class T, class A>
 inline T reduce_add(const xsimd::batch<T, A>& v) {
@@ -152,21 +178,31 @@ inline void zip(const xsimd::batch<float, A>& a, const xsimd::batch<float, A>& b
   low = l;
 }
 
-/// to[j][i] = from[i][j] for a square of kLanes: rounds of zips, each of which moves one bit of the row number into the
-/// column number.
+/// Turns rows into columns. With all numbers of the n registers, a power of two, counted through, one round of zips
+/// rotates the bits of each one's place by one to the left. So kLanes rows of n numbers, one behind the other, turn
+/// into n registers of one column each in log2(kLanes) rounds, and back in log2(n).
+template <std::size_t n, class A>
+inline void zip_rounds(xsimd::batch<float, A> (&v)[n], int rounds) {
+  if constexpr (n > 1) {
+    xsimd::batch<float, A> next[n];
+#pragma GCC unroll 4
+    for (int round = 0; round < rounds; ++round) {
+#pragma GCC unroll 8
+      for (std::size_t i = 0; i < n / 2; ++i) zip(v[i], v[i + n / 2], next[2 * i], next[2 * i + 1]);
+#pragma GCC unroll 16
+      for (std::size_t i = 0; i < n; ++i) v[i] = next[i];
+    }
+  }
+}
+
+/// to[j][i] = from[i][j] for a square of kLanes.
 template <class Arch>
 inline void transpose_square(const float* from, Index from_stride, float* to, Index to_stride) {
   constexpr int kWidth = static_cast<int>(kLanes<float, Arch>);
-  Batch<float, Arch> row[kWidth], next[kWidth];
+  Batch<float, Arch> row[kWidth];
 #pragma GCC unroll 16
   for (int i = 0; i < kWidth; ++i) row[i] = load<float, Arch>(from + i * from_stride);
-#pragma GCC unroll 4
-  for (int round = 1; round < kWidth; round *= 2) {
-#pragma GCC unroll 8
-    for (int i = 0; i < kWidth / 2; ++i) zip(row[i], row[i + kWidth / 2], next[2 * i], next[2 * i + 1]);
-#pragma GCC unroll 16
-    for (int i = 0; i < kWidth; ++i) row[i] = next[i];
-  }
+  zip_rounds(row, std::countr_zero(static_cast<unsigned>(kWidth)));
 #pragma GCC unroll 16
   for (int i = 0; i < kWidth; ++i) row[i].store_unaligned(to + i * to_stride);
 }

@@ -1,6 +1,7 @@
 #pragma once
 #include <array>
 #include <cmath>
+#include <numeric>
 
 #include "gatefold/kernels/softmax.hpp"
 
@@ -76,11 +77,12 @@ class RowBlock {
   RowBlock(float* scratch, Index columns)
       : columns_(columns), column_(scratch), staged_(scratch + kRows * std::max(columns, kRows)) {}
 
+  Index columns() const { return columns_; }
   V operator[](Index e) const { return V::load_aligned(column_ + e * kRows); }
   float at(Index e, Index row) const { return column_[e * kRows + row]; }
   void set(Index e, const V& v) { v.store_aligned(column_ + e * kRows); }
 
-  void load(Rows<const float> x, Index begin) {
+  void load(const Rows<const float>& x, Index begin) {
     const Index rows = std::min(kRows, x.extent(0) - begin), stride = x.stride(0);
     const float* const first = x.data() + begin * stride;
     // Short rows are read with their successors, as long as those are there.
@@ -92,7 +94,7 @@ class RowBlock {
     turn(staged_, columns_);
   }
 
-  void store(Rows<float> y, Index begin) {
+  void store(const Rows<float>& y, Index begin) {
     const Index rows = std::min(kRows, y.extent(0) - begin), stride = y.stride(0);
     float* const first = y.data() + begin * stride;
     if (rows == kRows && columns_ >= kRows) {
@@ -126,6 +128,30 @@ class RowBlock {
   float *column_, *staged_;
 };
 
+/// The same for rows of 4, 8... numbers that stand one behind the other, fewer than a vector has lanes: all in
+/// registers.
+template <class Arch, int kColumns>
+class PackedBlock {
+ public:
+  using V = simd::Batch<float, Arch>;
+  static constexpr Index kRows = simd::kLanes<float, Arch>;
+
+  static constexpr Index columns() { return kColumns; }
+  V operator[](Index e) const { return column_[e]; }
+  void set(Index e, const V& v) { column_[e] = v; }
+  void load(const Rows<const float>& x, Index begin) {
+    for (Index e = 0; e < kColumns; ++e) column_[e] = V::load_unaligned((x.data() + begin * kColumns) + e * kRows);
+    simd::zip_rounds(column_, std::countr_zero(static_cast<unsigned>(kRows)));
+  }
+  void store(const Rows<float>& y, Index begin) {
+    simd::zip_rounds(column_, std::countr_zero(static_cast<unsigned>(kColumns)));
+    for (Index e = 0; e < kColumns; ++e) column_[e].store_unaligned((y.data() + begin * kColumns) + e * kRows);
+  }
+
+ private:
+  V column_[kColumns];
+};
+
 /// The largest so far of each lane with their columns, best first; equal ones keep the earlier, -inf does not enter,
 /// NaN must not come. Columns are counted in floats, which saves conversions and is exact up to 2^24.
 template <int kMost, class V>
@@ -152,57 +178,89 @@ struct Best {
     at[0] = select(better[0], column, at[0]);
   }
 };
-/// Choices `done`..`done + kMost` of each row of a block. `column(e, at)` gives the scores of column e to choose from;
-/// where there are too few, the choice is -1.
-template <int kMost, class Arch, class F>
-void choose(Index columns, Index done, Index begin, View<Index, 2> choice, F&& column) {
-  using V = simd::Batch<float, Arch>;
-  constexpr Index kRows = simd::kLanes<float, Arch>;
-  Best<kMost, V> best;
-  V at(0.0f);
-  for (Index e = 0; e < columns; ++e, at = at + V(1.0f)) best.offer(column(e, at), at);
-  alignas(64) float chosen[kMost][kRows];
+
+/// Writes the choices `done`..`done + kMost` of each row of a block, as far as it has so many.
+template <int kMost, class V>
+void store_choice(V (&at)[kMost], Index done, Index begin, const View<Index, 2>& choice) {
+  constexpr Index kRows = static_cast<Index>(V::size);
+  simd::zip_rounds(at, std::countr_zero(static_cast<unsigned>(kMost)));  // row after row
+  alignas(64) float chosen[kMost * kRows];
 #pragma GCC unroll 8
-  for (int k = 0; k < kMost; ++k) best.at[k].store_aligned(chosen[k]);
+  for (int k = 0; k < kMost; ++k) at[k].store_aligned(chosen + k * kRows);
   const Index rows = std::min(kRows, choice.extent(0) - begin),
               wanted = std::min<Index>(kMost, choice.extent(1) - done);
   Index* to = choice.data() + begin * choice.stride(0) + done;
+  if (rows == kRows && choice.stride(0) == kMost) {
+    for (Index i = 0; i < kMost * kRows; ++i) to[i] = static_cast<Index>(chosen[i]);
+    return;
+  }
   for (Index i = 0; i < rows; ++i, to += choice.stride(0))
-    for (Index k = 0; k < wanted; ++k) to[k] = static_cast<Index>(chosen[k][i]);
+    for (Index k = 0; k < wanted; ++k) to[k] = static_cast<Index>(chosen[i * kMost + k]);
+}
+
+/// Choices `done`..`done + kMost` of each row of a block. `column(e)` gives the scores of column e to choose from;
+/// where there are too few, the choice is -1.
+template <int kMost, class Block>
+void choose(const Block& block, Index done, Index begin, const View<Index, 2>& choice, auto&& column) {
+  using V = typename Block::V;
+  Best<kMost, V> best;
+  V at(0.0f);
+  for (Index e = 0; e < block.columns(); ++e, at = at + V(1.0f)) best.offer(column(e), at);
+  store_choice(best.at, done, begin, choice);
 }
 
 /// choose for any K: lists of 1, 2, 4 or 8 vectors, and beyond 8 in rounds, each among what comes after the last.
-template <class Arch, class F>
-void choose_all(Index columns, Index begin, View<Index, 2> choice, RowBlock<Arch>& block, F&& column) {
-  using V = simd::Batch<float, Arch>;
+template <class Block>
+void choose_all(Index begin, const View<Index, 2>& choice, const Block& block, auto&& column) {
+  using V = typename Block::V;
   const Index most = choice.extent(1);
-  if (most == 1) return choose<1, Arch>(columns, 0, begin, choice, column);
-  if (most == 2) return choose<2, Arch>(columns, 0, begin, choice, column);
-  if (most <= 4) return choose<4, Arch>(columns, 0, begin, choice, column);
-  choose<8, Arch>(columns, 0, begin, choice, column);
-  constexpr Index kRows = RowBlock<Arch>::kRows;
-  const V none(-std::numeric_limits<float>::infinity());
-  for (Index done = 8; done < most; done += 8) {
-    alignas(64) float last[kRows], last_at[kRows];
-    for (Index i = 0; i < kRows; ++i) {
-      const Index at = choice(std::min(begin + i, choice.extent(0) - 1), done - 1);
-      last_at[i] = static_cast<float>(at);
-      last[i] = at < 0 ? -std::numeric_limits<float>::infinity() : block.at(at, i);  // after nothing comes nothing
+  if (most == 1) return choose<1>(block, 0, begin, choice, column);
+  if (most == 2) return choose<2>(block, 0, begin, choice, column);
+  if (most <= 4) return choose<4>(block, 0, begin, choice, column);
+  choose<8>(block, 0, begin, choice, column);
+  if constexpr (requires { block.at(0, 0); }) {
+    constexpr Index kRows = Block::kRows;
+    const V none(-std::numeric_limits<float>::infinity());
+    for (Index done = 8; done < most; done += 8) {
+      alignas(64) float last[kRows], last_at[kRows];
+      for (Index i = 0; i < kRows; ++i) {
+        const Index at = choice(std::min(begin + i, choice.extent(0) - 1), done - 1);
+        last_at[i] = static_cast<float>(at);
+        last[i] = at < 0 ? -std::numeric_limits<float>::infinity() : block.at(at, i);  // after nothing comes nothing
+      }
+      const V bar = V::load_aligned(last), bar_at = V::load_aligned(last_at);
+      choose<8>(block, done, begin, choice, [&](Index e) {
+        const V v = block[e], at(static_cast<float>(e));
+        return select(v < bar, v, select(at > bar_at, select(bar < v, none, v), none));
+      });
     }
-    const V bar = V::load_aligned(last), bar_at = V::load_aligned(last_at);
-    choose<8, Arch>(columns, done, begin, choice, [&](Index e, const V& at) {
-      const V v = block[e];
-      return select(v < bar, v, select(at > bar_at, select(bar < v, none, v), none));
-    });
   }
 }
 
-template <class Arch>
-void softmax_top_k_block(Rows<const float> logits, Index begin, float* scratch, const SoftmaxTopK<float>& out) {
-  using V = simd::Batch<float, Arch>;
-  constexpr Index kRows = RowBlock<Arch>::kRows;
-  const Index n = logits.extent(1), rows = std::min(kRows, logits.extent(0) - begin);
-  RowBlock<Arch> block(scratch, n);
+/// Rows whose sum is no number are done again one by one. // total: one lane a row
+template <class V>
+void redo_improper_rows(const V& total, const Rows<const float>& logits, Index begin, const SoftmaxTopK<float>& out) {
+  if (all(total == total)) return;
+  alignas(64) float lane[V::size];
+  total.store_aligned(lane);
+  const Index rows = std::min(static_cast<Index>(V::size), logits.extent(0) - begin);
+  for (Index i = 0; i < rows; ++i)
+    if (lane[i] != lane[i])
+      softmax_top_k_row<float>(Isa::simd, logits, begin + i, {.gates = out.gates, .choice = out.choice});
+}
+
+template <class V>
+void store_log_total(const V& most, const V& total, Index begin, const View<float, 1>& log_total) {
+  alignas(64) float lane[V::size];
+  (most + kernels::log(total)).store_aligned(lane);
+  std::copy_n(lane, std::min(static_cast<Index>(V::size), log_total.extent(0) - begin), log_total.data() + begin);
+}
+
+/// A block of short rows, column by column.
+template <class Block>
+void softmax_top_k_columns(Block&& block, const Rows<const float>& logits, Index begin, const SoftmaxTopK<float>& out) {
+  using V = typename std::remove_reference_t<Block>::V;
+  const Index n = block.columns();
   block.load(logits, begin);
   V most = block[0], odd = block[n - 1];  // two, since each waits for its last
   for (Index e = 1; e + 1 < n; e += 2) most = simd::max(most, block[e]), odd = simd::max(odd, block[e + 1]);
@@ -213,33 +271,165 @@ void softmax_top_k_block(Rows<const float> logits, Index begin, float* scratch, 
     block.set(e, power);
     total = total + power;
   }
-  if (out.log_total.size()) {
-    alignas(64) float lane[kRows];
-    (most + log(total)).store_aligned(lane);
-    std::copy_n(lane, rows, out.log_total.data() + begin);
-  }
+  if (out.log_total.size()) store_log_total(most, total, begin, out.log_total);
   if (!out.gates.size()) return;
   const V inverse = V(1.0f) / total;
-  const auto gate = [&](Index e, const V&) {
-    const V p = block[e] * inverse;
-    block.set(e, p);
-    return p;
-  };
-  if (out.choice.size())
-    choose_all<Arch>(n, begin, out.choice, block, gate);
-  else
-    for (Index e = 0; e < n; ++e) gate(e, inverse);
+  for (Index e = 0; e < n; ++e) block.set(e, block[e] * inverse);
+  if (out.choice.size()) choose_all(begin, out.choice, block, [&](Index e) { return block[e]; });
   block.store(out.gates, begin);
-  if (all(total == total)) return;
+  redo_improper_rows(total, logits, begin, out);
+}
+
+/// Lane i of the result: op over the lanes of v[i]. Consumes v.
+template <std::size_t kLeft, class V>
+V fold_lanes(V (&v)[V::size], auto&& op) {
+  if constexpr (kLeft == 1) {
+    return v[0];
+  } else {
+#pragma GCC unroll 8
+    for (std::size_t i = 0; i < kLeft / 2; ++i) {
+      V low, high;
+      simd::zip(v[i], v[i + kLeft / 2], low, high);
+      v[i] = op(low, high);
+    }
+    return fold_lanes<kLeft / 2>(v, op);
+  }
+}
+
+/// Lane i of the result: where the largest of score[i] stands, by `at`; the lowest among equals. Consumes both.
+template <std::size_t kLeft, class V>
+V fold_best(V (&score)[V::size], V (&at)[V::size]) {
+  if constexpr (kLeft == 1) {
+    return at[0];
+  } else {
+#pragma GCC unroll 8
+    for (std::size_t i = 0; i < kLeft / 2; ++i) {
+      V low, high, low_at, high_at;
+      simd::zip(score[i], score[i + kLeft / 2], low, high);
+      simd::zip(at[i], at[i + kLeft / 2], low_at, high_at);
+      const auto other = (low < high) | ((low == high) & (high_at < low_at));
+      score[i] = simd::max(low, high);
+      at[i] = select(other, high_at, low_at);
+    }
+    return fold_best<kLeft / 2>(score, at);
+  }
+}
+
+/// The largest of each row of a block, kMost times, each round without what the last one found: cheaper for few choices
+/// among many columns than turning them. Scores are of whole vectors and from 0.
+template <int kMost, class Arch>
+void choose_by_rounds(const Rows<float>& scores, Index begin, const View<Index, 2>& choice) {
+  using V = simd::Batch<float, Arch>;
+  constexpr Index kRows = simd::kLanes<float, Arch>;
+  constexpr float kTaken = -1;
+  const Index n = scores.extent(1), rows = std::min(kRows, scores.extent(0) - begin);
+  float* const first = scores.data() + begin * scores.stride(0);
+  alignas(64) float number[kRows], found[kMost][kRows], taken[kMost][kRows];
+  std::iota(number, number + kRows, 0.0f);
+  V best[kRows], best_at[kRows], found_at[kMost];
+  for (int k = 0; k < kMost; ++k) {
+    for (Index i = 0; i < kRows; ++i) {
+      const float* const row = first + std::min(i, rows - 1) * scores.stride(0);
+      V at = V::load_aligned(number), row_best(kTaken / 2), row_best_at = at;
+      for (Index e = 0; e < n; e += kRows, at = at + V(static_cast<float>(kRows))) {
+        const V score = V::load_unaligned(row + e);
+        row_best_at = select(row_best < score, at, row_best_at);
+        row_best = simd::max(row_best, score);
+      }
+      best[i] = row_best, best_at[i] = row_best_at;
+    }
+    found_at[k] = fold_best<kRows>(best, best_at);
+    if (k + 1 == kMost) break;
+    best[0].store_aligned(taken[k]);
+    found_at[k].store_aligned(found[k]);
+    for (Index i = 0; i < rows; ++i) first[i * scores.stride(0) + static_cast<Index>(found[k][i])] = kTaken;
+  }
+  for (int k = 0; k + 1 < kMost; ++k)
+    for (Index i = 0; i < rows; ++i) first[i * scores.stride(0) + static_cast<Index>(found[k][i])] = taken[k][i];
+  store_choice(found_at, 0, begin, choice);
+}
+
+/// A block of rows of whole vectors, row by row, of which only maxima, sums and the best are turned to have one lane a
+/// row.
+template <class Arch>
+void softmax_top_k_rows_block(const Rows<const float>& logits, Index begin, float* scratch,
+                              const SoftmaxTopK<float>& out) {
+  using V = simd::Batch<float, Arch>;
+  constexpr Index kRows = simd::kLanes<float, Arch>;
+  const Index n = logits.extent(1), rows = std::min(kRows, logits.extent(0) - begin);
+  V part[kRows];
   alignas(64) float lane[kRows];
-  total.store_aligned(lane);
-  for (Index i = 0; i < rows; ++i)
-    if (lane[i] != lane[i])
-      softmax_top_k_row<float>(Isa::simd, logits, begin + i, {.gates = out.gates, .choice = out.choice});
+  for (Index i = 0; i < kRows; ++i) {
+    const float* const x = logits.data() + (begin + std::min(i, rows - 1)) * logits.stride(0);
+    V row_most = V::load_unaligned(x),
+      odd = V::load_unaligned(x + kRows);  // two, since each waits for its last
+    for (Index e = kRows; e + kRows < n; e += 2 * kRows) {
+      row_most = simd::max(row_most, V::load_unaligned(x + e));
+      odd = simd::max(odd, V::load_unaligned(x + e + kRows));
+    }
+    part[i] = simd::max(simd::max(row_most, odd), V::load_unaligned(x + n - kRows));
+  }
+  const V most = fold_lanes<kRows>(part, [](const V& a, const V& b) { return simd::max(a, b); });
+  most.store_aligned(lane);
+  for (Index i = 0; i < kRows; ++i) {
+    const Index row = begin + std::min(i, rows - 1);
+    const float* const x = logits.data() + row * logits.stride(0);
+    float* const power = out.gates.size() ? out.gates.data() + row * out.gates.stride(0) : scratch;
+    const V shift(lane[i]);
+    V sum(0.0f);
+    for (Index e = 0; e < n; e += kRows) {
+      const V p = kernels::exp(V::load_unaligned(x + e) - shift);
+      p.store_unaligned(power + e);
+      sum = sum + p;
+    }
+    part[i] = sum;
+  }
+  const V total = fold_lanes<kRows>(part, [](const V& a, const V& b) { return a + b; });
+  if (out.log_total.size()) store_log_total(most, total, begin, out.log_total);
+  if (!out.gates.size()) return;
+
+  (V(1.0f) / total).store_aligned(lane);
+  for (Index i = 0; i < rows; ++i) {
+    float* const p = out.gates.data() + (begin + i) * out.gates.stride(0);
+    const V inverse(lane[i]);
+    for (Index e = 0; e < n; e += kRows) (V::load_unaligned(p + e) * inverse).store_unaligned(p + e);
+  }
+  const Index most_wanted = out.choice.size() ? out.choice.extent(1) : 0;
+  if (most_wanted == 1) choose_by_rounds<1, Arch>(out.gates, begin, out.choice);
+  if (most_wanted == 2) choose_by_rounds<2, Arch>(out.gates, begin, out.choice);
+  if (most_wanted > 2) {
+    RowBlock<Arch> block(scratch, n);
+    block.load(out.gates, begin);
+    choose_all(begin, out.choice, block, [&](Index e) { return block[e]; });
+  }
+  redo_improper_rows(total, logits, begin, out);
+}
+
+/// Takes rows of kColumns, 2 kColumns, ... that stand one behind the other; says whether it did.
+template <int kColumns, class Arch>
+bool softmax_top_k_packed(const Rows<const float>& logits, Index begin, const SoftmaxTopK<float>& out) {
+  if constexpr (kColumns < simd::kLanes<float, Arch>) {
+    if (logits.extent(1) != kColumns) return softmax_top_k_packed<2 * kColumns, Arch>(logits, begin, out);
+    const bool packed = logits.stride(0) == kColumns && (!out.gates.size() || out.gates.stride(0) == kColumns);
+    if (!packed || begin + simd::kLanes < float, Arch >> logits.extent(0)) return false;
+    PackedBlock<Arch, kColumns> block;
+    softmax_top_k_columns(block, logits, begin, out);
+    return true;
+  }
+  return false;
 }
 
 template <class Arch>
-void top_k_block(Rows<const float> scores, Index begin, float* scratch, View<Index, 2> choice) {
+void softmax_top_k_block(const Rows<const float>& logits, Index begin, float* scratch, const SoftmaxTopK<float>& out) {
+  const Index n = logits.extent(1);
+  if (n >= 4 * simd::kLanes<float, Arch> && n % simd::kLanes<float, Arch> == 0)
+    return softmax_top_k_rows_block<Arch>(logits, begin, scratch, out);
+  if (!softmax_top_k_packed<4, Arch>(logits, begin, out))
+    softmax_top_k_columns(RowBlock<Arch>(scratch, n), logits, begin, out);
+}
+
+template <class Arch>
+void top_k_block(const Rows<const float>& scores, Index begin, float* scratch, const View<Index, 2>& choice) {
   using V = simd::Batch<float, Arch>;
   RowBlock<Arch> block(scratch, scores.extent(1));
   block.load(scores, begin);
@@ -247,7 +437,7 @@ void top_k_block(Rows<const float> scores, Index begin, float* scratch, View<Ind
     const V v = block[e];
     block.set(e, select(v == v, v, V(-std::numeric_limits<float>::infinity())));
   }
-  choose_all<Arch>(scores.extent(1), begin, choice, block, [&](Index e, const V&) { return block[e]; });
+  choose_all(begin, choice, block, [&](Index e) { return block[e]; });
   const Index end = std::min(begin + block.kRows, scores.extent(0));
   for (Index row = begin; row < end; ++row)  // NaN or -inf among its best
     if (choice(row, choice.extent(1) - 1) < 0) top_k_row<float>(scores.extent(1), scores[row].data(), choice[row]);

@@ -74,9 +74,11 @@ struct ClipVision {
   void encode(View<const T, 4> images, Rows<T> z, Context& ctx) const {
     expect_shape(z, {images.extent(0), tower.projection.out()}, "ClipVision::encode: z");
     if (images.extent(0) == 0) return;
-    const auto scope = ctx.workspace.scope();
-    Saved saved;
-    tower.encode(embed(images, saved, ctx), z, ctx);
+    tower.for_each_part(images.extent(0), images.extent(0) * tokens_per_image(), ctx, [&](Index begin, Index end) {
+      const auto scope = ctx.workspace.scope();
+      Saved saved;
+      tower.encode(embed(images.rows(begin, end), saved, ctx), z.rows(begin, end), ctx);
+    });
   }
 
   void backward(const Saved& saved, Rows<const T> dz, ClipVision& grad,
@@ -163,9 +165,13 @@ struct ClipText {
   void encode(View<const Index, 2> ids, Rows<T> z, Context& ctx) const {
     expect_shape(z, {ids.extent(0), tower.projection.out()}, "ClipText::encode: z");
     if (ids.extent(0) == 0) return;
-    const auto scope = ctx.workspace.scope();
-    Saved saved;
-    tower.encode(embed(ids, saved, ctx), z, ctx);
+    Index rows = 0;
+    for (Index b = 0; b < ids.extent(0); ++b) rows += end_of(ids[b]) + 1;
+    tower.for_each_part(ids.extent(0), rows, ctx, [&](Index begin, Index end) {
+      const auto scope = ctx.workspace.scope();
+      Saved saved;
+      tower.encode(embed(ids.rows(begin, end), saved, ctx), z.rows(begin, end), ctx);
+    });
   }
 
   void backward(const Saved& saved, Rows<const T> dz, ClipText& grad,

@@ -26,10 +26,7 @@ class ClipConfigSection {
     if (!json.is_object()) throw FormatError(source_ + ": is not a JSON object (cut short?)");
   }
 
-  const nlohmann::json* find(const char* name) const {
-    const auto at = json_.find(name);
-    return at == json_.end() || at->is_null() ? nullptr : &*at;
-  }
+  const nlohmann::json* find(const char* name) const { return find_field(json_, name); }
   void size(const char* name, Index& out, Index most = kMaxClipSize) const {
     const auto* value = find(name);
     if (!value) return;
@@ -56,9 +53,7 @@ class ClipConfigSection {
       refuse(name, *value, "\"quick_gelu\" or \"gelu\"");
   }
   [[noreturn]] void refuse(const char* name, const nlohmann::json& value, const std::string& wanted) const {
-    throw FormatError(source_ + ": «" + name + "» is " +
-                      quote_text(value.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace)) + ", expected " +
-                      wanted);
+    refuse_field(source_, name, value, wanted);
   }
 
  private:
@@ -83,8 +78,10 @@ inline void read_clip_tower(const ClipConfigSection& section, ClipTowerOptions& 
 inline ClipOptions clip_options_of_config(const nlohmann::json& json, const std::string& source) {
   const detail::ClipConfigSection top(json, source);
   if (const auto* type = top.find("model_type"); !type || *type != "clip")
-    throw FormatError(source + ": is the configuration of a " +
-                      detail::quote_text(type && type->is_string() ? type->get<std::string>() : "(no model_type)") +
+    throw FormatError(source +
+                      (type && type->is_string()
+                           ? ": is the configuration of a " + detail::quote_text(type->get<std::string>())
+                           : ": has no «model_type»") +
                       ", expected a 'clip' with both towers, such as openai/clip-vit-base-patch32");
   ClipOptions options;
   top.size("projection_dim", options.embedding);

@@ -1,6 +1,7 @@
 #pragma once
 #include "gatefold/io/checkpoint.hpp"
 #include "gatefold/models/clip_config.hpp"
+#include "gatefold/models/clip_weights.hpp"
 #include "gatefold/models/name_map.hpp"
 
 namespace gatefold {
@@ -148,7 +149,7 @@ void read_foreign(const ShardedSafeTensors& file, const NameMap& names, Index pa
                   shape_text(wanted);
       if (!decodes_to<float>(entry.dtype))
         report += "\n  mistyped: " + quote_text(name) + " came as " + std::string(gatefold::name(entry.dtype)) +
-                  ", wanted F32, F16 or BF16";
+                  ", wanted F32, F16, BF16 or F64";
     }
     const Index size = element_count(shape);
     tasks.push_back({size, [from, size, arrangement = way.arrangement, patch, &parameter](DecodeScratch& scratch) {
@@ -168,74 +169,16 @@ void read_foreign(const ShardedSafeTensors& file, const NameMap& names, Index pa
   for (const auto& [name, tensor] : file.tensors())
     if (!used.contains(name) && !names.ignores(name))
       report += "\n  unexpected: " + quote_text(name) + " " + shape_text(tensor.entry->shape);
-  if (!report.empty()) throw CheckpointError(file.source() + " does not fit the model:" + report);
+  if (!report.empty())
+    throw CheckpointError(file.source() + " does not fit the model:" + report + "\n(of " +
+                          std::to_string(file.tensors().size()) +
+                          " tensors. Are the configuration and the weights of one model, and all its files there?)");
   std::ranges::stable_sort(tasks, std::greater<>(), &Task::size);
   std::vector<DecodeScratch> scratch(static_cast<std::size_t>(parallel_for.workers()));
   parallel_for(static_cast<Index>(tasks.size()), [&](Index begin, Index end, Index worker) {
     for (Index i = begin; i < end; ++i)
       tasks[static_cast<std::size_t>(i)].run(scratch[static_cast<std::size_t>(worker)]);
   });
-}
-
-[[noreturn]] inline void refuse_pickle(const std::filesystem::path& path) {
-  const auto to = path.parent_path() / "model.safetensors";
-  throw FormatError(
-      path.string() +
-      ": is a pickle, which may run any code and is not read here; where you trust it, turn it into safetensors:\n"
-      "  python3 -c \"import sys, torch; from safetensors.torch import save_file; d = torch.load(sys.argv[1], "
-      "map_location='cpu', weights_only=True); d = d.get('state_dict', d); save_file({k.removeprefix('module.'): "
-      "v.clone().contiguous() for k, v in d.items()}, sys.argv[2])\" " +
-      path.string() + " " + to.string() +
-      "\n(the archives of openaipublic.azureedge.net, which are TorchScript: examples/convert_clip.py)");
-}
-
-inline bool is_pickle_name(const std::filesystem::path& path) {
-  const auto end = path.extension();
-  return end == ".pt" || end == ".pth" || end == ".bin" || end == ".ckpt" || end == ".pkl";
-}
-
-/// Where the weights of a folder are. Throws FormatError that says what to put there.
-inline ShardedSafeTensors open_clip_weights(const std::filesystem::path& path) {
-  namespace fs = std::filesystem;
-  if (!fs::exists(path))
-    throw FormatError(
-        path.string() +
-        ": does not exist; expected a folder as «hf download openai/clip-vit-base-patch32 --revision refs/pr/15 "
-        "--local-dir FOLDER» makes it, or a .safetensors file");
-  if (!fs::is_directory(path)) {
-    if (is_pickle_name(path)) refuse_pickle(path);
-    return path.filename().string().ends_with(".index.json") ? ShardedSafeTensors::open_index(path)
-                                                             : ShardedSafeTensors::open(path);
-  }
-  if (const auto index = path / "model.safetensors.index.json"; fs::exists(index))
-    return ShardedSafeTensors::open_index(index);
-  for (const auto* name : {"model.safetensors", "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors"})
-    if (fs::exists(path / name)) return ShardedSafeTensors::open(path / name);
-  std::vector<fs::path> weights, pickles;
-  for (const auto& file : fs::directory_iterator(path)) {
-    if (file.path().extension() == ".safetensors") weights.push_back(file.path());
-    if (is_pickle_name(file.path())) pickles.push_back(file.path());
-  }
-  if (weights.size() == 1) return ShardedSafeTensors::open(weights[0]);
-  std::ranges::sort(pickles);
-  if (weights.empty() && !pickles.empty()) refuse_pickle(pickles[0]);
-  throw FormatError(path.string() + (weights.empty() ? ": has no weights" : ": has several .safetensors files") +
-                    ", expected model.safetensors, or model.safetensors.index.json with its shards");
-}
-
-inline nlohmann::json read_clip_json(const std::filesystem::path& path) {
-  constexpr std::size_t kMaxBytes = std::size_t{1} << 20;
-  try {
-    const MappedFile file(path);
-    const auto bytes = file.bytes();
-    const auto* const text = reinterpret_cast<const char*>(bytes.data());
-    auto json =
-        bytes.size() > kMaxBytes ? nlohmann::json() : nlohmann::json::parse(text, text + bytes.size(), nullptr, false);
-    if (!json.is_object()) throw FormatError(path.string() + ": is not a JSON object (cut short?)");
-    return json;
-  } catch (const std::system_error& error) {
-    throw FormatError(error.what());
-  }
 }
 
 /// Numbers in the layers of a tower; in double, since a file may ask for more than an Index counts.
@@ -257,13 +200,14 @@ inline double count_numbers(const ClipOptions& o) {
 
 /// A CLIP with the weights of others: a Hugging Face folder (config.json, model.safetensors or shards with an index),
 /// or weights under the names of OpenAI, open_clip and CLIP-MoE, as a file or in a folder (beside an
-/// open_clip_config.json if there is one). F32, F16 and BF16. W = Packed<F> packs while loading: then no other copy is
-/// ever made, and in no case is more in memory than the model and the few tensors at hand. Throws FormatError that says
-/// which file is wrong and what to do, CheckpointError that lists all missing, unexpected and misshapen tensors.
+/// open_clip_config.json if there is one). F32, F16, BF16 and F64. W = Packed<F> packs while loading: then no other
+/// copy is ever made, and in no case is more in memory than the model and the few tensors at hand. Throws FormatError
+/// that says which file is wrong and what to do, CheckpointError that lists all missing, unexpected and misshapen
+/// tensors.
 template <WeightStorage<float> W = Tensor<float, 2>>
 Clip<float, W> load_clip(const std::filesystem::path& path, const LoadClipOptions& how = {}) {
   namespace fs = std::filesystem;
-  const auto file = detail::open_clip_weights(path);
+  const auto file = open_clip_weights(path);
   const auto folder = fs::is_directory(path) ? path : path.parent_path();
   const auto has_prefix = [&](std::string_view prefix) {
     const auto at = file.tensors().lower_bound(prefix);
@@ -275,13 +219,14 @@ Clip<float, W> load_clip(const std::filesystem::path& path, const LoadClipOption
     const auto config = folder / "config.json";
     if (!fs::exists(config))
       throw FormatError(config.string() +
-                        ": is missing; the weights alone do not tell the model's heads and "
-                        "activation, so download it from where they came");
-    options = clip_options_of_config(detail::read_clip_json(config), config.string());
+                        ": is missing; the weights alone do not tell the model's heads and activation, so fetch it "
+                        "from where they came (hf download MODEL config.json --local-dir " +
+                        folder.string() + ")");
+    options = clip_options_of_config(read_json_object(config), config.string());
   } else if (has_prefix("visual.") || has_prefix("transformer.resblocks.")) {
     auto known = how.weights;
     if (const auto config = folder / "open_clip_config.json"; fs::exists(config))
-      known = clip_weights_options_of_open_clip(detail::read_clip_json(config), config.string(), known);
+      known = clip_weights_options_of_open_clip(read_json_object(config), config.string(), known);
     options = clip_options_of_weights(file, known);
   } else {
     std::string some;

@@ -1,8 +1,6 @@
 #pragma once
-#include <nlohmann/json.hpp>
-
 #include "gatefold/image/clip_preprocess.hpp"
-#include "gatefold/io/mapped_file.hpp"
+#include "gatefold/io/json_file.hpp"
 
 namespace gatefold {
 
@@ -30,13 +28,10 @@ class ClipImageConfigReader {
 
  private:
   [[noreturn]] void refuse(const std::string& name, const nlohmann::json& value, const std::string& wanted) const {
-    throw FormatError(source_ + ": «" + name + "» is " + value.dump() + ", expected " + wanted);
+    refuse_field(source_, name, value, wanted);
   }
 
-  const nlohmann::json* find(const char* name) const {
-    const auto at = json_.find(name);
-    return at == json_.end() || at->is_null() ? nullptr : &*at;
-  }
+  const nlohmann::json* find(const char* name) const { return find_field(json_, name); }
 
   bool flag(const char* name) const {
     const auto* value = find(name);
@@ -91,22 +86,6 @@ class ClipImageConfigReader {
   std::string source_;
 };
 
-inline nlohmann::json read_image_config(const std::filesystem::path& path) {
-  constexpr std::size_t kMaxBytes = std::size_t{1} << 20;
-  try {
-    const MappedFile file(path);
-    const auto bytes = file.bytes();
-    auto json = bytes.size() > kMaxBytes
-                    ? nlohmann::json()
-                    : nlohmann::json::parse(reinterpret_cast<const char*>(bytes.data()),
-                                            reinterpret_cast<const char*>(bytes.data()) + bytes.size(), nullptr, false);
-    if (!json.is_object()) throw FormatError(path.string() + ": is not a JSON object (cut short?)");
-    return json;
-  } catch (const std::system_error& error) {
-    throw FormatError(error.what());
-  }
-}
-
 }  // namespace detail
 
 /// The options of a preprocessor_config.json's text. Throws FormatError that names the field.
@@ -132,14 +111,14 @@ inline ClipImageOptions load_clip_image_options(const std::filesystem::path& fol
     return json;
   };
   if (const auto* name = "preprocessor_config.json"; has(name))
-    return clip_image_options_of_json(detail::read_image_config(path(name)), path(name));
+    return clip_image_options_of_json(read_json_object(path(name)), path(name));
   if (const auto* name = "processor_config.json"; has(name)) {
-    const auto json = detail::read_image_config(path(name));
+    const auto json = read_json_object(path(name));
     if (const auto at = json.find("image_processor"); at != json.end())
       return clip_image_options_of_json(*at, path(name) + ": image_processor");
   }
   if (const auto* name = "open_clip_config.json"; has(name)) {
-    const auto json = detail::read_image_config(path(name));
+    const auto json = read_json_object(path(name));
     const auto at = json.find("preprocess_cfg");
     nlohmann::json wanted = nlohmann::json::object();
     if (at != json.end() && at->is_object())

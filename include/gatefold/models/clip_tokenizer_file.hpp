@@ -1,7 +1,5 @@
 #pragma once
-#include <nlohmann/json.hpp>
-
-#include "gatefold/io/mapped_file.hpp"
+#include "gatefold/io/json_file.hpp"
 #include "gatefold/text/clip_tokenizer.hpp"
 
 namespace gatefold {
@@ -9,26 +7,6 @@ namespace gatefold {
 namespace detail {
 
 inline constexpr std::size_t kMaxTokenizerBytes = std::size_t{64} << 20;  ///< CLIP's tokenizer.json has 3.6 MB.
-
-/// A small file of text, read whole. Throws FormatError when it cannot be opened or is larger than kMaxTokenizerBytes.
-inline std::string read_tokenizer_file(const std::filesystem::path& path) {
-  try {
-    const MappedFile file(path);
-    const auto bytes = file.bytes();
-    if (bytes.size() > kMaxTokenizerBytes)
-      throw FormatError(path.string() + ": has " + std::to_string(bytes.size()) + " bytes, expected at most " +
-                        std::to_string(kMaxTokenizerBytes));
-    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-  } catch (const std::system_error& error) {
-    throw FormatError(error.what());
-  }
-}
-
-inline nlohmann::json parse_tokenizer_json(const std::string& text, const std::string& source) {
-  auto json = nlohmann::json::parse(text, nullptr, false);
-  if (!json.is_object()) throw FormatError(source + ": is not a JSON object (cut short?)");
-  return json;
-}
 
 /// {"token": id, ...}
 inline std::map<std::string, TokenId> vocabulary_of_json(const nlohmann::json& json, const std::string& source) {
@@ -43,13 +21,13 @@ inline std::map<std::string, TokenId> vocabulary_of_json(const nlohmann::json& j
   return vocabulary;
 }
 
-/// Messages of what is wrong with the content begin with where it stands.
+/// Messages of what is wrong with the content begin with where it stands and what was wanted.
 template <class Make>
 auto at_source(const std::string& source, Make&& make) {
   try {
     return make();
   } catch (const FormatError& error) {
-    throw FormatError(source + ": " + error.what());
+    throw FormatError(source + ": is no tokenizer of a CLIP: " + error.what());
   }
 }
 
@@ -58,9 +36,15 @@ auto at_source(const std::string& source, Make&& make) {
 /// CLIP's tokenizer from Hugging Face's pair of files. Throws FormatError.
 inline ClipTokenizer clip_tokenizer_of_pair(const std::string& vocab_json, const std::string& merges_txt,
                                             const ClipTokenizer::Options& options, const std::string& source) {
-  const auto vocabulary = detail::vocabulary_of_json(detail::parse_tokenizer_json(vocab_json, source), source);
-  return detail::at_source(
-      source, [&] { return ClipTokenizer(vocabulary, ClipTokenizer::merges_of_file(merges_txt), options); });
+  const auto vocab = source + "/vocab.json";
+  const auto vocabulary = detail::vocabulary_of_json(parse_json_object(vocab_json, vocab), vocab);
+  const auto merges = ClipTokenizer::merges_of_file(merges_txt);
+  // Every token but 512 for the bytes and the two markers is the result of a merge; a few may have been added since.
+  constexpr Index kNotMerged = 512 + 2, kAdded = 256;
+  if (std::ssize(vocabulary) > kNotMerged + std::ssize(merges) + kAdded)
+    throw FormatError(source + "/merges.txt: has " + std::to_string(merges.size()) + " merges, but vocab.json " +
+                      std::to_string(vocabulary.size()) + " tokens, expected 514 more than merges (cut short?)");
+  return detail::at_source(vocab, [&] { return ClipTokenizer(vocabulary, merges, options); });
 }
 
 /// CLIP's tokenizer from a tokenizer.json: its vocabulary, merges (either way to write them) and added tokens; how it
@@ -69,7 +53,7 @@ inline ClipTokenizer clip_tokenizer_of_pair(const std::string& vocab_json, const
 inline ClipTokenizer clip_tokenizer_of_json(const std::string& text, const ClipTokenizer::Options& options,
                                             const std::string& source) {
   const auto refuse = [&](const std::string& why) { throw FormatError(source + ": " + why); };
-  const auto json = detail::parse_tokenizer_json(text, source);
+  const auto json = parse_json_object(text, source);
   const auto model = json.value("model", nlohmann::json::object());
   if (!model.is_object() || !model.contains("vocab") || !model.contains("merges"))
     refuse("has no «model» with «vocab» and «merges»");
@@ -107,10 +91,10 @@ inline ClipTokenizer clip_tokenizer_of_json(const std::string& text, const ClipT
 /// Throws FormatError that says which file is wrong, or what to put there.
 inline ClipTokenizer load_clip_tokenizer(const std::filesystem::path& folder, ClipTokenizer::Options options = {}) {
   const auto has = [&](const char* name) { return std::filesystem::exists(folder / name); };
-  const auto read = [&](const char* name) { return detail::read_tokenizer_file(folder / name); };
+  const auto read = [&](const char* name) { return read_text_file(folder / name, detail::kMaxTokenizerBytes); };
   const auto path = [&](const char* name) { return (folder / name).string(); };
   if (has("tokenizer_config.json")) {
-    const auto config = detail::parse_tokenizer_json(read("tokenizer_config.json"), path("tokenizer_config.json"));
+    const auto config = parse_json_object(read("tokenizer_config.json"), path("tokenizer_config.json"));
     auto token = config.value("pad_token", nlohmann::json());
     if (token.is_object()) token = token.value("content", nlohmann::json());
     if (token == "!") options.padding = ClipPadding::zero;
@@ -126,7 +110,8 @@ inline ClipTokenizer load_clip_tokenizer(const std::filesystem::path& folder, Cl
     throw FormatError(path("bpe_simple_vocab_16e6.txt.gz") + ": is packed; run «gunzip " +
                       path("bpe_simple_vocab_16e6.txt.gz") + "»");
   throw FormatError(folder.string() +
-                    ": has no tokenizer; expected vocab.json and merges.txt, or tokenizer.json, or merges.txt, or "
+                    (has("vocab.json") ? ": has vocab.json without merges.txt" : ": has no tokenizer") +
+                    "; expected vocab.json and merges.txt, or tokenizer.json, or merges.txt, or "
                     "bpe_simple_vocab_16e6.txt");
 }
 

@@ -2,6 +2,7 @@
 #include "gatefold/kernels/map.hpp"
 #include "gatefold/module/pack.hpp"
 #include "gatefold/nn/layer_norm.hpp"
+#include "gatefold/nn/pool.hpp"
 
 namespace gatefold {
 
@@ -28,6 +29,20 @@ struct Residual {
 
   Saved forward(Rows<const Scalar> x, Rows<Scalar> y, Context& ctx) const {
     return keep<Saved>(ctx, [&] { return add(x, y, ctx); });
+  }
+
+  /// forward for one row of each sequence that keeps nothing. // x [R, D], row [B], y [B, D]
+  void infer_at(Rows<const Scalar> x, View<const Index, 1> row, Rows<Scalar> y, Context& ctx) const requires requires {
+    &L::infer_at;
+  }
+  {
+    const auto scope = ctx.workspace.scope();
+    auto normed = ctx.workspace.template take<Scalar>(x.extent(0), x.extent(1));
+    auto chosen = ctx.workspace.template take<Scalar>(row.extent(0), x.extent(1));
+    (void)norm.forward(x, normed, ctx);
+    inner.infer_at(normed, row, y, ctx);
+    pool_at<Scalar>(x, row, chosen, ctx);
+    kernels::add_rows<Scalar>(chosen, y, ctx);
   }
 
   void backward(const Saved& saved, Rows<const Scalar> dy, Rows<Scalar> dx, Residual& grad,

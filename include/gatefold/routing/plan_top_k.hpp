@@ -1,4 +1,5 @@
 #pragma once
+#include "gatefold/kernels/claims.hpp"
 #include "gatefold/kernels/top_k.hpp"
 #include "gatefold/routing/dispatch_plan.hpp"
 #include "gatefold/routing/priority_order.hpp"
@@ -52,23 +53,103 @@ template <class F>
 void with_constant(Index n, F&& body) {
   if (n == 1) return body(std::integral_constant<Index, 1>());
   if (n == 2) return body(std::integral_constant<Index, 2>());
+  if (n == 8) return body(std::integral_constant<Index, 8>());
   body(n);
 }
 
-/// Counts the claims of rows as they come: seat(row, k) = how many went before to the same expert, by any rank or, with
-/// a stride between the counters of ranks, by the same one. // seat [S, K]
+/// Counts the claims of rows as they come: seat(k, row) = how many went before to the same expert, by any rank or, with
+/// a stride between the counters of ranks, by the same one. // seat [K, S]
 struct ClaimCounter {
   View<const Index, 2> choice;
   View<std::uint32_t, 2> seat;
   std::uint32_t* claimed;
-  Index rank_stride;
+  Index num_experts, rank_stride;
 
-  void operator()(Index row, auto num_selected) const {
-    const Index* const expert = choice.data() + row * choice.stride(0);
-    std::uint32_t* const out = seat.data() + row * num_selected;
-    for (Index k = 0; k < num_selected; ++k) out[k] = claimed[k * rank_stride + expert[k]]++;
+  void operator()(Index row, auto num_selected) const { rows(row, row + 1, num_selected); }
+  void rows(Index begin, Index end, auto num_selected) const {
+    const Index *wish = choice.data() + begin * choice.stride(0), stride = choice.stride(0), of_rank = rank_stride;
+    std::uint32_t *out = seat.data(), *const made = claimed;
+    const Index out_stride = seat.stride(0);
+    for (Index row = begin; row < end; ++row, wish += stride)
+      for (Index k = 0; k < num_selected; ++k) out[k * out_stride + row] = made[k * of_rank + wish[k]]++;
+  }
+  /// All rows of the range, rank by rank where that is the same and faster.
+  void all(Isa isa, Index begin, Index end, auto num_selected) const {
+    if (num_experts > kernels::kFewExperts || num_selected > 2 || (num_selected > 1 && rank_stride == 0))
+      return rows(begin, end, num_selected);
+    for (Index k = 0; k < num_selected; ++k)
+      kernels::count_claims(isa, {choice.data() + begin * choice.stride(0) + k, choice.stride(0), end - begin},
+                            num_experts, claimed + k * rank_stride, seat.data() + k * seat.stride(0) + begin);
   }
 };
+
+/// requested[row] = K, or 0 for padding; returns how many rows ask.
+inline Index count_requests(const View<const Index, 2>& choice, Index begin, Index end, Index num_selected,
+                            Index* requested) {
+  const Index *first = choice.data(), stride = choice.stride(0);
+  Index asking = 0;
+  for (Index row = begin; row < end; ++row) {
+    const bool asks = first[row * stride] >= 0;
+    requested[row] = asks ? num_selected : 0;
+    asking += asks;
+  }
+  return asking;
+}
+
+/// The rows of one block and where their slots go: those of rank k at expert e from base[k rank_stride + e] on, as far
+/// as end_slot[e]. Plain pointers: the compiler cannot know that no store changes the extents of a view.
+struct Seating {
+  Index begin, end;     // rows
+  Index first_of_list;  // of its part of token_slot
+  Index end_of_list;
+  const Index* choice;  // of the first row
+  Index choice_stride;
+  const std::uint32_t* claim;  // of the first row and first rank
+  Index claim_stride;          // between ranks
+  const Index *base, *end_slot;
+  Index rank_stride;
+  Index nowhere;  // takes what has no seat
+};
+struct SeatLists {
+  Index *token, *rank, *token_offset, *token_slot;
+};
+
+/// Every row asks, and every wish is granted.
+inline void seat_all(const Seating& in, const SeatLists& out, auto selected) {
+  const Index *wish = in.choice, *const base = in.base;
+  const Index begin = in.begin, end = in.end, first = in.first_of_list;
+  const Index choice_stride = in.choice_stride, claim_stride = in.claim_stride, rank_stride = in.rank_stride;
+  const std::uint32_t* claim = in.claim;
+  Index *const token = out.token, *const rank = out.rank, *list = out.token_slot + first;
+  for (Index row = begin; row < end; ++row) out.token_offset[row] = first + (row - begin) * selected;
+  for (Index row = begin; row < end; ++row, wish += choice_stride, ++claim, list += selected)
+    for (Index k = 0; k < selected; ++k) {
+      const Index slot = base[k * rank_stride + wish[k]] + claim[k * claim_stride];
+      token[slot] = row;
+      if (selected > 1) rank[slot] = k;
+      list[k] = slot;
+    }
+}
+
+/// Some rows are padding, or some wishes are turned away.
+inline void seat_some(const Seating& in, const SeatLists& out, const Index* requested, auto selected) {
+  const Index* wish = in.choice;
+  const std::uint32_t* claim = in.claim;
+  Index n = in.first_of_list;
+  for (Index row = in.begin; row < in.end; ++row, wish += in.choice_stride, ++claim) {
+    out.token_offset[row] = n;
+    if (requested[row] == 0) continue;
+    for (Index k = 0; k < selected; ++k) {
+      const Index next = in.base[k * in.rank_stride + wish[k]] + claim[k * in.claim_stride];
+      const bool seated = next < in.end_slot[wish[k]];
+      const Index slot = seated ? next : in.nowhere;
+      out.token[slot] = row;
+      if (selected > 1) out.rank[slot] = k;
+      out.token_slot[n < in.end_of_list ? n : in.nowhere] = slot;
+      n += seated;
+    }
+  }
+}
 
 /// Calls claim(row) for the rows of [begin, end) that ask for experts, those with larger scores first. `scratch` holds
 /// two items for each row.
@@ -116,9 +197,10 @@ DispatchPlan plan_top_k(Rows<const T> gates, View<const Index, 2> choice, const 
   const Index ranks = options.claim_order == ClaimOrder::rank_major ? num_selected : 1;
   const Index rank_stride = ranks > 1 ? num_experts : 0;
   auto claims = ws.take_zeroed<std::uint32_t>(blocks.count(), ranks, num_experts);  // made, then those before
-  auto seat = ws.take<std::uint32_t>(rows, num_selected);                           // within block, rank and expert
+  auto seat = ws.take<std::uint32_t>(num_selected, rows);                           // within block, rank and expert
   auto tokens = ws.take<Index>(blocks.count()), seats = ws.take<Index>(groups.count());  // C of each group
-  auto first_slot = ws.take<Index>(groups.count(), num_experts);
+  auto base = ws.take<Index>(blocks.count(), ranks, num_experts);                        // first slot of those
+  auto end_slot = ws.take<Index>(groups.count(), num_experts);
   auto seated = ws.take_zeroed<Index>(blocks.count() + 1);
   const bool by_float = std::is_same_v<T, float> && options.priority == Priority::max_gate;
   const bool by_double = !by_float && options.priority != Priority::position;
@@ -129,14 +211,16 @@ DispatchPlan plan_top_k(Rows<const T> gates, View<const Index, 2> choice, const 
     for (Index b = first; b < last; ++b)
       detail::with_constant(num_selected, [&](const auto selected) {
         const Index begin = blocks.begin(b), end = blocks.end(b);
-        const detail::ClaimCounter count{choice, seat, claims[b].data(), rank_stride};
+        const detail::ClaimCounter count{choice, seat, claims[b].data(), num_experts, rank_stride};
         const auto claim = [&](Index row) { count(row, selected); };
-        Index asking = 0;
-        for (Index row = begin; row < end; ++row) {
-          const bool asks = choice(row, 0) >= 0;
-          requested[row] = asks ? num_selected : 0;
-          asking += asks;
-          if (asks && options.priority == Priority::position) claim(row);
+        const Index asking = detail::count_requests(choice, begin, end, selected, requested.data());
+        if (options.priority == Priority::position) {
+          if (asking == end - begin) {
+            count.all(ctx.isa, begin, end, selected);
+          } else {
+            for (Index row = begin; row < end; ++row)
+              if (requested[row] > 0) claim(row);
+          }
         }
         tokens[b] = asking;
         if (by_float)
@@ -167,46 +251,45 @@ DispatchPlan plan_top_k(Rows<const T> gates, View<const Index, 2> choice, const 
   for (Index e = 0; e < num_experts; ++e) {
     offset[e] = slots;
     for (Index g = 0; g < groups.count(); ++g) {
-      first_slot(g, e) = slots;
       Index before = 0;
       for (Index k = 0; k < ranks; ++k)
         for (Index b = g * blocks.per_group; b < (g + 1) * blocks.per_group; ++b) {
-          const Index here = std::exchange(claims(b, k, e), static_cast<std::uint32_t>(before));
+          const Index here = claims(b, k, e);
+          base(b, k, e) = slots + before;
           seated[b + 1] += std::clamp<Index>(seats[g] - before, 0, here);
           before += here;
         }
       demand[e] += before;
-      slots += std::min(before, seats[g]);
+      end_slot(g, e) = slots += std::min(before, seats[g]);
     }
   }
   offset[num_experts] = slots;
   for (Index b = 0; b < blocks.count(); ++b) seated[b + 1] += seated[b];
 
+  const detail::SeatLists lists{token.data(), rank.data(), token_offset.data(), token_slot.data()};
   ctx.parallel_for(blocks.count(), [&](Index first, Index last, Index) {
     for (Index b = first; b < last; ++b)
       detail::with_constant(num_selected, [&](const auto selected) {
-        const Index limit = seats[blocks.group(b)], end = seated[b + 1], nowhere = most + b, stride = rank_stride;
-        // Plain pointers: the compiler cannot know that no store changes the extents of a view.
-        const Index* const slot_of = first_slot[blocks.group(b)].data();
-        const std::uint32_t *const before = claims[b].data(), *claim = seat.data() + blocks.begin(b) * selected;
-        Index *const token_at = token.data(), *const rank_at = rank.data(), *const list = token_slot.data();
-        Index n = seated[b];
-        for (Index row = blocks.begin(b); row < blocks.end(b); ++row, claim += selected) {
-          token_offset[row] = n;
-          if (requested[row] == 0) continue;
-          const Index* const wish = &choice(row, 0);
-          for (Index k = 0; k < selected; ++k) {
-            const Index nth = Index{claim[k]} + before[k * stride + wish[k]];
-            const Index slot = nth < limit ? slot_of[wish[k]] + nth : nowhere;
-            token_at[slot] = row;
-            rank_at[slot] = k;
-            list[n < end ? n : nowhere] = slot;
-            n += nth < limit;
-          }
-        }
+        const detail::Seating block{.begin = blocks.begin(b),
+                                    .end = blocks.end(b),
+                                    .first_of_list = seated[b],
+                                    .end_of_list = seated[b + 1],
+                                    .choice = choice.data() + blocks.begin(b) * choice.stride(0),
+                                    .choice_stride = choice.stride(0),
+                                    .claim = seat.data() + blocks.begin(b),
+                                    .claim_stride = rows,
+                                    .base = base[b].data(),
+                                    .end_slot = end_slot[blocks.group(b)].data(),
+                                    .rank_stride = rank_stride,
+                                    .nowhere = most + b};
+        if (block.end_of_list - block.first_of_list == (block.end - block.begin) * selected)
+          detail::seat_all(block, lists, selected);
+        else
+          detail::seat_some(block, lists, requested.data(), selected);
       });
   });
   token_offset[rows] = slots;
+  if (num_selected == 1) std::fill_n(rank.data(), slots, Index{0});
   for (Index e = 0; e < num_experts; ++e) std::fill(expert.data() + offset[e], expert.data() + offset[e + 1], e);
   return {offset,
           token.rows(0, slots),

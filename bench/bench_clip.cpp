@@ -1,0 +1,167 @@
+// A CLIP ViT-B/32 encoding images and texts, clip_images/<format>/images:<n>/threads:<t> and
+// clip_texts/<format>/texts:<n>/threads:<t>: texts fill their context. Random weights, or those of the folder that
+// GATEFOLD_CLIP_DIR names; then inputs come from inputs.safetensors beside them, if there is one, and where
+// GATEFOLD_CLIP_EMBEDDINGS names a folder, every case leaves its embeddings there: so bench/peers/clip_peers.py
+// compares with libraries that come as Python packages.
+#include <cstdlib>
+
+#include "bench/session.hpp"
+#include "gatefold/models/clip_file.hpp"
+
+namespace gatefold::bench {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct ClipCase {
+  enum class Input { images, texts } input;
+  Format format;
+  Index count, threads;
+
+  std::string name() const {
+    const char* const what = input == Input::images ? "images" : "texts";
+    return row_name("clip_" + std::string(what) + "/" + bench::name(format), {{what, count}, {"threads", threads}});
+  }
+};
+
+fs::path folder_of(const char* variable) {
+  const char* const folder = std::getenv(variable);
+  return folder ? folder : "";
+}
+fs::path checkpoint() { return folder_of("GATEFOLD_CLIP_DIR"); }
+
+/// The model of the case at hand: the cases of a format come one after the other, and so share it.
+template <class F>
+std::shared_ptr<const Clip<float, Packed<F>>> model(const ClipOptions& o) {
+  using Model = Clip<float, Packed<F>>;
+  static std::shared_ptr<const void> last;
+  static Format format;
+  constexpr Format kFormat = std::same_as<F, float>  ? Format::fp32
+                             : std::same_as<F, bf16> ? Format::bf16
+                             : std::same_as<F, int8> ? Format::int8
+                                                     : Format::int4;
+  if (!last || format != kFormat) {
+    last.reset();
+    last = std::make_shared<const Model>(checkpoint().empty() ? pack<F>(filled(Clip<float>(o)))
+                                                              : load_clip<Packed<F>>(checkpoint()));
+    format = kFormat;
+  }
+  return std::static_pointer_cast<const Model>(last);
+}
+
+/// Of the checkpoint, or ViT-B/32's, or small enough for a quick look.
+ClipOptions options(const Session& session) {
+  if (!checkpoint().empty()) return model<float>({})->options;
+  if (!session.quick()) return {};
+  return {.image_size = 32,
+          .patch = 16,
+          .vocabulary = 64,
+          .context = 8,
+          .embedding = 32,
+          .vision = {.width = 64, .hidden = 128, .num_layers = 2, .num_heads = 2},
+          .text = {.width = 64, .hidden = 128, .num_layers = 2, .num_heads = 2}};
+}
+
+/// The first of the inputs of the folder, or random ones.
+template <class T, std::size_t Rank, class Make>
+Tensor<T, Rank> inputs(const char* name, const Shape<Rank>& shape, Make&& make) {
+  const auto file = checkpoint() / "inputs.safetensors";
+  if (checkpoint().empty() || !fs::exists(file)) return make();
+  const auto all = CheckpointReader(file).read_tensor<T, Rank>(name);
+  Tensor<T, Rank> some(shape);
+  Shape<Rank> enough = all.shape();
+  enough[0] = std::min(enough[0], shape[0]);
+  expect_shape(View<const T, Rank>(some), enough, "inputs.safetensors");
+  std::copy_n(all.data(), some.size(), some.data());
+  return some;
+}
+
+Tensor<float, 4> pixels(const ClipOptions& o, Index count) {
+  const Shape<4> shape{count, o.image_size, o.image_size, o.channels};
+  return inputs<float, 4>("pixels", shape, [&] {
+    Tensor<float, 4> random(shape);
+    fill(random.flat(), 2, 1);
+    return random;
+  });
+}
+
+Tensor<Index, 2> ids(const ClipOptions& o, Index count) {
+  const Shape<2> shape{count, o.context};
+  return inputs<Index, 2>("ids", shape, [&] {
+    Tensor<Index, 2> random(shape);
+    Rng rng(3);
+    const Index end = o.end_of_text.value_or(o.vocabulary - 1);
+    for (Index i = 0; i < random.size(); ++i) random.data()[i] = (i + 1) % o.context ? rng.below(end) : end;
+    return random;
+  });
+}
+
+template <class F>
+Contender ours(const ClipOptions& o, const ClipCase& c) {
+  struct Data {
+    std::shared_ptr<const Clip<float, Packed<F>>> model;
+    Tensor<float, 4> pixels;
+    Tensor<Index, 2> ids;
+    Tensor<float, 2> z;
+    Context ctx;
+  };
+  const bool images = c.input == ClipCase::Input::images;
+  auto d = std::make_shared<Data>(Data{model<F>(o), pixels(o, images ? c.count : 0), ids(o, images ? 0 : c.count),
+                                       Tensor<float, 2>({c.count, o.embedding}), with_threads(c.threads)});
+  const auto run = [d, images] {
+    if (images)
+      d->model->encode_images(d->pixels, d->z, d->ctx);
+    else
+      d->model->encode_texts(d->ids, d->z, d->ctx);
+  };
+  if (const auto folder = folder_of("GATEFOLD_CLIP_EMBEDDINGS"); !folder.empty()) {
+    run();
+    auto name = c.name();
+    std::ranges::replace(name, '/', '_');
+    SafeTensorsWriter file;
+    file.add("z", d->z.view());
+    file.write(folder / (name + ".safetensors"));
+  }
+  return {run};
+}
+
+/// Products of encode: the last block has keys and values of all tokens, but the rest for one of each sequence.
+double flops(const ClipOptions& o, const ClipCase& c) {
+  const bool images = c.input == ClipCase::Input::images;
+  const ClipTowerOptions& tower = images ? o.vision : o.text;
+  const double grid = static_cast<double>(o.image_size / o.patch), d = static_cast<double>(tower.width);
+  const double tokens = images ? grid * grid + 1 : static_cast<double>(o.context);
+  const double patches = images ? grid * grid * 2 * d * static_cast<double>(o.patch * o.patch * o.channels) : 0;
+  const double keys_and_values = tokens * 4 * d * d;
+  const double rest = 4 * d * d + 4 * d * tokens + 4 * d * static_cast<double>(tower.hidden);  // of a token
+  const double layers = static_cast<double>(tower.num_layers);
+  return static_cast<double>(c.count) * (patches + layers * keys_and_values + ((layers - 1) * tokens + 1) * rest +
+                                         2 * d * static_cast<double>(o.embedding));
+}
+
+}  // namespace
+
+void add_cases(Session& session) {
+  const ClipOptions o = options(session);
+  const auto add = [&](const ClipCase& c) {
+    Case row;
+    row.name = c.name();
+    row.threads = c.threads;
+    row.work = {.flops = flops(o, c),
+                .format = c.format,
+                .unit = c.input == ClipCase::Input::images ? "image" : "text",
+                .units = static_cast<double>(c.count)};
+    row.entrants.push_back(
+        {"gatefold", [o, c] { return with_format(c.format, [&]<class F>() { return ours<F>(o, c); }); }});
+    session.add(std::move(row));
+  };
+  for (const Format format : kFormats)
+    for (const Index threads : {1, 2}) {
+      for (const Index images : {1, 8, 64})
+        add({.input = ClipCase::Input::images, .format = format, .count = images, .threads = threads});
+      for (const Index texts : {1, 64})
+        add({.input = ClipCase::Input::texts, .format = format, .count = texts, .threads = threads});
+    }
+}
+
+}  // namespace gatefold::bench

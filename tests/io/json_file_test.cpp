@@ -1,0 +1,52 @@
+#include "gatefold/io/json_file.hpp"
+
+#include <gmock/gmock.h>
+
+#include "tests/io/temporary_folder.hpp"
+
+namespace gatefold {
+namespace {
+
+using gatefold::testing::message_of;
+using gatefold::testing::TemporaryFolder;
+using gatefold::testing::write_text;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+TEST(JsonFile, ReadsAnObject) {
+  const TemporaryFolder folder;
+  write_text(folder / "a.json", "\xef\xbb\xbf{\"x\": [1, 2]}");  // with the mark that Windows puts there
+  EXPECT_EQ(read_json_object(folder / "a.json")["x"][1], 2);
+  EXPECT_EQ(read_text_file(folder / "a.json", 16).size(), 16u);
+}
+
+TEST(JsonFile, SaysWhatIsThereInstead) {
+  const TemporaryFolder folder;
+  const auto why = [&](const std::string& text, std::size_t most = 100) {
+    write_text(folder / "a.json", text);
+    return message_of<FormatError>([&] { (void)read_json_object(folder / "a.json", most); });
+  };
+  EXPECT_THAT(why(""), AllOf(HasSubstr("a.json: is empty"), HasSubstr("fetch it again")));
+  EXPECT_THAT(why("<!doctype html>"), HasSubstr("is a web page"));
+  for (const auto* text : {"{\"x\": 1", "[1]", "3", "\xff\xfe{", "null"})
+    EXPECT_THAT(why(text), HasSubstr("is not a JSON object (cut short?)")) << text;
+  EXPECT_THAT(why("{      }", 7), HasSubstr("has 8 bytes, expected at most 7"));
+  EXPECT_THAT(message_of<FormatError>([&] { (void)read_json_object(folder / "none"); }), HasSubstr("No such file"));
+  EXPECT_THAT(message_of<FormatError>([&] { (void)read_json_object(folder / "."); }), HasSubstr("Is a directory"));
+}
+
+TEST(JsonFile, FieldsThatAreNullAreMissing) {
+  const auto json = nlohmann::json::parse(R"({"a": null, "b": 3})");
+  EXPECT_EQ(find_field(json, "a"), nullptr);
+  EXPECT_EQ(find_field(json, "c"), nullptr);
+  EXPECT_EQ(*find_field(json, "b"), 3);
+  EXPECT_EQ(message_of<FormatError>([&] { refuse_field("x.json", "b", json["b"], "4"); }),
+            "x.json: «b» is 3, expected 4");
+  // What a file says can neither flood a terminal nor steer it.
+  const auto why = message_of<FormatError>([&] { refuse_field("x", "b", "\x1b[2J" + std::string(1000, 'a'), "4"); });
+  EXPECT_LT(why.size(), 200u);
+  EXPECT_EQ(why.find('\x1b'), why.npos);
+}
+
+}  // namespace
+}  // namespace gatefold
