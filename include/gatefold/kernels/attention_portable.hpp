@@ -1,0 +1,128 @@
+#pragma once
+#include "gatefold/kernels/map.hpp"
+#include "gatefold/kernels/math.hpp"
+#include "gatefold/kernels/matmul_portable.hpp"
+
+/// Attention by plain loops, and what it shares with the blocked form of attention.hpp.
+namespace gatefold::kernels {
+
+enum class AttentionMask { none, causal };
+
+/// Who attends to whom: the tokens row[offset[b]..offset[b+1]) of sequence b to each other, each head by itself; with
+/// AttentionMask::causal a token to itself and those before it. Rows that are not listed (padding) are neither read nor
+/// written.
+struct AttentionPlan {
+  View<const Index, 1> offset;  // [B+1]
+  View<const Index, 1> row;     // [tokens]
+  Index heads;
+  AttentionMask mask = AttentionMask::none;
+  View<const Index, 1> query = {};  // [B] the only token of each sequence that attends, counted from its first; or all
+
+  Index num_sequences() const { return offset.extent(0) - 1; }
+  Index longest() const {
+    Index n = 0;
+    for (Index b = 0; b + 1 < offset.extent(0); ++b) n = std::max(n, offset[b + 1] - offset[b]);
+    return n;
+  }
+};
+
+namespace detail {
+
+/// One head of one sequence. qkv // [R, 3 D] holds q | k | v, each head d columns of each.
+struct AttentionTask {
+  const Index* row;  // [n]
+  Index n, head, d, width;
+  AttentionMask mask;
+  Index first, last;  // the tokens that attend
+
+  AttentionTask(const AttentionPlan& plan, Index i, Index total_width)
+      : row(plan.row.data() + plan.offset[i / plan.heads]),
+        n(plan.offset[i / plan.heads + 1] - plan.offset[i / plan.heads]),
+        head(i % plan.heads),
+        d(total_width / plan.heads),
+        width(total_width),
+        mask(plan.mask),
+        first(plan.query.size() ? plan.query[i / plan.heads] : 0),
+        last(plan.query.size() ? first + 1 : n) {}
+
+  enum Part { q, k, v };
+  template <class U>
+  U* at(Rows<U> qkv, Part part, Index i) const {
+    return qkv.data() + row[i] * qkv.stride(0) + part * width + head * d;
+  }
+  template <class U>
+  U* at(Rows<U> y, Index i) const {
+    return y.data() + row[i] * y.stride(0) + head * d;
+  }
+  /// Keys that query i sees: [0, seen(i)).
+  Index seen(Index i) const { return mask == AttentionMask::causal ? i + 1 : n; }
+  double scale() const { return 1 / std::sqrt(static_cast<double>(d)); }
+};
+
+template <class T>
+T dot(Index n, const T* a, const T* b) {
+  T sum(0.0);
+  for (Index i = 0; i < n; ++i) sum = sum + a[i] * b[i];
+  return sum;
+}
+template <class T>
+void add_scaled(Index n, const T& factor, const T* x, T* y) {
+  for (Index i = 0; i < n; ++i) y[i] = y[i] + factor * x[i];
+}
+
+/// p[0..seen) = the attention of query i, not yet divided by their sum; returns 1 / sum. `most` is the largest score.
+template <class T>
+T attention_row(const AttentionTask& t, Rows<const T> qkv, Index i, T* p, T& most) {
+  const Index seen = t.seen(i);
+  most = T(-std::numeric_limits<double>::infinity());
+  for (Index j = 0; j < seen; ++j) {
+    p[j] = dot(t.d, t.at(qkv, t.q, i), t.at(qkv, t.k, j)) * T(t.scale());
+    if (most < p[j]) most = p[j];
+  }
+  T total(0.0);
+  for (Index j = 0; j < seen; ++j) {
+    p[j] = kernels::exp(T(p[j] - most));
+    total = total + p[j];
+  }
+  return T(1.0) / total;
+}
+
+/// Plain loops: for any number, and the oracle of the blocked form. scratch // [n]
+template <class T>
+void attend_portable(const AttentionTask& t, Rows<const T> qkv, Rows<T> y, Rows<T> stats, T* p) {
+  for (Index i = t.first; i < t.last; ++i) {
+    T most(0.0);
+    const T inverse = attention_row<T>(t, qkv, i, p, most);
+    stats(t.row[i], 2 * t.head) = most;
+    stats(t.row[i], 2 * t.head + 1) = inverse;
+    T* const out = t.at(y, i);
+    std::fill_n(out, t.d, T(0.0));
+    for (Index j = 0; j < t.seen(i); ++j) add_scaled(t.d, T(p[j] * inverse), t.at(qkv, t.v, j), out);
+  }
+}
+
+/// scratch // [2 n]
+template <class T>
+void attend_grad_portable(const AttentionTask& t, Rows<const T> qkv, Rows<const T> dy, Rows<T> dqkv, T* p) {
+  T* const dp = p + t.n;
+  for (Index i = 0; i < t.n; ++i)
+    for (const auto part : {t.q, t.k, t.v}) std::fill_n(t.at(dqkv, part, i), t.d, T(0.0));
+  for (Index i = 0; i < t.n; ++i) {
+    T most(0.0), mean(0.0);
+    const T inverse = attention_row<T>(t, qkv, i, p, most);
+    for (Index j = 0; j < t.seen(i); ++j) {
+      p[j] = p[j] * inverse;
+      dp[j] = dot(t.d, t.at(dy, i), t.at(qkv, t.v, j));
+      mean = mean + p[j] * dp[j];
+    }
+    for (Index j = 0; j < t.seen(i); ++j) {
+      const T dscore = p[j] * (dp[j] - mean) * T(t.scale());
+      add_scaled(t.d, p[j], t.at(dy, i), t.at(dqkv, t.v, j));
+      add_scaled(t.d, dscore, t.at(qkv, t.k, j), t.at(dqkv, t.q, i));
+      add_scaled(t.d, dscore, t.at(qkv, t.q, i), t.at(dqkv, t.k, j));
+    }
+  }
+}
+
+}  // namespace detail
+}  // namespace gatefold::kernels
