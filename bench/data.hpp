@@ -87,14 +87,8 @@ inline Tensor<float, 2> routed_tokens(const MoeCase& c) {
 }
 
 /// A context with this many threads.
-inline Context with_threads([[maybe_unused]] Index threads) {
-  Context ctx;
-#ifdef _OPENMP
-  ctx.parallel_for = threads > 1 ? openmp(static_cast<int>(threads)) : ParallelFor();
-#else
-  ctx.parallel_for = ParallelFor();
-#endif
-  return ctx;
+inline Context with_threads(Index threads) {
+  return {.parallel_for = threads > 1 ? default_parallel_for(static_cast<int>(threads)) : ParallelFor()};
 }
 
 }  // namespace gatefold::bench
