@@ -1,6 +1,7 @@
 cmake_minimum_required(VERSION 3.25)
-set(prefix ${WORK}/prefix)
+set(prefix "${WORK}/moved prefix")
 
+# Sets `output` to what a command says; one that fails ends the test.
 function(run)
   execute_process(COMMAND ${ARGN} RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
   if(result)
@@ -10,10 +11,37 @@ function(run)
   set(output "${output}" PARENT_SCOPE)
 endfunction()
 
+# A project that asks for `components` of a version is refused, and CMake says `words`. More arguments go to it.
+function(expect_refusal version components words)
+  execute_process(
+    COMMAND ${CMAKE_COMMAND} -S ${SOURCE}/tests/package/refused -B ${WORK}/refused --fresh -D VERSION=${version}
+            -D "COMPONENTS=${components}" -D "CMAKE_PREFIX_PATH=${prefix}" -D CMAKE_FIND_USE_PACKAGE_REGISTRY=OFF ${ARGN}
+    RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
+  if(NOT result)
+    message(SEND_ERROR "found ${version} ${components}")
+  endif()
+  string(REGEX REPLACE "[ \n]+" " " output "${output}")  # CMake wraps lines
+  foreach(word IN LISTS words)
+    string(FIND "${output}" "${word}" at)
+    if(at EQUAL -1)
+      message(SEND_ERROR "${version} ${components}: nothing says «${word}»:\n${output}")
+    endif()
+  endforeach()
+endfunction()
+
 if(WAY STREQUAL "install")
   file(REMOVE_RECURSE ${prefix} ${WORK}/staged)
   run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${WORK}/staged)
   file(RENAME ${WORK}/staged ${prefix})
+  return()
+elseif(WAY STREQUAL "refused")
+  set(no_json -D CMAKE_DISABLE_FIND_PACKAGE_nlohmann_json=ON)
+  set(no_stb -D GATEFOLD_STB_INCLUDE_DIR=/nowhere)
+  expect_refusal(99 "" "requested version \"99\";version: ${VERSION}")
+  expect_refusal(${VERSION} "io;teapot" "there is no gatefold::teapot, only io, image, text")
+  expect_refusal(${VERSION} "io;image" "gatefold::io needs nlohmann_json 3.11 or later (;Debian: nlohmann-json3-dev)\
+;gatefold::image needs stb (no stb/stb_image.h: GATEFOLD_STB_INCLUDE_DIR is /nowhere" ${no_json} ${no_stb})
+  expect_refusal(${VERSION} "" "gatefold needs Eigen3 (5, 3.4" -D CMAKE_DISABLE_FIND_PACKAGE_Eigen3=ON)
   return()
 endif()
 
@@ -22,20 +50,33 @@ set(binary ${WORK}/${WAY}-${name})
 file(REMOVE_RECURSE ${binary})
 file(MAKE_DIRECTORY ${binary})
 set(flags -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror)
+set(programs io)
 if(WAY STREQUAL "pkg_config")
+  set(programs io image text)
   set(ENV{PKG_CONFIG_PATH} ${prefix}/share/pkgconfig:$ENV{PKG_CONFIG_PATH})
-  run(${PKG_CONFIG} --print-errors --cflags "gatefold = ${VERSION}")
-  string(REGEX REPLACE "-I([^ ]*eigen3)" "-isystem \\1" output "${output}")  # warn in our headers, not in Eigen's
-  separate_arguments(cflags UNIX_COMMAND "${output}")
-  run(${COMPILER} -std=c++20 ${flags} ${cflags} ${SOURCE}/tests/package/consumer/main.cpp -o ${binary}/consumer)
+  foreach(program IN LISTS programs)
+    run(${PKG_CONFIG} --print-errors --cflags --libs "gatefold-${program} = ${VERSION}")
+    string(REGEX REPLACE "-I([^ ]*eigen3)" "-isystem \\1" output "${output}")  # warn in our headers, not in Eigen's
+    separate_arguments(package UNIX_COMMAND "${output}")
+    run(${COMPILER} -std=c++20 ${flags} ${SOURCE}/tests/package/consumer/${program}.cpp -o ${binary}/${program}
+        ${package})
+  endforeach()
 else()
   list(JOIN flags " " flags)
+  set(build_type "")
+  if(WAY STREQUAL "find_package")
+    set(programs io image text)
+  elseif(WAY STREQUAL "fetch_content")
+    # What the optimiser believes to see in our headers, which are no system's here.
+    set(build_type Release)
+    set(programs io readme)
+  endif()
   run(${CMAKE_COMMAND} -S ${SOURCE}/tests/package/consumer -B ${binary} -G ${GENERATOR} -D WAY=${WAY}
-      -D CMAKE_CXX_COMPILER=${COMPILER} -D CMAKE_CXX_FLAGS=${flags} -D CMAKE_PREFIX_PATH=${prefix}
-      -D GATEFOLD_SOURCE=${SOURCE} -D GATEFOLD_VERSION=${VERSION} -D README=${SOURCE}/README.md)
+      -D CMAKE_CXX_COMPILER=${COMPILER} -D CMAKE_CXX_FLAGS=${flags} -D CMAKE_BUILD_TYPE=${build_type}
+      -D "CMAKE_PREFIX_PATH=${prefix}" -D GATEFOLD_SOURCE=${SOURCE} -D GATEFOLD_VERSION=${VERSION}
+      -D README=${SOURCE}/README.md)
   run(${CMAKE_COMMAND} --build ${binary})
 endif()
-run(${CMAKE_COMMAND} -E chdir ${binary} ${binary}/consumer)
-if(WAY STREQUAL "find_package")
-  run(${CMAKE_COMMAND} -E chdir ${binary} ${binary}/readme)
-endif()
+foreach(program IN LISTS programs)
+  run(${CMAKE_COMMAND} -E chdir ${binary} ${binary}/${program})
+endforeach()

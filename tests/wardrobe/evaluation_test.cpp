@@ -17,11 +17,11 @@ const std::vector<EvaluationSet>& sets() {
   static const auto all = evaluation_sets(fake::photos());
   return all;
 }
-const EvaluationSet& set_named(const std::string& name) {
+const EvaluationSet& set_named(std::string_view name) {
   for (const auto& set : sets()) {
     if (set.name == name) return set;
   }
-  throw std::out_of_range(name);
+  throw std::out_of_range(std::string(name));
 }
 
 TEST(EvaluationSets, AreTheSameAtEveryCallAndFitTogether) {

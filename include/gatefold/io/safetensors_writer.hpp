@@ -134,7 +134,10 @@ inline void SafeTensorsWriter::emit(const Sink& sink) const {
   for (const auto* item : order) {
     const auto& [name, tensor] = *item;
     std::string shape;
-    for (const Index extent : tensor.shape) shape += (shape.empty() ? "" : ",") + std::to_string(extent);
+    for (const Index extent : tensor.shape) {
+      if (!shape.empty()) shape += ',';
+      shape += std::to_string(extent);
+    }
     header += separator + detail::json_string(name) + ":{\"dtype\":\"" + std::string(gatefold::name(tensor.dtype)) +
               "\",\"shape\":[" + shape + "],\"data_offsets\":[" + std::to_string(begin) + "," +
               std::to_string(begin + tensor.size_bytes) + "]}";
