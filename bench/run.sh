@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . cmake/debian.sh
 debian_install cmake g++ ninja-build libeigen3-dev libxsimd-dev nlohmann-json3-dev libstb-dev libutf8proc-dev \
-  libbenchmark-dev libopenblas-dev libdnnl-dev libtorch-dev
+  libxxhash-dev libbenchmark-dev libopenblas-dev libdnnl-dev libtorch-dev
 
 cmake -S . -B build/bench -G Ninja -D CMAKE_BUILD_TYPE=Release -D GATEFOLD_NATIVE=ON -D GATEFOLD_BUILD_TESTS=OFF \
   -D GATEFOLD_BUILD_EXAMPLES=OFF

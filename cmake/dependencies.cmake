@@ -36,10 +36,10 @@ macro(gatefold_find_dependencies)
   endif()
 endmacro()
 
-# The parts with needs of their own: gatefold::io reads JSON, gatefold::image decodes pictures, gatefold::text folds
-# Unicode.
+# The parts with needs of their own: gatefold::io reads JSON and sums with xxHash (its header alone), gatefold::image
+# decodes pictures, gatefold::text folds Unicode.
 set(gatefold_components io image text)
-set(gatefold_needs_io nlohmann_json)
+set(gatefold_needs_io nlohmann_json xxhash)
 set(gatefold_needs_image stb)
 set(gatefold_needs_text utf8proc)
 
@@ -48,6 +48,7 @@ set(gatefold_needs_text utf8proc)
 # there, the macro named is 1.
 set(gatefold_package_nlohmann_json TARGET nlohmann_json::nlohmann_json VERSION 3.11 PKG_CONFIG nlohmann_json
                                    DEBIAN nlohmann-json3-dev)
+set(gatefold_package_xxhash HEADER xxhash.h DEBIAN libxxhash-dev)
 set(gatefold_package_stb HEADER stb/stb_image.h DEBIAN libstb-dev)
 set(gatefold_package_utf8proc HEADER utf8proc.h LIBRARY utf8proc PKG_CONFIG libutf8proc DEBIAN libutf8proc-dev)
 

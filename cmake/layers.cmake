@@ -16,6 +16,7 @@ set(third_party
     "immintrin\\.h -> kernels/(avx512|amx)\\.hpp"
     "(unsupported/)?Eigen/ -> kernels/matmul_eigen\\.hpp|interop/.*"
     "nlohmann/ -> io/.*|models/.*"
+    "xxhash\\.h -> io/checksum\\.hpp"
     "(stb/.*|(assert|limits|math|stdarg|stddef|stdint|stdlib|string)\\.h)$ -> image/stb\\.hpp"
     "utf8proc -> text/.*"
     "omp\\.h -> core/parallel\\.hpp"

@@ -74,6 +74,7 @@ inline PhotoIndex read_index(const fs::path& path) {
   std::optional<gatefold::SafeTensors> file;
   try {
     file.emplace(gatefold::MappedFile(path));
+    file->expect_checksum();
   } catch (const std::exception& error) {
     refuse(error.what());
   }

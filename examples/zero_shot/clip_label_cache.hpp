@@ -64,6 +64,7 @@ class LabelCache {
     std::optional<gatefold::SafeTensors> file;
     try {
       file.emplace(gatefold::MappedFile(path_));
+      file->expect_checksum();
     } catch (const std::exception& error) {
       foreign(error.what());
     }

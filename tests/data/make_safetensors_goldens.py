@@ -1,13 +1,14 @@
 """Writes the safetensors_*.safetensors files beside this script with the reference implementation.
 
-Made with Python 3.11, safetensors 0.8.0, numpy 2.4.6, ml_dtypes 0.6.0 (bfloat16 for numpy):
-    pip install safetensors==0.8.0 numpy==2.4.6 ml_dtypes==0.6.0 && python make_safetensors_goldens.py
-At most one metadata key a file: the reference writes several in an order that changes from run to run.
+Made with Python 3.11, safetensors 0.8.0, numpy 2.4.6, ml_dtypes 0.6.0 (bfloat16 for numpy), xxhash 4.1.0:
+    pip install safetensors==0.8.0 numpy==2.4.6 ml_dtypes==0.6.0 xxhash==4.1.0 && python make_safetensors_goldens.py
+*_checksum.safetensors: the same with the checksum as gatefold's writer has it.
 """
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
+import xxhash
 from safetensors.numpy import save
 
 here = Path(__file__).parent
@@ -52,6 +53,18 @@ mixed = {
     'quoted "name" \\ / \t\n\x01 \u00e9 \u2603': np.array([1], np.uint8),
 }
 
-(here / "safetensors_mixed.safetensors").write_bytes(save(mixed, {"format": 'np "quoted"\n'}))
-(here / "safetensors_matrix.safetensors").write_bytes(save({"a": mixed["matrix"], "b.c": mixed["matrix"].T.copy()}))
-(here / "safetensors_empty.safetensors").write_bytes(save({}))
+
+
+def with_checksum(tensors, metadata):
+    zeros, file = b"xxh3-64:" + b"0" * 16, b""
+    notes = {**metadata, "gatefold.checksum": zeros.decode()}
+    while file.find(b"gatefold.checksum") < file.find(b'"format"') or not file:
+        file = save(tensors, notes)  # several keys come in an order that changes from time to time; we want it sorted
+    assert file.count(zeros) == 1
+    return file.replace(zeros, b"xxh3-64:" + xxhash.xxh3_64(file).hexdigest().encode())
+
+
+matrix = {"a": mixed["matrix"], "b.c": mixed["matrix"].T.copy()}
+for name, tensors, metadata in [("mixed", mixed, {"format": 'np "quoted"\n'}), ("matrix", matrix, {}), ("empty", {}, {})]:
+    (here / f"safetensors_{name}.safetensors").write_bytes(save(tensors, metadata or None))
+    (here / f"safetensors_{name}_checksum.safetensors").write_bytes(with_checksum(tensors, metadata))

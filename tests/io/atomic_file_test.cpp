@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 
 #include "tests/io/temporary_folder.hpp"
 
@@ -71,6 +72,77 @@ TEST(AtomicFile, TheOldFileSurvivesAFullDisk) {
   EXPECT_THAT(message, AllOf(HasSubstr("write " + (folder / "file").string()), HasSubstr("File too large")));
   EXPECT_EQ(read_text(folder / "file"), "old");
   EXPECT_EQ(folder.count(), 1);
+}
+
+TEST(AtomicFile, OverwritesInTheMiddleAndGoesOnAtTheEnd) {
+  testing::TemporaryFolder folder;
+  AtomicFile file(folder / "file");
+  file.write(bytes("one two"));
+  file.overwrite(1, bytes("NE T"));
+  file.write(bytes(" three"));
+  file.commit();
+  EXPECT_EQ(read_text(folder / "file"), "oNE Two three");
+}
+
+/// A process that writes, waits in the middle, and is killed there.
+class Writer {
+ public:
+  explicit Writer(const std::filesystem::path& path) {
+    int ready[2];
+    if (::pipe(ready) != 0) throw std::runtime_error("pipe");
+    child_ = ::fork();
+    if (child_ == 0) {
+      AtomicFile file(path);
+      file.write(bytes("half"));
+      (void)!::write(ready[1], "x", 1);
+      for (;;) ::pause();
+    }
+    char x;
+    (void)!::read(ready[0], &x, 1);
+    ::close(ready[0]), ::close(ready[1]);
+  }
+  ~Writer() { kill(); }
+  Writer(const Writer&) = delete;
+  Writer& operator=(const Writer&) = delete;
+
+  void kill() {
+    if (child_ < 0) return;
+    ::kill(child_, SIGKILL);
+    ::waitpid(std::exchange(child_, -1), nullptr, 0);
+  }
+
+ private:
+  pid_t child_;
+};
+
+TEST(AtomicFile, RemovesWhatKilledWritersLeft) {
+  testing::TemporaryFolder folder;
+  Writer one(folder / "file"), two(folder / "file");
+  EXPECT_EQ(folder.count(), 2);
+  one.kill();
+  AtomicFile file(folder / "file");  // `two` is alive
+  EXPECT_EQ(folder.count(), 2);
+  two.kill();
+  file.write(bytes("whole"));
+  file.commit();
+  EXPECT_EQ(folder.count(), 2);
+  AtomicFile(folder / "file").commit();
+  EXPECT_EQ(folder.count(), 1);
+}
+
+TEST(AtomicFile, NumbersOfProcessesSayNothing) {
+  testing::TemporaryFolder folder;
+  // Of a process that lives, but is no longer the writer.
+  testing::write_text(folder / ("file.tmp-" + std::to_string(::getppid()) + "-0"), "left");
+  testing::write_text(folder / ("file.tmp-" + std::to_string(::getpid()) + "-0"), "left");
+  // Neither of this name nor one of ours.
+  for (const char* name : {"other.tmp-7-0", "file.tmp-copy", "file.tmp-7-0.bak", "myfile.tmp-7-0"})
+    testing::write_text(folder / name, "mine");
+  std::filesystem::create_directory(folder / "file.tmp-8-0");
+  std::filesystem::create_symlink("other.tmp-7-0", folder / "file.tmp-9-0");
+  AtomicFile(folder / "file").commit();
+  EXPECT_EQ(folder.count(), 7);
+  EXPECT_EQ(read_text(folder / "other.tmp-7-0"), "mine");
 }
 
 TEST(AtomicFile, ErrorsNameThePathAndTheReason) {

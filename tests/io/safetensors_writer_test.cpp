@@ -26,7 +26,7 @@ Tensor<float, 2> counting(Shape<2> shape) {
 
 TEST(SafeTensorsWriter, WritesTheBytesOfTheReference) {
   for (const auto* const name : {"safetensors_mixed", "safetensors_matrix", "safetensors_empty"}) {
-    const auto path = kData / (std::string(name) + ".safetensors");
+    const auto path = kData / (std::string(name) + "_checksum.safetensors");
     const SafeTensors golden{MappedFile(path)};
     SafeTensorsWriter writer;
     for (auto entry = golden.entries().rbegin(); entry != golden.entries().rend(); ++entry)
@@ -43,7 +43,7 @@ TEST(SafeTensorsWriter, ViewsWriteTheBytesOfTheReference) {
   SafeTensorsWriter writer;
   writer.add("b.c", b.view());
   writer.add("a", a.view());
-  EXPECT_EQ(text(writer.bytes()), testing::read_text(kData / "safetensors_matrix.safetensors"));
+  EXPECT_EQ(text(writer.bytes()), testing::read_text(kData / "safetensors_matrix_checksum.safetensors"));
 }
 
 TEST(SafeTensorsWriter, TheOrderOfAddingDoesNotShow) {
@@ -123,6 +123,8 @@ TEST(SafeTensorsWriter, RefusesWhatNoReaderWouldTake) {
   writer.add_metadata("k", "v");
   EXPECT_THAT(message_of<OptionError>([&] { writer.add_metadata("k", "w"); }), HasSubstr("'k' is added twice"));
   EXPECT_THAT(message_of<OptionError>([&] { writer.add_metadata("l", "\xc3"); }), HasSubstr("not UTF-8"));
+  EXPECT_THAT(message_of<OptionError>([&] { writer.add_metadata("gatefold.checksum", "mine"); }),
+              HasSubstr("'gatefold.checksum' is added twice"));
   EXPECT_EQ(SafeTensors(writer.bytes()).entries().size(), 1u);
 }
 

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "gatefold/nn/init.hpp"
-#include "tests/io/temporary_folder.hpp"
+#include "tests/io/damage.hpp"
 
 namespace gatefold {
 namespace {
@@ -74,13 +74,13 @@ std::filesystem::path saved(const TemporaryFolder& folder, Dtype dtype = Dtype::
   return folder / "model.safetensors";
 }
 
-/// A file of other metadata or tensors: what `change` makes of a good one. Text of the same length only.
+/// A file of other metadata or tensors, and not a damaged one. Text of the same length only.
 void replace(const std::filesystem::path& path, const std::string& from, const std::string& to) {
   auto text = read_text(path);
   const auto at = text.find(from);
   ASSERT_NE(at, std::string::npos) << from;
   ASSERT_EQ(from.size(), to.size());
-  write_text(path, text.replace(at, from.size(), to));
+  write_text(path, gatefold::testing::with_checksum(text.replace(at, from.size(), to)));
 }
 
 TEST(LimoeFile, AFileIsAsGoodAsTheModel) {
@@ -217,6 +217,13 @@ TEST(LimoeFile, AnotherVocabularyIsRefused) {
   replace(path, "shirt\\nred\\n", "shirtyxred\\n");
   EXPECT_EQ(message_of<FormatError>([&] { (void)load_limoe(path); }),
             path.string() + ": the vocabulary holds 259 tokens, but the model was made for 260");
+}
+
+TEST(LimoeFile, EveryFlippedBitIsNoticed) {
+  const TemporaryFolder folder;
+  EXPECT_EQ(gatefold::testing::unnoticed_flips(saved(folder, Dtype::bf16), 200,
+                                               [](const auto& path) { (void)load_limoe(path); }),
+            0);
 }
 
 TEST(LimoeFile, DamagedFilesAreRefused) {

@@ -1,4 +1,6 @@
 #pragma once
+#include <sys/file.h>
+
 #include <cstdio>
 
 #include "gatefold/io/mapped_file.hpp"
@@ -8,32 +10,36 @@ namespace gatefold {
 /// A file that appears under its name complete or not at all: bytes go to a temporary file in the same folder,
 /// `commit` flushes them to the disk and renames. Without `commit` (an exception, say) whatever stood under the name
 /// before stays as it was and the temporary file is removed. A symbolic link under the name is replaced, not followed.
+/// Temporary files that killed writers of the same name left behind are removed by the next one.
 class AtomicFile {
  public:
   /// Throws std::system_error with the path and the reason of the system, as all members do.
   explicit AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
-    // O_EXCL makes the name ours; a leftover of a crashed process with our id only costs another round.
+    remove_abandoned();
     for (int attempt = 0; file_ < 0; ++attempt) {
       temporary_ = path_;
-      temporary_ += ".tmp-" + std::to_string(::getpid()) + "-" + std::to_string(attempt);
+      temporary_ += kInfix + std::to_string(::getpid()) + "-" + std::to_string(attempt);
       file_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
       if (file_ < 0 && (errno != EEXIST || attempt == kMaxAttempts)) detail::throw_file_error(errno, "create", path_);
+      if (file_ >= 0 && !lock()) ::close(std::exchange(file_, -1));
     }
   }
   ~AtomicFile() {
+    if (!temporary_.empty()) ::unlink(temporary_.c_str());  // before the lock goes with the descriptor
     if (file_ >= 0) ::close(file_);
-    if (!temporary_.empty()) ::unlink(temporary_.c_str());
   }
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
 
   void write(std::span<const std::byte> bytes) {
-    while (!bytes.empty()) {
-      const auto written = ::write(file_, bytes.data(), bytes.size());
-      if (written < 0 && errno == EINTR) continue;
-      if (written < 0) detail::throw_file_error(errno, "write", path_);
-      bytes = bytes.subspan(static_cast<std::size_t>(written));
-    }
+    put(bytes, [&](std::span<const std::byte> rest) { return ::write(file_, rest.data(), rest.size()); });
+  }
+  /// Over what was written before; the next `write` goes on at the end.
+  void overwrite(std::size_t offset, std::span<const std::byte> bytes) {
+    const auto end = offset + bytes.size();
+    put(bytes, [&](std::span<const std::byte> rest) {
+      return ::pwrite(file_, rest.data(), rest.size(), static_cast<off_t>(end - rest.size()));
+    });
   }
 
   /// From here on the new content stands under the name, also after a power cut.
@@ -41,19 +47,65 @@ class AtomicFile {
     struct stat old {};
     if (::stat(path_.c_str(), &old) == 0) (void)::fchmod(file_, old.st_mode & 07777);  // a private file stays private
     if (::fsync(file_) != 0) detail::throw_file_error(errno, "flush", path_);
-    if (::close(std::exchange(file_, -1)) != 0) detail::throw_file_error(errno, "close", path_);
     if (std::rename(temporary_.c_str(), path_.c_str()) != 0) detail::throw_file_error(errno, "replace", path_);
     temporary_.clear();
+    ::close(std::exchange(file_, -1));  // flushed, so that there is nothing left that could fail
     flush_folder();
   }
 
  private:
   static constexpr int kMaxAttempts = 1000;
+  static constexpr const char* kInfix = ".tmp-";
+
+  void put(std::span<const std::byte> bytes, const auto& some) {
+    while (!bytes.empty()) {
+      const auto written = some(bytes);
+      if (written < 0 && errno == EINTR) continue;
+      if (written < 0) detail::throw_file_error(errno, "write", path_);
+      bytes = bytes.subspan(static_cast<std::size_t>(written));
+    }
+  }
+
+  // A writer holds a lock on its temporary file, which the kernel takes away when the writer ends in whatever way. So a
+  // file that nobody has locked is abandoned; the number in its name says nothing, for numbers of processes come again
+  // and another host has its own. Where a file system knows no locks nothing is removed.
+
+  /// False when somebody took the new file for abandoned before it was locked.
+  bool lock() const {
+    if (::flock(file_, LOCK_EX | LOCK_NB) != 0) return errno != EWOULDBLOCK;
+    struct stat facts {};
+    return ::fstat(file_, &facts) != 0 || facts.st_nlink > 0;
+  }
+
+  void remove_abandoned() const {
+    const auto prefix = path_.filename().string() + kInfix;
+    std::error_code error;
+    for (std::filesystem::directory_iterator at(folder(), error), end; !error && at != end; at.increment(error)) {
+      const auto name = at->path().filename().string();
+      if (name.starts_with(prefix) && name.find_first_not_of("0123456789-", prefix.size()) == name.npos)
+        remove_if_abandoned(at->path());
+    }
+  }
+
+  static void remove_if_abandoned(const std::filesystem::path& path) {
+    constexpr int kHow = O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+    int file = ::open(path.c_str(), O_WRONLY | kHow);  // NFS locks only what may be written
+    if (file < 0) file = ::open(path.c_str(), O_RDONLY | kHow);
+    if (file < 0) return;
+    struct stat locked {
+    }, named{};
+    // While we hold the lock the name cannot come to mean another writer's file: it is taken.
+    if (::flock(file, LOCK_EX | LOCK_NB) == 0 && ::fstat(file, &locked) == 0 && S_ISREG(locked.st_mode) &&
+        ::lstat(path.c_str(), &named) == 0 && named.st_ino == locked.st_ino && named.st_dev == locked.st_dev)
+      ::unlink(path.c_str());
+    ::close(file);
+  }
+
+  std::filesystem::path folder() const { return path_.has_parent_path() ? path_.parent_path() : "."; }
 
   // The rename itself lives in the folder. Some file systems cannot flush one (EINVAL); the file is in place by then.
   void flush_folder() const {
-    const auto folder = path_.has_parent_path() ? path_.parent_path() : std::filesystem::path(".");
-    const int file = ::open(folder.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECTORY);
+    const int file = ::open(folder().c_str(), O_RDONLY | O_CLOEXEC | O_DIRECTORY);
     if (file < 0) return;
     (void)::fsync(file);
     ::close(file);

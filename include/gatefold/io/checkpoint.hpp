@@ -77,9 +77,10 @@ class CheckpointWriter {
 /// The other direction: hands out modules, free tensors and metadata by name.
 class CheckpointReader {
  public:
-  /// Throws std::system_error if the file cannot be read, FormatError if it is not sound (see SafeTensors).
-  explicit CheckpointReader(const std::filesystem::path& path) : file_(MappedFile(path)) {}
-  explicit CheckpointReader(SafeTensors file) : file_(std::move(file)) {}
+  /// Throws std::system_error if the file cannot be read, FormatError if it is not sound (see SafeTensors) or not what
+  /// its checksum says, for which it is read once.
+  explicit CheckpointReader(const std::filesystem::path& path) : CheckpointReader(SafeTensors(MappedFile(path))) {}
+  explicit CheckpointReader(SafeTensors file) : file_(std::move(file)) { file_.expect_checksum(); }
 
   /// Fills every parameter from the tensor PREFIX.PATH, converting F64, F32, F16 and BF16 to the parameter's type.
   /// Packed weights are not even copied: they stay in the mapped file, which lives as long as they do. Throws

@@ -4,6 +4,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "gatefold/io/checksum.hpp"
 #include "gatefold/io/dtype.hpp"
 #include "gatefold/io/mapped_file.hpp"
 
@@ -13,8 +14,14 @@ namespace gatefold {
 //   {"__metadata__": {"key": "text"}, "name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin, end]}, ...}
 // padded with spaces, then the data, which the tensors cover without overlap or gap.
 
+//
+// Our writer adds a note «gatefold.checksum» to __metadata__, "xxh3-64:" and 16 digits: the sum of the whole file with
+// zeros in the place of these digits. So names, shapes and notes are guarded as the data is.
+
 inline constexpr std::size_t kMaxHeaderBytes = 100'000'000;  ///< The limit of the reference implementation.
 inline constexpr std::size_t kMaxRank = 64;                  ///< As in NumPy and PyTorch.
+inline constexpr std::string_view kChecksumKey = "gatefold.checksum", kChecksumKind = "xxh3-64:";
+inline constexpr std::size_t kChecksumDigits = 16;
 
 /// The tensors of a safetensors file, checked completely before anything is handed out: header length, JSON (no
 /// duplicate key, no unknown field, no other nesting than the format's), dtypes, shapes, offsets, and that the tensors
@@ -42,7 +49,13 @@ class SafeTensors {
 
   /// Sorted by name.
   const std::vector<Entry>& entries() const { return entries_; }
+  /// Without the checksum, which is of this file alone and no note to be copied to another.
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  /// As it stands in the file, which need not be true: see expect_checksum. Nothing in files of other writers.
+  const std::optional<std::string>& checksum() const { return checksum_; }
+  /// Reads the whole file, if it has a checksum. Throws FormatError when that is another than the file's.
+  void expect_checksum() const;
+
   const std::string& source() const { return source_; }
   /// What keeps the bytes of the entries alive; null if they are borrowed.
   std::shared_ptr<const void> owner() const { return file_; }
@@ -64,8 +77,10 @@ class SafeTensors {
 
   std::shared_ptr<const MappedFile> file_;
   std::string source_;
+  std::span<const std::byte> bytes_;
   std::vector<Entry> entries_;
   std::map<std::string, std::string> metadata_;
+  std::optional<std::string> checksum_;
 };
 
 namespace detail {
@@ -270,6 +285,7 @@ class HeaderHandler {
 
 inline void SafeTensors::parse(std::span<const std::byte> bytes) {
   const auto fail = [&](const std::string& what) { throw FormatError(source_ + ": " + what); };
+  bytes_ = bytes;
   std::uint64_t length = 0;
   if (bytes.size() < sizeof(length))
     fail("came " + std::to_string(bytes.size()) + " bytes, wanted at least 8 for the header length");
@@ -294,6 +310,49 @@ inline void SafeTensors::parse(std::span<const std::byte> bytes) {
   const auto twice = std::ranges::adjacent_find(entries_, {}, &Entry::name);
   if (twice != entries_.end()) fail("tensor " + detail::quote_text(twice->name) + ": came twice, wanted once");
   check_tiling(data);
+  if (auto note = metadata_.extract(std::string(kChecksumKey))) checksum_ = std::move(note.mapped());
+}
+
+inline void SafeTensors::expect_checksum() const {
+  const auto refuse = [&](const std::string& came, const std::string& wanted) {
+    throw FormatError(source_ + ": checksum came " + came + ", wanted " + wanted +
+                      ": the file is damaged; take it from where it came or from a copy, or make it again (a program "
+                      "that rewrites it must leave out the note «" +
+                      std::string(kChecksumKey) + "»)");
+  };
+  const auto is_sum = [](std::string_view text) {
+    return text.size() == kChecksumKind.size() + kChecksumDigits && text.starts_with(kChecksumKind) &&
+           text.find_first_not_of("0123456789abcdef", kChecksumKind.size()) == text.npos;
+  };
+  if (!checksum_) {
+    // A bit of the key itself may have changed.
+    for (const auto& [key, text] : metadata_)
+      if (key.size() == kChecksumKey.size() && is_sum(text))
+        refuse("under " + detail::quote_text(key), detail::quote_text(kChecksumKey));
+    return;
+  }
+  if (!is_sum(*checksum_)) refuse(detail::quote_text(*checksum_), "xxh3-64: and 16 digits");
+  std::uint64_t length = 0;
+  std::memcpy(&length, bytes_.data(), sizeof(length));
+  const std::string_view head(reinterpret_cast<const char*>(bytes_.data()), sizeof(length) + length);
+  const auto note = "\"" + std::string(kChecksumKey) + "\":\"" + *checksum_;  // no text within a string can look so
+  const auto at = head.find(note);
+  if (at == head.npos) refuse(*checksum_ + " in a header that another program wrote", "it as our writer puts it");
+  const auto digits = at + note.size() - kChecksumDigits;
+
+  Checksum sum;
+  const std::string zeros(kChecksumDigits, '0');
+  sum.add(bytes_.first(digits));
+  sum.add(std::as_bytes(std::span(zeros)));
+  constexpr std::size_t kPiece = std::size_t{1} << 24;
+  for (auto rest = bytes_.subspan(digits + kChecksumDigits); !rest.empty();) {
+    const auto piece = rest.first(std::min(kPiece, rest.size()));
+    sum.add(piece);
+    if (file_) file_->forget(piece);
+    rest = rest.subspan(piece.size());
+  }
+  const auto wanted = std::string(kChecksumKind) + to_hex(sum.value());
+  if (*checksum_ != wanted) refuse(*checksum_, wanted + ", which is its bytes'");
 }
 
 inline void SafeTensors::check_tiling(std::span<const std::byte> data) const {

@@ -7,8 +7,9 @@
 namespace gatefold {
 
 /// Collects tensors and writes them as one safetensors file, byte for byte as the reference implementation would
-/// (highest dtype rank first, then by name; metadata sorted by key). Views are borrowed and read by `write` and
-/// `bytes`, converted in small pieces on the way out, so that saving needs no second copy of a model.
+/// (highest dtype rank first, then by name; metadata sorted by key), with a checksum in its metadata. Views are
+/// borrowed and read by `write` and `bytes`, converted in small pieces on the way out, so that saving needs no second
+/// copy of a model.
 class SafeTensorsWriter {
  public:
   /// Stored as `dtype`, rounded to nearest even; by default as T itself. Throws OptionError for a name that is taken,
@@ -36,10 +37,18 @@ class SafeTensorsWriter {
     std::function<void(const Sink&)> emit;
   };
   void add_pending(std::string name, Pending tensor);
-  void emit(const Sink& sink) const;
+  /// The digits of the checksum, which are known when all else is written, and their place.
+  struct Seal {
+    std::size_t offset;
+    std::string digits;
+    std::span<const std::byte> bytes() const { return std::as_bytes(std::span(digits)); }
+  };
+  /// The whole file with zeros in that place.
+  Seal emit(const Sink& sink) const;
 
   std::map<std::string, Pending> tensors_;
-  std::map<std::string, std::string> metadata_;
+  std::map<std::string, std::string> metadata_{
+      {std::string(kChecksumKey), std::string(kChecksumKind) + std::string(kChecksumDigits, '0')}};
 };
 
 namespace detail {
@@ -116,21 +125,19 @@ inline void SafeTensorsWriter::add_metadata(std::string key, std::string value) 
   metadata_.emplace(std::move(key), std::move(value));
 }
 
-inline void SafeTensorsWriter::emit(const Sink& sink) const {
+inline auto SafeTensorsWriter::emit(const Sink& sink) const -> Seal {
   std::vector<const std::pair<const std::string, Pending>*> order;
   for (const auto& item : tensors_) order.push_back(&item);
   std::ranges::stable_sort(order, std::ranges::greater{}, [](const auto* item) { return item->second.dtype; });
 
-  std::string header = "{", separator;
-  if (!metadata_.empty()) {
-    header += "\"__metadata__\":{";
-    for (const auto& [key, value] : metadata_) {
-      header += separator + detail::json_string(key) + ":" + detail::json_string(value);
-      separator = ",";
-    }
-    header += "}";
+  std::string header = "{\"__metadata__\":{", separator;
+  std::size_t begin = 0, seal = 0;
+  for (const auto& [key, value] : metadata_) {
+    header += separator + detail::json_string(key) + ":" + detail::json_string(value);
+    if (key == kChecksumKey) seal = sizeof(std::uint64_t) + header.size() - 1 - kChecksumDigits;
+    separator = ",";
   }
-  std::size_t begin = 0;
+  header += "}";
   for (const auto* item : order) {
     const auto& [name, tensor] = *item;
     std::string shape;
@@ -149,21 +156,29 @@ inline void SafeTensorsWriter::emit(const Sink& sink) const {
   expect_option(header.size() <= kMaxHeaderBytes,
                 "the names, shapes and metadata exceed " + std::to_string(kMaxHeaderBytes) + " bytes of header");
 
+  Checksum sum;
+  const Sink summed = [&](std::span<const std::byte> bytes) {
+    sum.add(bytes);
+    sink(bytes);
+  };
   const std::uint64_t length = header.size();
-  sink(std::as_bytes(std::span(&length, 1)));
-  sink(std::as_bytes(std::span(header)));
-  for (const auto* item : order) item->second.emit(sink);
+  summed(std::as_bytes(std::span(&length, 1)));
+  summed(std::as_bytes(std::span(header)));
+  for (const auto* item : order) item->second.emit(summed);
+  return {seal, to_hex(sum.value())};
 }
 
 inline void SafeTensorsWriter::write(const std::filesystem::path& path) const {
   AtomicFile file(path);
-  emit([&](std::span<const std::byte> bytes) { file.write(bytes); });
+  const auto seal = emit([&](std::span<const std::byte> bytes) { file.write(bytes); });
+  file.overwrite(seal.offset, seal.bytes());
   file.commit();
 }
 
 inline std::vector<std::byte> SafeTensorsWriter::bytes() const {
   std::vector<std::byte> all;
-  emit([&](std::span<const std::byte> bytes) { all.insert(all.end(), bytes.begin(), bytes.end()); });
+  const auto seal = emit([&](std::span<const std::byte> bytes) { all.insert(all.end(), bytes.begin(), bytes.end()); });
+  std::ranges::copy(seal.bytes(), all.begin() + static_cast<std::ptrdiff_t>(seal.offset));
   return all;
 }
 

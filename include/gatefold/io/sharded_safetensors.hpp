@@ -15,7 +15,8 @@ class ShardedSafeTensors {
     const SafeTensors::Entry* entry;
   };
 
-  /// Throws FormatError that names the file: not sound, cut short, not there, not a safetensors at all.
+  /// Throws FormatError that names the file: not sound, cut short, not there, not a safetensors at all, or not what its
+  /// checksum says (which files of other writers have not).
   static ShardedSafeTensors open(const std::filesystem::path& path) {
     ShardedSafeTensors all;
     all.source_ = path.string();
@@ -92,6 +93,7 @@ class ShardedSafeTensors {
         if (begin.starts_with(start)) throw FormatError(path.string() + ": is " + what);
       throw FormatError(std::string(error.what()) + " (if the file was cut short, download it again)");
     }
+    files_.back()->expect_checksum();
     for (const auto& entry : files_.back()->entries())
       if (const auto [at, fresh] = tensors_.emplace(entry.name, Tensor{files_.back().get(), &entry}); !fresh)
         throw FormatError(path.string() + ": tensor " + detail::quote_text(entry.name) + " is also in " +
