@@ -137,9 +137,17 @@ inline PageModel page_model(const ClipAnswers& answers, const ClipModel& clip, c
     page.remark += "<p>The first " + count(photos_on_a_page(clip)) + " of " + count(answered) + " pictures.</p>\n";
   if (answers.faults() > 0) {
     Index shown = 0;
+    std::vector<std::string> names;
+    for (const PhotoAnswer& photo : answers.photos) names.push_back(photo.name);
+    const std::string folder = common_folder(names);
+    const auto below = [&](std::string text) {
+      for (auto at = text.find(folder); !folder.empty() && at != std::string::npos; at = text.find(folder, at))
+        text.erase(at, folder.size());
+      return text;
+    };
     page.remark += "<p>Pictures that could not be read: " + count(answers.faults()) + ".";
     for (const PhotoAnswer& photo : answers.photos)
-      if (!photo.fault.empty() && ++shown <= 10) page.remark += "<br>" + escape_html(printable(photo.fault));
+      if (!photo.fault.empty() && ++shown <= 10) page.remark += "<br>" + escape_html(printable(below(photo.fault)));
     page.remark += "</p>\n";
   }
   const auto tower = [&](const gatefold::ClipTowerOptions& t) {

@@ -1,12 +1,14 @@
 #pragma once
+#include <algorithm>
 #include <iostream>
-#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
 
 #include "gatefold/image/encode.hpp"
 #include "gatefold/io/atomic_file.hpp"
-#include "zero_shot/html.hpp"
+#include "gatefold/version.hpp"
+#include "zero_shot/page_experts.hpp"
 #include "zero_shot/page_style.hpp"
-#include "zero_shot/reading.hpp"
 #include "zero_shot/terminal.hpp"
 
 namespace zero_shot {
@@ -22,32 +24,50 @@ struct PageModel {
   std::vector<std::pair<std::string, std::string>> card{};  ///< Name and value, as plain text.
 };
 
-/// Writes one HTML page that needs nothing but itself.
+/// The folder that all of them lie in, with a slash behind it. What is above the pictures is nobody's business who is
+/// shown the page.
+inline std::string common_folder(const std::vector<std::string>& names) {
+  std::string common = names.empty() ? "" : names.front();
+  for (const std::string& name : names) {
+    common.resize(std::min(common.size(), name.rfind('/') + 1));
+    while (!name.starts_with(common)) common.resize(common.rfind('/', common.size() - 2) + 1);
+  }
+  return common;
+}
+
+/// Writes one HTML page that needs nothing but itself. Pictures of which the answer is known come surest first, others
+/// as they are given.
 class Page {
  public:
-  Page(const Reading& reading, PageModel model, Index labels_of_each_picture)
-      : reading_(reading), model_(std::move(model)), top_(labels_of_each_picture) {}
+  Page(Reading reading, PageModel model, Index labels_of_each_picture)
+      : reading_(std::move(reading)), model_(std::move(model)), top_(labels_of_each_picture) {
+    std::vector<std::string> names;
+    for (const Picture& picture : reading_.pictures) names.push_back(picture.name);
+    const auto folder = common_folder(names).size();
+    for (Picture& picture : reading_.pictures) picture.name.erase(0, folder);
+    const auto surety = [](const Picture& picture) {
+      return picture.right() ? picture.ranked.front().probability : picture.expected ? -1 : 2;
+    };
+    std::stable_sort(reading_.pictures.begin(), reading_.pictures.end(),
+                     [&](const Picture& a, const Picture& b) { return surety(a) > surety(b); });
+  }
 
   std::string html() {
     html_ =
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
         "content=\"width=device-width,initial-scale=1\"><title>" +
-        title() + "</title><style>" + kPageStyle + "</style></head><body" +
+        title() + "</title><meta name=\"description\" content=\"" + description() + "\"><link rel=\"icon\" href=\"" +
+        icon() + "\"><style>" + kPageStyle + "</style></head><body" +
         (model_.image_size >= kPhoto ? " class=\"photos\"" : "") + ">\n" + kHatch + "<main>\n";
     header();
     legend();
     for (const Picture& picture : reading_.pictures) show(picture);
-    if (!reading_.layers.empty()) {
-      html_ +=
-          "<h2>Who does what</h2>\n<p>Each sparse block has experts of its own: number 3 of one block has nothing to "
-          "do with number 3 of the next. The percentages say which share of all patches (left, plain) and of all words "
-          "(right, striped) went to an expert; beside them are the patches and words that it took.</p>\n";
-      for (std::size_t l = 0; l < reading_.layers.size(); ++l) show_layer(l);
-      all_labels();
-    }
+    if (!reading_.layers.empty()) html_ += ExpertsSection(reading_, model_.patch).html();
     explanation();
     card();
-    html_ += "</main><script>" + std::string(kPageScript) + "</script></body></html>\n";
+    html_ += "<footer>Made by zero_shot, an example of gatefold " + version() +
+             ": mixtures of experts for C++, header-only.</footer>\n</main><script>" + std::string(kPageScript) +
+             "</script></body></html>\n";
     return std::move(html_);
   }
 
@@ -57,24 +77,34 @@ class Page {
       "width=\"1.5\" height=\"1.5\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\"><rect "
       "width=\".38\" "
       "height=\"1.5\" fill=\"#000\"/></pattern></defs></svg>\n";
-  static constexpr Index kColours = 8;
   static constexpr Index kPhoto = 150;       ///< From here on pixels are no longer to be seen one by one.
   static constexpr Index kSquare = 6;        ///< Of a patch in a map, whose numbers are 3 high.
   static constexpr Index kMostNumbers = 10;  ///< In a row; of more, only the colours can be told apart.
 
-  static std::string number(double value, int digits) {
-    std::array<char, 40> text{};
-    std::snprintf(text.data(), text.size(), "%.*f", digits, value);
-    return text.data();
-  }
-  static std::string whole_percent(double share) { return number(100 * share, 0) + "&nbsp;%"; }
-  static std::string style_of(Index expert) { return "e" + std::to_string(expert % kColours); }
-  static std::string key(std::size_t layer, Index expert) {
-    return std::to_string(layer) + "-" + std::to_string(expert);
-  }
   const Label& label_of(Index i) const { return reading_.labels[static_cast<std::size_t>(i)]; }
 
   std::string title() const { return reading_.layers.empty() ? "What the model sees" : "What the experts see"; }
+  std::string description() const {
+    const auto pictures = std::ssize(reading_.pictures);
+    return std::to_string(pictures) + (pictures == 1 ? " picture" : " pictures") +
+           " and what a small piece of C++ says " + (pictures == 1 ? "it shows" : "they show") +
+           (reading_.layers.empty() ? "." : ", with the expert that took each patch and each word.");
+  }
+  static std::string version() {
+    return std::to_string(GATEFOLD_VERSION_MAJOR) + "." + std::to_string(GATEFOLD_VERSION_MINOR) + "." +
+           std::to_string(GATEFOLD_VERSION_PATCH);
+  }
+  /// Four squares in the colours of four experts.
+  static std::string icon() {
+    constexpr std::array<std::array<std::uint8_t, 3>, 4> kColours{
+        {{0x00, 0x72, 0xb2}, {0xe6, 0x9f, 0x00}, {0x00, 0x9e, 0x73}, {0xcc, 0x79, 0xa7}}};
+    constexpr Index kSide = 16;
+    auto image = gatefold::Image::of_size({kSide, kSide});
+    for (Index i = 0; i < kSide * kSide; ++i)
+      std::copy_n(kColours[static_cast<std::size_t>(i / (kSide * kSide / 2) * 2 + i % kSide / (kSide / 2))].begin(), 3,
+                  image.rgb.begin() + 3 * i);
+    return gatefold::png_data_uri(image);
+  }
   Index patches_across() const { return model_.image_size / model_.patch; }
 
   /// Whether training turned tokens away.
@@ -88,6 +118,10 @@ class Page {
     return std::any_of(reading_.layers.begin(), reading_.layers.end(), [](const LayerUsage& layer) {
       return layer.modalities[0].tokens > 0 && layer.modalities[1].tokens > 0;
     });
+  }
+
+  std::string size_in_words() const {
+    return std::to_string(model_.image_size) + " x " + std::to_string(model_.image_size);
   }
 
   void tile(const std::string& value, const std::string& meaning) {
@@ -112,7 +146,7 @@ class Page {
       return std::to_string(part) + " <small>of " + std::to_string(all) + "</small>";
     };
     if (s.known > 0) {
-      tile(of(s.right, s.known), "pictures named right; guessing would get " + number(s.by_chance, 1));
+      tile(of(s.right, s.known), "pictures named right; guessing would get " + part::number(s.by_chance, 1));
       if (s.never_seen > 0)
         tile(of(s.never_seen_right, s.never_seen), "right where training never saw or read the combination");
     } else {
@@ -122,8 +156,9 @@ class Page {
     if (!reading_.layers.empty()) {
       const auto effective = [](const Usage& usage) { return usage.effective_experts(); };
       const auto of_experts = " <small>of " + std::to_string(reading_.layers[0].num_experts) + "</small>";
-      tile(number(mean(gatefold::kImage, effective), 1) + of_experts, "experts share the patches (effective number)");
-      tile(number(mean(gatefold::kText, effective), 1) + of_experts, "experts share the words");
+      tile(part::number(mean(gatefold::kImage, effective), 1) + of_experts,
+           "experts share the patches (effective number)");
+      tile(part::number(mean(gatefold::kText, effective), 1) + of_experts, "experts share the words");
     }
     html_ += "</div></header>\n";
   }
@@ -137,17 +172,11 @@ class Page {
              (reading_.layers.size() > 4 ? " many" : "") + "\">";
     for (std::size_t l = 0; l < reading_.layers.size(); ++l) {
       html_ += "<span><em>" + reading_.layers[l].title + "</em>";
-      for (Index e = 0; e < reading_.layers[l].num_experts; ++e) html_ += button(l, e);
+      for (Index e = 0; e < reading_.layers[l].num_experts; ++e) html_ += part::button(reading_.layers[l], l, e);
       html_ += "</span>";
     }
     if (had_seats()) html_ += "<span><i class=\"hatchbox\"></i>&nbsp;no seat in training</span>";
     html_ += "</div>\n";
-  }
-
-  static std::string button(std::size_t layer, Index expert) {
-    return "<button class=\"x " + style_of(expert) + "\" data-k=\"" + key(layer, expert) +
-           "\" aria-pressed=\"false\" title=\"show only expert " + std::to_string(expert) + "\">" +
-           std::to_string(expert) + "</button>";
   }
 
   void show(const Picture& picture) {
@@ -158,8 +187,12 @@ class Page {
     if (picture.expected)
       html_ += picture.right() ? "<span class=\"tick\" title=\"right\">✓</span> "
                                : "<span class=\"cross\" title=\"wrong\">✗</span> ";
-    html_ += escape_html(picture.name) + "</h3><img class=\"main\" alt=\"" + escape_html(picture.name) + "\" src=\"" +
-             uri + "\"><div>";
+    html_ += escape_html(picture.name) + "</h3><div class=\"seen\"><img class=\"main\" alt=\"the picture " +
+             escape_html(picture.name) + "\" src=\"" + uri + "\">" +
+             (&picture == &reading_.pictures.front() && model_.image_size < kPhoto
+                  ? "<div class=\"small soft\">" + size_in_words() + " pixels are all that the model sees.</div>"
+                  : "") +
+             "</div><div>";
     Index hidden = 0;
     for (std::size_t i = 0; i < picture.ranked.size(); ++i) {
       const Candidate& candidate = picture.ranked[i];
@@ -181,21 +214,15 @@ class Page {
     html_ += "</article>\n";
   }
 
-  static std::string badge(std::optional<wardrobe::Seen> seen) {
-    if (!seen) return "";
-    if (seen == wardrobe::Seen::no) return "<span class=\"badge never\">never seen</span>";
-    return seen == wardrobe::Seen::yes ? "<span class=\"badge\">seen</span>"
-                                       : "<span class=\"badge\">outside the world</span>";
-  }
-
   void show(const Candidate& candidate, const Picture& picture, bool best) {
     const bool right = candidate.label == picture.expected;
     const double share = std::isnan(candidate.probability) ? 0 : candidate.probability;
-    html_ += std::string("<div class=\"row") + (best ? " best" : "") + (right ? " rightone" : "") +
-             "\"><div class=\"text\"><span>" + escape_html(label_of(candidate.label).text) +
-             badge(label_of(candidate.label).seen) + (right ? "<span class=\"badge ok\">right answer</span>" : "") +
-             "</span><span class=\"num\">" + escape_html(percent(candidate.probability)) +
-             "</span></div><div class=\"track\"><i style=\"width:" + number(100 * share, 1) + "%\"></i></div></div>";
+    html_ +=
+        std::string("<div class=\"row") + (best ? " best" : "") + (right ? " rightone" : "") +
+        "\"><div class=\"text\"><span>" + escape_html(label_of(candidate.label).text) +
+        part::badge(label_of(candidate.label).seen) + (right ? "<span class=\"badge ok\">right answer</span>" : "") +
+        "</span><span class=\"num\">" + escape_html(percent(candidate.probability)) +
+        "</span></div><div class=\"track\"><i style=\"width:" + part::number(100 * share, 1) + "%\"></i></div></div>";
   }
 
   void show_map(const Picture& picture, std::size_t layer) {
@@ -203,13 +230,15 @@ class Page {
     const auto side = std::to_string(across * kSquare), edge = std::to_string(kSquare);
     html_ += "<figure><figcaption>" + reading_.layers[layer].title +
              "</figcaption><div class=\"map\"><i></i><svg viewBox=\"0 0 " + side + " " + side +
-             "\" role=\"img\" aria-label=\"experts of the patches\">";
+             "\" role=\"img\" aria-label=\"" + reading_.layers[layer].title + ": experts of the patches of " +
+             escape_html(picture.name) + "\">";
     for (std::size_t t = 0; t < picture.routes[layer].size(); ++t) {
       const Route& route = picture.routes[layer][t];
       const Index left = static_cast<Index>(t) % across * kSquare, top = static_cast<Index>(t) / across * kSquare;
       const std::string at = "\" x=\"" + std::to_string(left) + "\" y=\"" + std::to_string(top) + "\" width=\"" + edge +
                              "\" height=\"" + edge + "\"/>";
-      html_ += open_token("g", layer, route, "") + "<title>" + describe(route) + "</title><rect class=\"f" + at;
+      html_ +=
+          part::open_token("g", layer, route, "") + "<title>" + part::describe(route) + "</title><rect class=\"f" + at;
       if (route.dropped_trained) html_ += "<rect class=\"h" + at;
       if (across <= kMostNumbers)
         html_ += "<text x=\"" + std::to_string(left + kSquare / 2) + "\" y=\"" + std::to_string(top + kSquare / 2) +
@@ -218,134 +247,8 @@ class Page {
     }
     html_ += "</svg></div>";
     const Label& best = label_of(picture.ranked.front().label);
-    if (!best.routes[layer].empty()) html_ += words(best, layer);
+    if (!best.routes[layer].empty()) html_ += part::words(best, layer);
     html_ += "</figure>";
-  }
-
-  static std::string describe(const Route& route) {
-    return "expert " + std::to_string(route.expert) + ", " + number(100 * route.gate, 0) + " % sure" +
-           (route.dropped_trained ? "; would have had no seat in training" : "");
-  }
-
-  /// «<tag class="c k0-3 e3 more">»
-  static std::string open_token(const char* tag, std::size_t layer, const Route& route, const std::string& more) {
-    return std::string("<") + tag + " class=\"c k" + key(layer, route.expert) + " " + style_of(route.expert) + more +
-           "\"";
-  }
-
-  /// A word as it is shown: the marks by signs that no label contains as a word.
-  static std::string shown_word(const std::string& word) {
-    return word == "<end>" ? "■" : word == "<start>" ? "□" : escape_html(word);
-  }
-
-  std::string words(const Label& label, std::size_t layer) const {
-    std::string html = "<div class=\"words\">";
-    for (std::size_t w = 0; w < label.words.size(); ++w) {
-      const Route& route = label.routes[layer][w];
-      html += open_token("span", layer, route, std::string(" chip") + (route.dropped_trained ? " d" : "")) +
-              " title=\"" + describe(route) + "\">" + shown_word(label.words[w]) + "<sup>" +
-              std::to_string(route.expert) + "</sup></span>";
-    }
-    return html + "</div>";
-  }
-
-  void show_layer(std::size_t l) {
-    const LayerUsage& layer = reading_.layers[l];
-    html_ += "<section class=\"layer\"><h3>" + layer.title + "</h3><div class=\"stats\">";
-    for (const std::size_t m : {gatefold::kImage, gatefold::kText}) {
-      const Usage& usage = layer.modalities[m];
-      if (usage.tokens == 0) continue;
-      html_ += std::string("<div><b>") + (m == gatefold::kImage ? "Patches" : "Words") +
-               "</b>: " + number(usage.tokens, 0) + ", spread over " + number(usage.effective_experts(), 1) +
-               " effective experts";
-      if (usage.requests_trained > 0)
-        html_ += "; with the seats of training " + whole_percent(usage.success_trained()) + " would have been served";
-      html_ += "</div>";
-    }
-    html_ +=
-        "</div><div class=\"head\"><span></span><div class=\"mirror\"><span></span><span "
-        "style=\"text-align:right\">patches "
-        "&nbsp;</span><span>&nbsp; words</span><span></span></div><span>what it took, where it was surest</span></div>";
-    for (Index e = 0; e < layer.num_experts; ++e) show_expert(l, e);
-    html_ += "</section>\n";
-  }
-
-  void show_expert(std::size_t l, Index e) {
-    const LayerUsage& layer = reading_.layers[l];
-    const double image = layer.modalities[gatefold::kImage].share(e), text = layer.modalities[gatefold::kText].share(e);
-    double most = 0;  // the longest bar of the block is full
-    for (Index other = 0; other < layer.num_experts; ++other)
-      for (const Usage& usage : layer.modalities) most = std::max(most, usage.share(other));
-    const double scale = most > 0 ? 100 / most : 0;
-    html_ += "<div class=\"expert " + style_of(e) + "\">" + button(l, e) + "<div class=\"mirror\"><span>" +
-             whole_percent(image) + "</span><div><i style=\"width:" + number(scale * image, 1) +
-             "%\"></i></div><div><i style=\"width:" + number(scale * text, 1) + "%\"></i></div><span>" +
-             whole_percent(text) + "</span></div><div class=\"took\">" + surest_patches(l, e) + usual_words(l, e) +
-             "</div></div>";
-  }
-
-  std::string surest_patches(std::size_t layer, Index expert) const {
-    constexpr std::size_t kMost = 10;
-    constexpr int kOfOnePicture = 2;
-    struct Patch {
-      double gate;
-      std::size_t picture, at;
-    };
-    std::vector<Patch> patches;
-    for (std::size_t i = 0; i < reading_.pictures.size(); ++i) {
-      const auto& routes = reading_.pictures[i].routes[layer];
-      for (std::size_t t = 0; t < routes.size(); ++t)
-        if (routes[t].expert == expert) patches.push_back({routes[t].gate, i, t});
-    }
-    std::stable_sort(patches.begin(), patches.end(), [](const Patch& a, const Patch& b) { return a.gate > b.gate; });
-    const Index edge = model_.patch, across = patches_across();
-    std::map<std::size_t, int> taken;
-    std::string html;
-    std::size_t shown = 0;
-    for (const Patch& patch : patches) {
-      if (shown == kMost || taken[patch.picture]++ >= kOfOnePicture) continue;
-      ++shown;
-      const Picture& picture = reading_.pictures[patch.picture];
-      const Index at = static_cast<Index>(patch.at), left = at % across * edge, top = at / across * edge;
-      auto cut = gatefold::Image::of_size({edge, edge});
-      for (Index y = 0; y < edge; ++y)
-        std::copy_n(picture.image.rgb.begin() + ((top + y) * picture.image.width + left) * 3, edge * 3,
-                    cut.rgb.begin() + y * edge * 3);
-      const std::string title = escape_html(picture.name) + ", " + number(100 * patch.gate, 0) + " % sure";
-      html += "<img alt=\"\" title=\"" + title + "\" src=\"" + gatefold::png_data_uri(cut) + "\">";
-    }
-    return html.empty() ? "" : "<div class=\"patches\">" + html + "</div>";
-  }
-
-  std::string usual_words(std::size_t layer, Index expert) const {
-    constexpr std::size_t kMost = 8;
-    std::map<std::string, int> counts;
-    for (const Label& label : reading_.labels)
-      for (std::size_t w = 0; w < label.routes[layer].size(); ++w)
-        if (label.routes[layer][w].expert == expert) ++counts[label.words[w]];
-    std::vector<std::pair<int, std::string>> ranked;
-    for (const auto& [word, count] : counts) ranked.emplace_back(-count, word);
-    std::sort(ranked.begin(), ranked.end());
-    std::string html;
-    for (std::size_t i = 0; i < std::min(kMost, ranked.size()); ++i)
-      html += "<span class=\"chip " + style_of(expert) + "\">" + shown_word(ranked[i].second) + "<sup>×" +
-              std::to_string(-ranked[i].first) + "</sup></span>";
-    if (ranked.size() > kMost)
-      html += "<span class=\"small soft\">+" + std::to_string(ranked.size() - kMost) + "</span>";
-    return html.empty() ? "" : "<div class=\"words\">" + html + "</div>";
-  }
-
-  void all_labels() {
-    html_ += "<details class=\"box\"><summary>All " + std::to_string(reading_.labels.size()) +
-             " labels, word by word</summary><div class=\"lines\">";
-    for (const Label& label : reading_.labels) {
-      html_ += "<div><div class=\"small\" style=\"margin-top:10px\">" + escape_html(label.text) + badge(label.seen) +
-               "</div>";
-      for (std::size_t l = 0; l < label.routes.size(); ++l)
-        if (!label.routes[l].empty()) html_ += words(label, l);
-      html_ += "</div>";
-    }
-    html_ += "</div></details>\n";
   }
 
   void explanation() {
@@ -353,8 +256,8 @@ class Page {
         "<h2>How to read this page</h2>\n<div class=\"box\"><dl>"
         "<dt>Percentages</dt><dd>If exactly one of the labels is right: how likely the model holds each of them to be. "
         "It compares direction with direction (the cosine of two vectors, times a learnt temperature of " +
-        number(reading_.temperature, 1) + "), so it must choose even where no label fits. " + model_.scope + "</dd>" +
-        model_.explanation;
+        part::number(reading_.temperature, 1) + "), so it must choose even where no label fits. " + model_.scope +
+        "</dd>" + model_.explanation;
     if (!reading_.layers.empty())
       html_ +=
           "<dt>Effective experts</dt><dd>How evenly the work is shared: 1 when everything goes to one expert, the "
@@ -366,11 +269,27 @@ class Page {
   void card() {
     html_ += "<h2>Model card</h2>\n<div class=\"box\"><table>";
     for (const auto& [name, value] : model_.card)
-      html_ += "<tr><td>" + escape_html(name) + "</td><td>" + escape_html(value) + "</td></tr>";
+      html_ += "<tr><td>" + escape_html(name) + "</td><td>" + card_value(value) + "</td></tr>";
     html_ += "</table></div>\n";
   }
 
-  const Reading& reading_;
+  /// A number with separators, settings as a list that opens, anything else as it is.
+  static std::string card_value(const std::string& value) {
+    if (value.size() > 4 && value.find_first_not_of("0123456789") == std::string::npos) {
+      std::string grouped = value;
+      for (std::size_t at = value.size(); at > 3; at -= 3) grouped.insert(at - 3, ",");
+      return grouped;
+    }
+    const auto settings = nlohmann::ordered_json::parse(value, nullptr, false);
+    if (!settings.is_object()) return escape_html(value);
+    std::string html = "<details><summary>" + std::to_string(settings.size()) + " settings</summary>";
+    for (const auto& [name, setting] : settings.items())
+      html += "<div class=\"small\">" + escape_html(name) + ": " +
+              escape_html(setting.is_string() ? setting.get<std::string>() : setting.dump()) + "</div>";
+    return html + "</details>";
+  }
+
+  Reading reading_;
   PageModel model_;
   Index top_;
   std::string html_;

@@ -3,11 +3,14 @@
 namespace zero_shot {
 
 /// Everything the page looks like: nothing is loaded from elsewhere. The experts' colours are those of Okabe and Ito
-/// («Color universal design», 2008), which people with any kind of colour vision tell apart; each is numbered as well.
+/// («Color universal design», 2008) and, in every second block, Paul Tol's light ones («Colour schemes», 2021), which
+/// people with any kind of colour vision tell apart; each is numbered as well. Printed, the page is light, keeps its bars
+/// and breaks between cards.
 inline constexpr const char* kPageStyle = R"css(
 :root{color-scheme:light dark;--bg:#f6f5f1;--card:#fff;--ink:#1d1f24;--soft:#636874;--line:#dedcd4;--fill:#30343c;
 --track:#ecebe5;--good:#00795a;--bad:#b84a00;--never:#0a5f96;--neverbg:#e2f0fa;
---e0:#0072b2;--e1:#e69f00;--e2:#009e73;--e3:#cc79a7;--e4:#56b4e9;--e5:#d55e00;--e6:#f0e442;--e7:#8a8a8a}
+--e0:#0072b2;--e1:#e69f00;--e2:#009e73;--e3:#cc79a7;--e4:#56b4e9;--e5:#d55e00;--e6:#f0e442;--e7:#8a8a8a;
+--f0:#77aadd;--f1:#ee8866;--f2:#eedd88;--f3:#ffaabb;--f4:#99ddff;--f5:#44bb99;--f6:#bbcc33;--f7:#dddddd}
 @media(prefers-color-scheme:dark){:root{--bg:#14161a;--card:#1d2026;--ink:#eceae4;--soft:#a0a5b0;--line:#343841;
 --fill:#d9d7d0;--track:#2b2f37;--good:#3fcf9e;--bad:#ff9a55;--never:#8ccbf5;--neverbg:#14334a}}
 *{box-sizing:border-box}
@@ -28,7 +31,8 @@ button.x,.chip{font:600 .8rem/1 system-ui,"Noto Sans","DejaVu Sans",sans-serif;b
 button.x{min-width:28px;height:28px;cursor:pointer}button.x[aria-pressed=true]{outline:3px solid var(--ink);outline-offset:1px}
 .hatchbox{width:22px;height:22px;border-radius:6px;border:1px solid var(--line);display:inline-block;background:repeating-linear-gradient(45deg,var(--ink) 0 1.5px,transparent 1.5px 5px)}
 .e0{--x:var(--e0)}.e1{--x:var(--e1)}.e2{--x:var(--e2)}.e3{--x:var(--e3)}.e4{--x:var(--e4)}.e5{--x:var(--e5)}.e6{--x:var(--e6)}.e7{--x:var(--e7)}
-.chip.e0,button.e0,.chip.e5,button.e5{color:#fff}.chip.e2,button.e2{color:#04150f}
+.f0{--x:var(--f0)}.f1{--x:var(--f1)}.f2{--x:var(--f2)}.f3{--x:var(--f3)}.f4{--x:var(--f4)}.f5{--x:var(--f5)}.f6{--x:var(--f6)}.f7{--x:var(--f7)}
+.chip.e0,button.e0{color:#fff}.chip.e2,button.e2,.chip.e5,button.e5{color:#04150f}
 .picture,.layer,.box{background:var(--card);border:1px solid var(--line);border-radius:14px;padding:16px;margin:14px 0}
 .picture{display:grid;grid-template-columns:150px minmax(250px,1fr) auto;gap:6px 22px;align-items:start}
 .picture h3{grid-column:1/-1}.picture img.main{width:150px;height:150px;border-radius:8px;image-rendering:pixelated;display:block}
@@ -62,6 +66,8 @@ body[data-only] .c:not(.on){opacity:.09}
 .mirror div{height:20px;background:var(--track)}.mirror div:nth-child(2){border-right:2px solid var(--card);border-radius:4px 0 0 4px;display:flex;justify-content:flex-end;overflow:hidden}
 .mirror div:nth-child(3){border-radius:0 4px 4px 0;overflow:hidden}.mirror i{display:block;height:100%;background:var(--x)}
 .mirror div:nth-child(3) i{background:repeating-linear-gradient(90deg,var(--x) 0 3px,color-mix(in srgb,var(--x) 60%,var(--card)) 3px 5px)}
+.head .left{text-align:right}.takes{font-size:.9rem;margin:0 0 4px}footer{margin-top:2.4em;color:var(--soft);font-size:.85rem}
+.seen{max-width:150px}
 .took{min-width:0}.took .patches{display:flex;flex-wrap:wrap;gap:3px}.took img{width:30px;height:30px;image-rendering:pixelated;border-radius:4px;display:block}
 .took .chip{padding:4px 6px;font-weight:500}.took .words{margin-top:5px;align-items:center}
 table{border-collapse:collapse;font-size:.9rem}td{padding:4px 14px 4px 0;vertical-align:top;overflow-wrap:anywhere}td:first-child{color:var(--soft);white-space:nowrap}
@@ -71,6 +77,11 @@ dt{font-weight:650;margin-top:.7em}dd{margin:0;max-width:72ch}
 .head{display:none}.expert{grid-template-columns:34px 1fr}.took{grid-column:1/-1}}
 @media(max-width:470px){main{padding:16px 10px 40px}.picture{grid-template-columns:1fr;gap:10px}.picture img.main{width:150px;height:150px}
 .maps{display:grid;grid-template-columns:1fr 1fr;gap:10px}.maps figure{width:auto}.map{width:auto;height:auto;aspect-ratio:1}.legend{gap:4px 14px}button.x{min-width:25px}}
+@media print{:root{color-scheme:light;--bg:#fff;--card:#fff;--ink:#1d1f24;--soft:#636874;--line:#dedcd4;--fill:#30343c;--track:#ecebe5;
+--good:#00795a;--bad:#b84a00;--never:#0a5f96;--neverbg:#e2f0fa}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}
+body{font-size:13px}main{max-width:none;padding:0}.picture,.expert,.tile,.row{break-inside:avoid}h2,h3{break-after:avoid}
+.legend{position:static;max-height:none}.picture{grid-template-columns:110px 1fr auto;padding:10px;margin:8px 0}
+.picture img.main{width:110px;height:110px}.maps figure{width:150px}.map{width:150px;height:150px}}
 )css";
 
 /// A tap on an expert's number shows only what went to it; the page is whole without.

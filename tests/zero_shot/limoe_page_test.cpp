@@ -2,6 +2,9 @@
 
 #include <gmock/gmock.h>
 
+#include <map>
+#include <regex>
+
 #include "tests/zero_shot/html_check.hpp"
 #include "tests/zero_shot/tiny_reader.hpp"
 
@@ -50,6 +53,55 @@ TEST(LimoePage, ShowsEveryPatchAndWhatTrainingHasSeen) {
   EXPECT_THAT(html, HasSubstr(">never seen<"));
   EXPECT_THAT(html, HasSubstr(">seen<"));
   EXPECT_THAT(html, HasSubstr(">outside the world<"));
+}
+
+TEST(LimoePage, SurestFirstAndNothingAboveTheCommonFolder) {
+  Reader reader = tiny::reader();
+  Reading reading = tiny::plan(3, kLabels, reader);
+  gatefold::Context ctx;
+  read(reading, reader, ctx);
+  const std::vector<double> sure{0.6, 0.9, 0.7};
+  for (std::size_t i = 0; i < 3; ++i) {
+    Picture& picture = reading.pictures[i];
+    picture.name = "/home/someone/private/" + std::string(i == 2 ? "deeper/" : "") + "p" + std::to_string(i) + ".png";
+    picture.ranked.front() = {.label = i == 1 ? 1 : 0, .probability = sure[i]};  // the second is named wrong
+  }
+  const std::string html = Page(reading, page_model(reader, "m"), 5).html();
+  EXPECT_THAT(html, Not(HasSubstr("someone")));
+  const auto first = html.find("deeper/p2.png</h3>"), second = html.find(" p0.png</h3>"),
+             last = html.find("p1.png</h3>");
+  ASSERT_NE(last, std::string::npos);
+  EXPECT_LT(first, second);
+  EXPECT_LT(second, last);
+  EXPECT_EQ(count(html, "pixels are all that the model sees"), 1);
+}
+
+TEST(LimoePage, EveryButtonAndMapHasANameOfItsOwnForAScreenReader) {
+  const std::string html = page_of(tiny::options());
+  const std::regex name(R"re(<(button|svg)[^>]*aria-label="([^"]*)")re");
+  std::map<std::string, int> names;
+  for (std::sregex_iterator at(html.begin(), html.end(), name), end; at != end; ++at) ++names[(*at)[2].str()];
+  EXPECT_EQ(std::ssize(names), 4 + 3);  // experts, each with a button in the legend and in its row; maps
+  for (const auto& [text, times] : names) EXPECT_EQ(times, text.find(", expert ") == std::string::npos ? 1 : 2) << text;
+}
+
+TEST(LimoePage, SaysWhatMadeItAndShowsItsCardReadably) {
+  Reader reader = tiny::reader();
+  reader.file.card["pairs"] = "1408000";
+  reader.file.card["settings"] = R"({"lr":0.001,"losses":"<limoe>"})";
+  const Reading reading = [&] {
+    Reading r = tiny::plan(1, kLabels, reader);
+    gatefold::Context ctx;
+    read(r, reader, ctx);
+    return r;
+  }();
+  const std::string html = Page(reading, page_model(reader, "m"), 5).html();
+  EXPECT_THAT(html, HasSubstr("<td>1,408,000</td>"));
+  EXPECT_THAT(html, HasSubstr("2 settings</summary>"));
+  EXPECT_THAT(html, HasSubstr("losses: &lt;limoe&gt;"));
+  EXPECT_THAT(html, HasSubstr("gatefold 0."));
+  EXPECT_THAT(html, HasSubstr("<meta name=\"description\""));
+  EXPECT_THAT(html, HasSubstr("@media print"));
 }
 
 TEST(LimoePage, ADenseModelSaysNothingOfExperts) {
