@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
+
+#include "gatefold/image/decode.hpp"
+
 namespace gatefold {
 namespace {
 
@@ -43,6 +47,29 @@ TEST(Exif, TurnsAndMirrorsAsTheStandardSays) {
 TEST(Exif, ReadsEitherByteOrderAndBothWidths) {
   EXPECT_EQ(exif_orientation(jpeg_of(kBig)), 6);
   EXPECT_EQ(exif_orientation(jpeg_of(kLittleLong)), 8);
+}
+
+Bytes from_hexadecimal(const std::string& text) {
+  Bytes bytes;
+  for (std::size_t i = 0; i + 1 < text.size(); i += 2)
+    bytes.push_back(static_cast<std::uint8_t>(std::stoi(text.substr(i, 2), nullptr, 16)));
+  return bytes;
+}
+
+// Of make_exif_goldens.py: EXIF, raw profiles and XMP, in JPEG and PNG, sound and not.
+TEST(Exif, FollowsWhatPillowFollows) {
+  std::ifstream file(GATEFOLD_TEST_DATA_DIR "/exif_goldens.txt");
+  std::string name, text;
+  int orientation = 0, cases = 0;
+  for (; file >> name >> orientation >> text; ++cases) {
+    const auto bytes = from_hexadecimal(text);
+    EXPECT_EQ(exif_orientation(bytes), orientation) << name;
+    const auto seen = decode_image(bytes, {.orientation = Orientation::upright}).size();
+    EXPECT_EQ(seen, orientation >= 5 ? (ImageSize{2, 3}) : (ImageSize{3, 2})) << name;
+    for (std::size_t length = 0; length < bytes.size(); length += 7)  // cut anywhere: some answer, and no more
+      EXPECT_GE(exif_orientation(std::span(bytes).first(length)), 1) << name;
+  }
+  EXPECT_EQ(cases, 76);
 }
 
 TEST(Exif, TakesAnythingElseForUpright) {
