@@ -11,7 +11,7 @@
 namespace zero_shot {
 
 /// What one may ask for at once; a file of another kind is noticed before it eats the memory.
-inline constexpr std::size_t kMaxLabels = 10'000, kMaxLabelBytes = 1'000;
+inline constexpr std::size_t kMaxLabels = 10'000, kMaxLabelBytes = 16'384;  // no tokenizer reads more of a text
 
 /// One label a line; empty lines and lines that begin with # are skipped, white space around a label is dropped.
 /// Throws FormatError that names the line of a label that is too long, or the source when there are too many.

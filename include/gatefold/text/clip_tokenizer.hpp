@@ -128,6 +128,15 @@ class ClipTokenizer {
     return ids;
   }
 
+  /// Whether a text is longer than the context, so that `encode` cuts it. Cheap for short ones of plain ASCII.
+  bool cuts(std::string_view text) const {
+    const auto room = static_cast<std::size_t>(options_.context - 2);
+    // A token has a byte or more, and cleaning makes no more of plain ASCII without «&».
+    const auto grows = [](char c) { return static_cast<std::uint8_t>(c) >= 0x80 || c == '&'; };
+    if (text.size() <= room && std::ranges::none_of(text, grows)) return false;
+    return text.size() > kMaxTextBytes || bpe_.encode(clean(text)).size() > room;
+  }
+
   /// The same for several texts, padded. Throws ShapeError.
   template <std::integral Id>
   void encode(std::span<const std::string> texts, View<Id, 2> ids) const {  // [B, T]
