@@ -87,7 +87,8 @@ inline PhotoEmbeddings embed_photos(const ClipModel& clip, std::span<const std::
       for (Index i = begin; i < end; ++i) {
         const auto at = static_cast<std::size_t>(first + i);
         try {
-          const auto image = gatefold::decode_image_file(photos[at], gatefold::clip_decode_options());
+          const auto image =
+              gatefold::decode_image_file(photos[at], gatefold::clip_decode_options(clip.preprocess.options()));
           clip.preprocess.interleaved<float>(image, images.view()[i]);
         } catch (const std::exception& error) {
           out.faults[at] = error.what();

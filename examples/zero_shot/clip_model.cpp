@@ -46,12 +46,12 @@ Loaded wrap(Clip<float, W> clip) {
 }
 
 struct Format {
-  Loaded (*load)(const fs::path&, const gatefold::LoadClipOptions&);
+  Loaded (*load)(const gatefold::ClipFile&, const gatefold::ParallelFor&);
   Loaded (*pack)(const Clip<float>&);
 };
 template <gatefold::PackedFormat F>
-constexpr Format kFormat{[](const fs::path& path, const gatefold::LoadClipOptions& how) {
-                           return wrap(gatefold::load_clip<Packed<F>>(path, how));
+constexpr Format kFormat{[](const gatefold::ClipFile& file, const gatefold::ParallelFor& parallel_for) {
+                           return wrap(gatefold::load_clip<Packed<F>>(file, parallel_for));
                          },
                          [](const Clip<float>& dense) { return wrap(dense.packed<F>()); }};
 const std::map<std::string, Format>& formats() {
@@ -62,14 +62,13 @@ const std::map<std::string, Format>& formats() {
   return all;
 }
 
-Loaded load(const fs::path& path, const OpenClipOptions& how) {
+Loaded load(const gatefold::ClipFile& file, const OpenClipOptions& how) {
   const auto format = formats().find(how.format);
   if (format == formats().end()) throw gatefold::OptionError("open_clip: there is no format " + how.format);
-  const gatefold::LoadClipOptions options{.parallel_for = how.parallel_for};
-  if (how.upcycle == 0) return format->second.load(path, options);
+  if (how.upcycle == 0) return format->second.load(file, how.parallel_for);
   gatefold::Rng rng(1);
-  return format->second.pack(
-      gatefold::upcycle(gatefold::load_clip(path, options), {.num_experts = how.upcycle, .num_selected = 2}, rng));
+  return format->second.pack(gatefold::upcycle(gatefold::load_clip(file, how.parallel_for),
+                                               {.num_experts = how.upcycle, .num_selected = 2}, rng));
 }
 
 /// FNV-1a: it need not withstand anybody, only tell files apart.
@@ -95,11 +94,10 @@ constexpr const char* kConfigFiles[] = {"config.json", "open_clip_config.json", 
 
 /// Of every tensor the name, the shape and a few bytes, of the small files all: reading 600 MB would take longer than
 /// loading them, and training changes nearly every tensor everywhere.
-std::string identity_of(const fs::path& path, const fs::path& folder, const OpenClipOptions& how) {
+std::string identity_of(const gatefold::ClipFile& file, const OpenClipOptions& how) {
   constexpr std::size_t kSample = 64, kMostBytes = std::size_t{64} << 20;
   Fingerprint print;
-  const auto file = gatefold::open_clip_weights(path);
-  for (const auto& [name, tensor] : file.tensors()) {
+  for (const auto& [name, tensor] : file.tensors.tensors()) {
     print.add(name);
     for (const Index extent : tensor.entry->shape) print.add(std::to_string(extent));
     const auto bytes = tensor.entry->bytes;
@@ -108,12 +106,24 @@ std::string identity_of(const fs::path& path, const fs::path& folder, const Open
       print.add(all.substr(at, kSample));
   }
   const auto add_file = [&](const char* name) {
-    print.add(fs::exists(folder / name) ? gatefold::read_text_file(folder / name, kMostBytes) : "");
+    print.add(fs::exists(file.folder / name) ? gatefold::read_text_file(file.folder / name, kMostBytes) : "");
   };
   for (const char* name : kTokenizerFiles) add_file(name);
   for (const char* name : kConfigFiles) add_file(name);
   print.add("upcycle " + std::to_string(how.upcycle));
+  // What does not stand in the files, and how they are understood by this version.
+  print.add(file.options.vision.activation == gatefold::ClipActivation::gelu ? "gelu" : "quick_gelu");
+  print.add(file.names == gatefold::ClipNames::hugging_face ? "transparency over white" : "transparency ignored");
   return print.text();
+}
+
+/// Says which tensors were left, in one line.
+std::string left_out(const gatefold::ClipFile& file) {
+  constexpr std::size_t kShown = 5;
+  std::string names;
+  for (std::size_t i = 0; i < std::min(kShown, file.left_out.size()); ++i) names += (i ? ", " : "") + file.left_out[i];
+  if (file.left_out.size() > kShown) names += ", … (" + std::to_string(file.left_out.size()) + " in all)";
+  return file.tensors.source() + ": holds tensors that are of neither tower and were left: " + names;
 }
 
 gatefold::ClipTokenizer load_tokenizer(const fs::path& folder, const gatefold::ClipTokenizer::Options& options) {
@@ -162,25 +172,21 @@ std::vector<std::string> clip_formats() {
 }
 
 ClipModel open_clip(const fs::path& path, const OpenClipOptions& how) {
-  const fs::path beside = path.has_parent_path() ? path.parent_path() : fs::path(".");
-  const fs::path folder = fs::is_directory(path) ? path : beside;
-  auto loaded = load(path, how);
-  const auto& o = loaded.options;
-  // Without Hugging Face's configuration the files are OpenAI's or open_clip's, which clean and crop their own way.
-  const bool hugging_face = fs::exists(folder / "config.json");
-  gatefold::ClipTokenizer::Options words{.context = o.context};
-  if (!hugging_face) words.cleaning = gatefold::ClipCleaning::open_clip;
-  auto pixels = gatefold::load_clip_image_options(folder, o.image_size);
-  if (!hugging_face && !fs::exists(folder / "preprocessor_config.json"))
-    pixels.rounding = gatefold::CropRounding::half_even;
-  ClipModel clip{.options = o,
+  const auto file = gatefold::open_clip_file(path, {.activation = how.activation});
+  if (!file.left_out.empty() && how.warn) how.warn(left_out(file));
+  const auto& o = file.options;
+  const auto words = gatefold::clip_tokenizer_options(file.folder, file.names, o.context);
+  auto tokenizer = load_tokenizer(file.folder, words);  // before the weights, which take longer
+  const gatefold::ClipPreprocess preprocess(gatefold::load_clip_image_options(file.folder, file.names, o.image_size));
+  auto loaded = load(file, how);
+  ClipModel clip{.options = std::move(loaded.options),
                  .towers = std::move(loaded.towers),
-                 .tokenizer = load_tokenizer(folder, words),
-                 .preprocess = gatefold::ClipPreprocess(pixels),
+                 .tokenizer = std::move(tokenizer),
+                 .preprocess = preprocess,
                  .temperature = loaded.temperature,
                  .format = how.format,
-                 .identity = identity_of(path, folder, how)};
-  expect_to_fit(clip, folder);
+                 .identity = identity_of(file, how)};
+  expect_to_fit(clip, file.folder);
   return clip;
 }
 

@@ -1,6 +1,9 @@
 #pragma once
 #include <filesystem>
+#include <functional>
+#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "gatefold/image/clip_preprocess.hpp"
@@ -45,14 +48,25 @@ struct ClipModel {
 struct OpenClipOptions {
   std::string format = "fp32";  ///< One of clip_formats().
   Index upcycle = 0;            ///< Experts to make of each feed-forward net; 0 leaves the model as it is.
+  std::optional<gatefold::ClipActivation> activation{};  ///< Of weights that do not say theirs.
+  std::function<void(const std::string&)> warn{};        ///< Is told what is odd but does not matter.
   gatefold::ParallelFor parallel_for = gatefold::default_parallel_for();
 };
 
 std::vector<std::string> clip_formats();
 
-/// Loads a CLIP: a folder of Hugging Face's kind, or OpenAI's, open_clip's or CLIP-MoE's names in a .safetensors with
-/// the tokenizer's files beside it (models/clip_file.hpp). Throws FormatError or CheckpointError that says which file
-/// is wrong and what to do, also when the model, its tokenizer and its preprocessing do not fit each other.
+/// The values of --activation: by name, as OpenClipOptions takes them.
+inline const std::map<std::string, gatefold::ClipActivation>& clip_activations() {
+  static const std::map<std::string, gatefold::ClipActivation> all{
+      {"gelu", gatefold::ClipActivation::gelu}, {"quick_gelu", gatefold::ClipActivation::quick_gelu}};
+  return all;
+}
+
+/// Loads a CLIP: a folder of Hugging Face's kind (also one of its cache, or of sentence-transformers), or OpenAI's,
+/// open_clip's or CLIP-MoE's names in a .safetensors with the tokenizer's files beside it (models/clip_file.hpp). The
+/// names of the weights decide how texts and images are prepared: as transformers does, or as open_clip. Throws
+/// FormatError or CheckpointError that says which file is wrong and what to do, also when the model, its tokenizer and
+/// its preprocessing do not fit each other.
 ClipModel open_clip(const std::filesystem::path& path, const OpenClipOptions& how = {});
 
 /// Whether --model names a CLIP: a folder, or a .safetensors without what train_limoe writes into its own. A file that

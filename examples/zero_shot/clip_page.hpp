@@ -75,8 +75,8 @@ inline Reading read_for_page(const ClipAnswers& answers, std::span<const std::fi
   }
   ctx.parallel_for(std::ssize(shown), [&](Index begin, Index end, Index) {
     for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i)
-      reading.pictures[i].image =
-          clip.preprocess.crop(gatefold::decode_image_file(shown[i], gatefold::clip_decode_options()));
+      reading.pictures[i].image = clip.preprocess.crop(
+          gatefold::decode_image_file(shown[i], gatefold::clip_decode_options(clip.preprocess.options())));
   });
   std::vector<std::string> sentences;
   Index chips = 0;

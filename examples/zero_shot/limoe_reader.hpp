@@ -40,14 +40,7 @@ inline Reader open_model(const std::filesystem::path& path, gatefold::Context& c
   } catch (const std::exception& e) {
     refuse(e.what());
   }
-  bool finite = true;
-  gatefold::for_each_param(
-      [&](std::string_view, const auto& t) {
-        for (const auto x : t.flat()) finite = finite && std::isfinite(x);
-      },
-      file->model);
   if (file->model.options.channels != 3) refuse("it is no model for colour pictures");
-  if (!finite) refuse("weights that are no finite numbers");
   if (!(deviation <= kMost)) {
     std::array<char, 32> shown{};
     std::snprintf(shown.data(), shown.size(), "%.1e", deviation);

@@ -27,7 +27,7 @@ void run(std::span<const std::uint8_t> bytes) {
   expect(decode_image(encode_png(image)) == image);
   expect(resize(image, {.width = 7, .height = 5}).size() == ImageSize{7, 5});
   static const ClipPreprocess clip({.shortest_edge = 6, .crop = {{5, 8}}});
-  auto options = clip_decode_options();
+  auto options = clip_decode_options(clip.options());
   options.max_pixels = kMost;
   expect(clip.crop(decode_image(bytes, options)).size() == ImageSize{5, 8});
 }

@@ -82,10 +82,11 @@ TEST(ClipPreprocess, SeesTheColoursThatPillowSees) {
   ImageSize size;
   for (; file >> name >> size.width >> size.height >> rgb >> bytes; ++kinds) {
     if (rgb == "-") {
-      EXPECT_THROW(decode_image(from_hexadecimal(bytes), clip_decode_options()), FormatError) << name;
+      EXPECT_THROW(decode_image(from_hexadecimal(bytes), clip_decode_options({.alpha = Alpha::ignored})), FormatError)
+          << name;
       continue;
     }
-    const auto image = decode_image(from_hexadecimal(bytes), clip_decode_options());
+    const auto image = decode_image(from_hexadecimal(bytes), clip_decode_options({.alpha = Alpha::ignored}));
     const auto expected = from_hexadecimal(rgb);
     ASSERT_EQ(image.size(), size) << name;
     EXPECT_EQ(image.rgb, expected) << name;

@@ -5,6 +5,7 @@
 
 #include <sstream>
 
+#include "gatefold/io/safetensors_writer.hpp"
 #include "tests/io/temporary_folder.hpp"
 
 namespace gatefold {
@@ -59,6 +60,34 @@ void rewrite(const fs::path& from, const fs::path& to, Change&& change) {
   std::string length(8, '\0');
   for (std::size_t i = 0; i < 8; ++i) length[i] = static_cast<char>(header.size() >> (8 * i) & 255);
   write_text(to, length + header + data);
+}
+
+/// The same file with further tensors, of nothing.
+void add_tensors(const fs::path& path, const std::vector<std::string>& names) {
+  const auto bytes = read_text(path);
+  write_text(path.string() + ".old", bytes);
+  const SafeTensors file{MappedFile(path.string() + ".old")};
+  SafeTensorsWriter writer;
+  for (const auto& entry : file.entries()) writer.add_bytes(entry.name, entry.dtype, entry.shape, entry.bytes);
+  for (const auto& name : names) writer.add_bytes(name, Dtype::f32, std::vector<Index>{0}, {});
+  writer.write(path);
+  fs::remove(path.string() + ".old");
+}
+
+/// Puts other bytes where a tensor ends.
+void spoil(const fs::path& path, const std::string& tensor, const std::string& bytes) {
+  const SafeTensors file{MappedFile(path)};
+  const auto* entry = file.find(tensor);
+  ASSERT_NE(entry, nullptr) << tensor;
+  auto all = read_text(path);
+  const std::string_view mine(reinterpret_cast<const char*>(entry->bytes.data()), entry->bytes.size());
+  all.replace(all.find(mine) + mine.size() - bytes.size(), bytes.size(), bytes);
+  write_text(path, all);
+}
+
+template <class W = Tensor<float, 2>>
+void expect_same(const Clip<float, W>& a, const Clip<float, W>& b) {
+  for_each_param([](std::string_view path, const auto& x, const auto& y) { EXPECT_EQ(x, y) << path; }, a, b);
 }
 
 // CLIPTextConfig, CLIPVisionConfig and CLIPConfig of transformers 5.23.
@@ -130,6 +159,25 @@ TEST(ClipFile, ConfigurationsOfOtherModelsAndWithNonsenseAreRefused) {
   EXPECT_THAT(why(R"({"model_type": "clip", "text_config": [1]})"), HasSubstr("text_config: is not a JSON object"));
 }
 
+TEST(ClipFile, FieldsThatAreNotKnownAreRefusedUnlessTheyAreOff) {
+  const auto why = [](const std::string& section, const std::string& field) {
+    const auto text = section.empty() ? R"({"model_type": "clip", )" + field + "}"
+                                      : R"({"model_type": "clip", ")" + section + R"(": {)" + field + "}}";
+    return message_of<FormatError>([&] { (void)clip_options_of_config(nlohmann::json::parse(text), "c.json"); });
+  };
+  for (const std::string section : {"", "text_config", "vision_config"}) {
+    EXPECT_THAT(why(section, R"("use_rope": true)"), HasSubstr("«use_rope» is true, expected not to find it"))
+        << section;
+    EXPECT_THAT(why(section, R"("pruned_heads": {"0": [1]})"), HasSubstr("«pruned_heads»")) << section;
+    EXPECT_THAT(why(section, R"("quantization_config": {"bits": 4})"), HasSubstr("«quantization_config»")) << section;
+    EXPECT_EQ(why(section, R"("use_rope": false, "pruned_heads": {}, "rope_scaling": null, "_name_or_path": "x",
+                              "torch_dtype": "float32", "id2label": {"0": "LABEL_0"}, "max_length": 20)"),
+              "nothing thrown")
+        << section;
+  }
+  EXPECT_THAT(why("vision_config", R"("pool_type": "avg")"), HasSubstr("c.json: vision_config: «pool_type»"));
+}
+
 TEST(ClipFile, SizesOfOpenAiWeightsFollowFromTheirShapes) {
   const auto o = load_clip(kData / "openai").options;
   EXPECT_EQ(o.image_size, 8);
@@ -166,6 +214,116 @@ TEST(ClipFile, OpenClipSaysItsActivation) {
   EXPECT_EQ(activation(R"({"model_cfg": {"quick_gelu": true}})"), ClipActivation::quick_gelu);
   write_text(copy.folder / "open_clip_config.json", R"({"model_cfg": {"vision_cfg": {"timm_model_name": "vit"}}})");
   EXPECT_THAT(refusal<FormatError>(copy.path()), HasSubstr("timm_model_name"));
+}
+
+TEST(ClipFile, WeightsThatDoNotSayTheirActivationAreNotGuessed) {
+  const Copy copy("openai");
+  const auto weights = copy.folder / "model.safetensors";
+  const auto activation = [&](std::optional<ClipActivation> asked = {}) {
+    const auto o = open_clip_file(copy.path(), {.activation = asked}).options;
+    EXPECT_EQ(o.vision.activation, o.text.activation);
+    return o.vision.activation;
+  };
+  EXPECT_EQ(activation(), ClipActivation::quick_gelu);  // OpenAI's archive
+  EXPECT_THAT(message_of<FormatError>([&] { activation(ClipActivation::gelu); }),
+              HasSubstr("says that the activation is quick_gelu, but asked for was gelu"));
+  rewrite(kData / "openai" / "model.safetensors", weights, [](auto& name, auto&) {
+    if (name == "vocab_size") name.clear();  // any other
+  });
+  EXPECT_THAT(refusal<FormatError>(copy.path()),
+              AllOf(HasSubstr("model.safetensors: does not say the model's activation"), HasSubstr("--activation"),
+                    HasSubstr("open_clip_config.json")));
+  EXPECT_EQ(activation(ClipActivation::gelu), ClipActivation::gelu);
+  EXPECT_EQ(activation(ClipActivation::quick_gelu), ClipActivation::quick_gelu);
+
+  write_text(copy.folder / "config.json", R"({"architecture": "vit_base_patch32_clip_224", "num_classes": 0})");
+  EXPECT_EQ(activation(ClipActivation::gelu), ClipActivation::gelu);  // timm's, which says nothing of CLIP
+  const std::string tower = R"({"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2,
+                                "hidden_act": "gelu", "layer_norm_eps": 1e-3})";
+  write_text(copy.folder / "config.json",
+             R"({"model_type": "clip", "vision_config": )" + tower + R"(, "text_config": )" + tower + "}");
+  EXPECT_EQ(activation(), ClipActivation::gelu);
+  const auto o = open_clip_file(copy.path()).options;
+  for (const auto* of : {&o.vision, &o.text}) {
+    EXPECT_EQ(of->num_heads, 2);
+    EXPECT_EQ(of->epsilon, 1e-3);
+    EXPECT_EQ(of->hidden, 32);  // the weights'
+  }
+  EXPECT_THAT(message_of<FormatError>([&] { activation(ClipActivation::quick_gelu); }), HasSubstr("config.json: says"));
+  write_text(copy.folder / "config.json", R"({"model_type": "clip"})");
+  EXPECT_THAT(refusal<FormatError>(copy.path()),
+              HasSubstr("vision_config is of 12 blocks of 768 channels, but the weights of 1 of 64"));
+  write_text(copy.folder / "open_clip_config.json", R"({"model_cfg": {"quick_gelu": true}})");
+  EXPECT_EQ(activation(), ClipActivation::quick_gelu);  // which is about these weights, whatever else is there
+
+  const Copy quick("quick");
+  EXPECT_THAT(
+      message_of<FormatError>([&] { (void)open_clip_file(quick.path(), {.activation = ClipActivation::gelu}); }),
+      HasSubstr("config.json: says that the activation is quick_gelu"));
+}
+
+TEST(ClipFile, HeadsOfWideTowersAreThoseOfOpenClip) {
+  for (const auto& [width, heads] :
+       {std::pair<Index, Index>(768, 12), {1024, 16}, {1280, 16}, {1408, 16}, {1664, 16}, {1792, 16}})
+    EXPECT_EQ(width / detail::vision_head_width(width), heads) << width;
+}
+
+TEST(ClipFile, NamesBehindAWrapperAreReadAndTensorsBesideTheTowersAreNamed) {
+  for (const std::string golden : {"quick", "openai"})
+    for (const std::string wrapper : {"module.", "model.", "module.model.clip."}) {
+      const Copy copy(golden);
+      rewrite(kData / golden / "model.safetensors", copy.folder / "model.safetensors",
+              [&](auto& name, auto&) { name = wrapper + name; });
+      add_tensors(copy.folder / "model.safetensors", {"logit_scale", "loss.weight", wrapper + "text_decoder.up"});
+      const auto file = open_clip_file(copy.path());
+      EXPECT_EQ(file.left_out, (std::vector<std::string>{"logit_scale", "loss.weight", wrapper + "text_decoder.up"}));
+      expect_same(load_clip(file), load_clip(kData / golden));
+    }
+  EXPECT_TRUE(open_clip_file(kData / "quick").left_out.empty());
+}
+
+TEST(ClipFile, TensorsOfTheTowersThatNothingTakesAreRefused) {
+  for (const auto& [golden, tensor] : {std::pair("quick", "vision_model.encoder.layers.0.layer_scale1"),
+                                       {"quick", "text_model.extra"},
+                                       {"openai", "visual.attn_pool.query"},
+                                       {"openai", "transformer.resblocks.0.ln_attn.weight"},
+                                       {"openai", "logit_bias"},
+                                       {"openai", "cls_emb"}}) {
+    const Copy copy(golden);
+    add_tensors(copy.folder / "model.safetensors", {tensor});
+    EXPECT_THAT(refusal<CheckpointError>(copy.path()), HasSubstr("unexpected: '" + std::string(tensor) + "'"));
+  }
+}
+
+TEST(ClipFile, TextTowersOfTheirOwnAreRead) {  // open_clip's custom_text
+  const Copy copy("openai");
+  rewrite(kData / "openai" / "model.safetensors", copy.folder / "model.safetensors", [](auto& name, auto&) {
+    if (!name.starts_with("visual.") && name != "logit_scale" && name.find("length") == name.npos)
+      name = "text." + name;
+  });
+  expect_same(load_clip(copy.path(), {.weights = {.activation = ClipActivation::quick_gelu}}),
+              load_clip(kData / "openai"));
+  add_tensors(copy.folder / "model.safetensors", {"token_embedding.weight"});
+  EXPECT_THAT(refusal<FormatError>(copy.path()), HasSubstr("two tensors that stand for 'token_embedding.weight'"));
+}
+
+TEST(ClipFile, WeightsThatAreNoFiniteNumbersAreRefusedByName) {
+  const std::string nan("\0\0\xc0\x7f", 4), infinity("\0\0\x80\xff", 4), nan16("\0\x7e", 2);
+  for (const auto& [tensor, bytes] :
+       {std::pair<std::string, std::string>("vision_model.encoder.layers.1.mlp.fc2.bias", nan),
+        {"text_model.encoder.layers.0.self_attn.k_proj.weight", infinity},
+        {"text_model.embeddings.token_embedding.weight", nan},
+        {"visual_projection.weight", nan},
+        {"vision_model.embeddings.patch_embedding.weight", infinity},
+        {"logit_scale", nan}}) {
+    const Copy copy("quick");
+    spoil(copy.folder / "model.safetensors", tensor, bytes);
+    EXPECT_THAT(refusal<FormatError>(copy.path()), HasSubstr("tensor '" + tensor + "' holds NaN or infinity"));
+    EXPECT_THAT(message_of<FormatError>([&] { (void)load_clip<Packed<bf16>>(copy.path()); }), HasSubstr(tensor));
+  }
+  const Copy copy("openai");
+  spoil(copy.folder / "model.safetensors", "visual.proj", nan16);
+  EXPECT_THAT(refusal<FormatError>(copy.path()), HasSubstr("tensor 'visual.proj' holds NaN or infinity"));
 }
 
 TEST(ClipFile, AllThatIsWrongWithTensorsIsReportedAtOnce) {
@@ -257,9 +415,12 @@ TEST(ClipFile, FilesThatAreCutShortOrSomethingElseSaySo) {
   }
   write_text(weights, "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 605157884\n");
   EXPECT_THAT(refusal<FormatError>(copy.path()), HasSubstr("git lfs pull"));
-  rewrite(kData / "quick" / "model.safetensors", weights, [](auto& name, auto&) { name = "bert." + name; });
+  rewrite(kData / "quick" / "model.safetensors", weights, [](auto& name, auto&) {
+    std::ranges::replace(name, '_', '-');
+    name = "bert." + name;
+  });
   EXPECT_THAT(refusal<FormatError>(copy.path()),
-              AllOf(HasSubstr("is no CLIP"), HasSubstr("'bert.logit_scale'"), HasSubstr("vision_model.*")));
+              AllOf(HasSubstr("is no CLIP"), HasSubstr("'bert.logit-scale'"), HasSubstr("vision_model.*")));
 }
 
 TEST(ClipFile, VisionTowerAloneAndResNetsAreRefused) {

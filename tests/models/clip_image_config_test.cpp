@@ -74,16 +74,62 @@ TEST(ClipImageConfig, NamesTheFieldThatIsWrong) {
   EXPECT_THAT(reading("[]"), ThrowsMessage<FormatError>(HasSubstr("not a JSON object")));
 }
 
+TEST(ClipImageConfig, ReadsWhatOpenClipSaysOfImages) {
+  const auto read = [](const std::string& text) {
+    return clip_image_options_of_open_clip(nlohmann::json::parse(text), "preprocess_cfg", 32);
+  };
+  const auto squash = read(R"({"resize_mode": "squash", "interpolation": "bilinear", "size": 224, "mode": "RGB"})");
+  EXPECT_EQ(squash.exact_size, (ImageSize{32, 32}));
+  EXPECT_EQ(squash.shortest_edge, std::nullopt);
+  EXPECT_EQ(squash.crop, std::nullopt);
+  EXPECT_EQ(squash.filter, ResizeFilter::bilinear);
+  const auto longest = read(R"({"resize_mode": "longest", "fill_color": 7, "std": 0.5})");
+  EXPECT_EQ(longest.longest_edge, 32);
+  EXPECT_EQ(longest.shortest_edge, std::nullopt);
+  EXPECT_EQ(longest.crop, (ImageSize{32, 32}));
+  EXPECT_EQ(longest.fill, 7);
+  EXPECT_EQ(longest.normalization.deviation, (std::array<double, 3>{0.5, 0.5, 0.5}));
+  EXPECT_EQ(read(R"({"resize_mode": "shortest", "interpolation": "random"})").filter, ResizeFilter::bicubic);
+  for (const auto& [text, said] : {std::pair(R"({"resize_mode": "stretch"})", "«resize_mode» is \"stretch\""),
+                                   {R"({"interpolation": "lanczos"})", "«interpolation» is \"lanczos\""},
+                                   {R"({"mode": "L"})", "«mode» is \"L\""},
+                                   {R"({"fill_color": 256})", "0..255"},
+                                   {R"({"gamma": 2.2})", "«gamma» is 2.2, expected not to find it"}})
+    EXPECT_THAT(([&, text = text] { read(text); }), ThrowsMessage<FormatError>(HasSubstr(said))) << text;
+}
+
+TEST(ClipImageConfig, RefusesWhatItDoesNotKnow) {
+  const auto reading = [](std::string text) { return [=] { read(text); }; };
+  EXPECT_THAT(reading(R"({"image_processor_type": "SiglipImageProcessor"})"),
+              ThrowsMessage<FormatError>(HasSubstr("expected \"CLIPImageProcessor\"")));
+  EXPECT_THAT(reading(R"({"do_thumbnail": true})"), ThrowsMessage<FormatError>(HasSubstr("«do_thumbnail» is true")));
+  EXPECT_THAT(reading(R"({"size": {"shortest_edge": 224, "longest_edge": 448}})"),
+              ThrowsMessage<FormatError>(HasSubstr("shortest_edge alone")));
+  EXPECT_NO_THROW(reading(R"({"do_pad": false, "pad_size": null, "_valid_processor_keys": ["images"],
+      "image_processor_type": "CLIPImageProcessorFast", "do_convert_rgb": true, "data_format": "channels_first"})")());
+  EXPECT_EQ(read(R"({"size": 32, "default_to_square": true})").exact_size, (ImageSize{32, 32}));
+}
+
 TEST(ClipImageConfig, FindsTheFileOfEachLibrary) {
   const auto folder = std::filesystem::path(::testing::TempDir()) / "gatefold_clip_image_config";
   const auto write = [&](const char* name, const std::string& text) { std::ofstream(folder / name) << text; };
   std::filesystem::create_directories(folder);
-  EXPECT_EQ(load_clip_image_options(folder, 96).crop, (ImageSize{96, 96}));
+  const auto with = [&](ClipNames names) { return load_clip_image_options(folder, names, 96); };
+  EXPECT_EQ(with(ClipNames::hugging_face).crop, (ImageSize{96, 96}));
+  EXPECT_EQ(with(ClipNames::open_clip).alpha, Alpha::ignored);
+  write("preprocessor_config.json", R"({"size": 64})");
+  EXPECT_EQ(with(ClipNames::open_clip).shortest_edge, 64);
+  EXPECT_EQ(with(ClipNames::open_clip).rounding, CropRounding::half_even);
+  EXPECT_EQ(with(ClipNames::hugging_face).rounding, CropRounding::down);
+  EXPECT_EQ(with(ClipNames::hugging_face).alpha, Alpha::over_white);
   write("open_clip_config.json", R"({"preprocess_cfg": {"mean": [0.1, 0.2, 0.3]}})");
-  const auto open_clip = load_clip_image_options(folder, 96);
+  const auto open_clip = with(ClipNames::open_clip);
   EXPECT_EQ(open_clip.shortest_edge, 96);
   EXPECT_EQ(open_clip.rounding, CropRounding::half_even);
+  EXPECT_EQ(open_clip.alpha, Alpha::ignored);
   EXPECT_EQ(open_clip.normalization.mean, (std::array<double, 3>{0.1, 0.2, 0.3}));
+  EXPECT_EQ(with(ClipNames::hugging_face).shortest_edge, 64);  // each its own
+  std::filesystem::remove(folder / "preprocessor_config.json");
   write("processor_config.json", R"({"image_processor": {"size": {"shortest_edge": 48}}})");
   EXPECT_EQ(load_clip_image_options(folder).shortest_edge, 48);
   write("preprocessor_config.json", R"({"size": 64})");

@@ -44,14 +44,15 @@ TEST_F(RealClip, ProbabilitiesOfTheDiagramAreThePublishedOnes) {
     GTEST_SKIP() << "CLIP.png of github.com/openai/CLIP is not in the folder";
   const auto model = load_clip(folder_);
   const auto tokenizer = load_clip_tokenizer(folder_, {.context = model.options.context});
-  const ClipPreprocess preprocess(load_clip_image_options(folder_, model.options.image_size));
+  const ClipPreprocess preprocess(load_clip_image_options(folder_, ClipNames::hugging_face, model.options.image_size));
   const std::vector<std::string> texts{"a diagram", "a dog", "a cat"};
   Tensor<Index, 2> ids({3, model.options.context});
   tokenizer.encode(std::span<const std::string>(texts), ids.view());
   Context ctx;
   const auto size = model.options.image_size;
   Tensor<float, 4> image({1, size, size, 3});
-  preprocess.interleaved<float>(decode_image_file(folder_ / "CLIP.png", clip_decode_options()), image.view()[0]);
+  preprocess.interleaved<float>(decode_image_file(folder_ / "CLIP.png", clip_decode_options(preprocess.options())),
+                                image.view()[0]);
   Tensor<float, 2> z_image({1, model.options.embedding}), z_text({3, model.options.embedding});
   model.encode_images(image, z_image, ctx);
   model.encode_texts(ids, z_text, ctx);

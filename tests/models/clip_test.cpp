@@ -240,6 +240,58 @@ void check_gradients(const ClipOptions& options) {
 TEST(Clip, GradientsOfTheDenseModel) { check_gradients(tiny()); }
 TEST(Clip, GradientsOfMixturesWithTheirBalance) { check_gradients(tiny_mixture()); }
 
+/// The other ways to read off a tower, and what goes with them in open_clip's models.
+ClipOptions tiny_mean() {
+  auto o = tiny();
+  o.image_pool = ClipPool::mean;
+  o.text_pool = ClipTextPool::first;
+  o.causal_text = false;
+  return o;
+}
+ClipOptions tiny_clipa() {
+  auto o = tiny();
+  o.image_pool = ClipPool::mean_then_norm;
+  o.image_pre_norm = false;
+  o.text_pool = ClipTextPool::last;
+  o.causal_text = false;
+  return o;
+}
+TEST(Clip, GradientsOfOtherWaysToReadOff) {
+  check_gradients(tiny_mean());
+  check_gradients(tiny_clipa());
+  auto o = tiny_clipa();
+  o.causal_text = true;
+  o.vision.num_layers = 1;  // an odd number of blocks: the gradient begins in the other buffer
+  check_gradients(o);
+}
+
+TEST(Clip, PaddingIsSeenWhereItShouldBe) {
+  const auto encode = [](const ClipOptions& options, const std::vector<Index>& ids) {
+    Context ctx;
+    Tensor<float, 2> z({1, 3});
+    random_clip<float>(options).encode_texts(View<const Index, 2>(ids.data(), {1, std::ssize(ids)}), z, ctx);
+    return z;
+  };
+  auto o = tiny();
+  o.causal_text = false;  // read off at the end of the text, which sees what is behind it
+  EXPECT_NE(encode(o, {7, 1, 2, 8, 0, 0}), encode(o, {7, 1, 2, 8, 0, 1}));
+  o = tiny();
+  o.text_pool = ClipTextPool::last;
+  EXPECT_NE(encode(o, {7, 1, 2, 8, 0, 0}), encode(o, {7, 1, 2, 8, 1, 0}));
+  EXPECT_NO_THROW(encode(o, {7, 1, 2, 8}));
+  o.text_pool = ClipTextPool::first;  // causal: what is behind the first token has no influence
+  EXPECT_EQ(encode(o, {7, 1, 2, 8, 0, 0}), encode(o, {7, 2, 8, 0, 1, 0}));
+  EXPECT_THROW(encode(o, {}), ShapeError);
+}
+
+TEST(Clip, ANormThatIsNotUsedIsNoParameter) {
+  std::vector<std::string> paths;
+  const auto model = Clip<float>(tiny_clipa());
+  for_each_param([&](std::string_view path, const auto&) { paths.emplace_back(path); }, model);
+  EXPECT_EQ(std::ranges::count_if(paths, [](const auto& path) { return path.find("pre_norm") != path.npos; }), 0);
+  EXPECT_EQ(count_params(model) + 8, count_params(Clip<float>(tiny())));
+}
+
 TEST(Clip, ListsItsParameters) {
   auto model = Clip<float>(tiny_mixture());
   std::vector<std::string> paths;
@@ -294,7 +346,7 @@ TEST(Clip, TextIsReadOffAtTheFirstEndAndNotInfluencedByWhatFollows) {
 }
 
 TEST(Clip, EachSequenceIsEmbeddedForItself) {
-  for (const auto& options : {tiny(), tiny_mixture()}) {
+  for (const auto& options : {tiny(), tiny_mixture(), tiny_mean(), tiny_clipa()}) {
     const auto model = random_clip<float>(options);
     const Data<float> d;
     Context ctx;
@@ -312,7 +364,7 @@ TEST(Clip, EachSequenceIsEmbeddedForItself) {
 TEST(Clip, EncodingGivesWhatForwardGivesAlsoWhereSeatsAreScarce) {
   auto scarce = tiny_mixture();
   scarce.vision.mixture.capacity = scarce.text.mixture.capacity = {.factor = 0.5};
-  for (const auto& options : {tiny(), tiny_mixture(), scarce}) {
+  for (const auto& options : {tiny(), tiny_mixture(), scarce, tiny_mean(), tiny_clipa()}) {
     const auto model = random_clip<float>(options);
     const Data<float> d;
     Context ctx;
@@ -336,37 +388,41 @@ TEST(Clip, EncodingGivesWhatForwardGivesAlsoWhereSeatsAreScarce) {
 }
 
 TEST(Clip, AnyNumberOfThreadsGivesTheSameBits) {
-  const auto model = random_clip<float>(tiny_mixture());
-  const Data<float> d;
-  std::vector<Clip<float>> grads;
-  for (const Index workers : {1, 2, 7}) {
-    Context ctx;
-    ctx.parallel_for = test::threads(workers);
-    grads.push_back(gradient(model, d, ctx));
+  for (const auto& options : {tiny_mixture(), tiny_clipa()}) {
+    const auto model = random_clip<float>(options);
+    const Data<float> d;
+    std::vector<Clip<float>> grads;
+    for (const Index workers : {1, 2, 7}) {
+      Context ctx;
+      ctx.parallel_for = test::threads(workers);
+      grads.push_back(gradient(model, d, ctx));
+    }
+    for (const auto& other : grads)
+      for_each_param([](std::string_view path, const auto& a,
+                        const auto& b) { EXPECT_TRUE(test::same_bits<float>(a.flat(), b.flat())) << path; },
+                     grads[0], other);
   }
-  for (const auto& other : grads)
-    for_each_param([](std::string_view path, const auto& a,
-                      const auto& b) { EXPECT_TRUE(test::same_bits<float>(a.flat(), b.flat())) << path; },
-                   grads[0], other);
 }
 
 TEST(Clip, AllocatesNothingOnceItIsWarm) {
-  const auto model = random_clip<float>(tiny_mixture());
-  const auto packed = pack<bf16>(model);
-  const Data<float> d;
-  Context ctx;
-  ctx.parallel_for = {};
-  Tensor<float, 2> z({2, 3});
-  const auto all = [&] {
-    model.encode_images(d.images, z, ctx);
-    model.encode_texts(d.ids, z, ctx);
-    packed.encode_images(d.images, z, ctx);
-    packed.encode_texts(d.ids, z, ctx);
-  };
-  all();
-  const test::AllocGuard guard;
-  all();
-  EXPECT_EQ(guard.count(), 0);
+  for (const auto& options : {tiny_mixture(), tiny_clipa()}) {
+    const auto model = random_clip<float>(options);
+    const auto packed = pack<bf16>(model);
+    const Data<float> d;
+    Context ctx;
+    ctx.parallel_for = {};
+    Tensor<float, 2> z({2, 3});
+    const auto all = [&] {
+      model.encode_images(d.images, z, ctx);
+      model.encode_texts(d.ids, z, ctx);
+      packed.encode_images(d.images, z, ctx);
+      packed.encode_texts(d.ids, z, ctx);
+    };
+    all();
+    const test::AllocGuard guard;
+    all();
+    EXPECT_EQ(guard.count(), 0);
+  }
 }
 
 TEST(Clip, EitherPartOfABatchMayBeEmpty) {

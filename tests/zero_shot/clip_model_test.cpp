@@ -82,6 +82,73 @@ TEST_F(OpenClip, ReadsOpenAisNamesFromAFileBesideItsTokenizer) {
   EXPECT_EQ(open_clip(folder_ / "openai").identity, clip.identity);
 }
 
+// As timm has them on the hub: its own model and configuration beside open_clip's.
+TEST_F(OpenClip, TheNamesOfTheWeightsDecideHowTextsAndImagesArePrepared) {
+  const auto timm = folder_ / "timm";
+  tiny::write_openai_clip(timm);
+  fs::rename(timm / "tiny.safetensors", timm / "open_clip_model.safetensors");
+  write_text(timm / "open_clip_config.json", R"({"model_cfg": {"quick_gelu": true, "text_cfg": {"heads": 1}},
+                                                 "preprocess_cfg": {"resize_mode": "squash"}})");
+  write_text(timm / "config.json", R"({"architecture": "vit_base_patch32_clip_224"})");
+  write_text(timm / "preprocessor_config.json", R"({"size": 8, "crop_size": 8})");
+  gatefold::SafeTensorsWriter other;
+  other.add_bytes("blocks.0.norm1.weight", gatefold::Dtype::f32, std::vector<Index>{0}, {});
+  other.write(timm / "model.safetensors");
+  for (const auto& path : {timm, timm / "open_clip_model.safetensors"}) {
+    const auto clip = open_clip(path);
+    EXPECT_EQ(clip.tokenizer.options().cleaning, gatefold::ClipCleaning::open_clip);
+    EXPECT_EQ(clip.tokenizer.options().padding, gatefold::ClipPadding::zero);
+    EXPECT_EQ(clip.preprocess.options().exact_size, (gatefold::ImageSize{8, 8}));
+    EXPECT_EQ(clip.preprocess.options().alpha, gatefold::Alpha::ignored);
+  }
+  const auto clip = open_clip(clip_);
+  EXPECT_EQ(clip.tokenizer.options().cleaning, gatefold::ClipCleaning::hugging_face);
+  EXPECT_EQ(clip.preprocess.options().rounding, gatefold::CropRounding::down);
+  EXPECT_EQ(clip.preprocess.options().alpha, gatefold::Alpha::over_white);
+  write_text(timm / "open_clip_config.json",
+             R"({"model_cfg": {"text_cfg": {"heads": 1, "hf_tokenizer_name": "bert"}}})");
+  EXPECT_THAT(refusal(timm), HasSubstr("text_cfg: «hf_tokenizer_name» is \"bert\""));
+}
+
+TEST_F(OpenClip, WarnsOfTensorsThatAreOfNeitherTower) {
+  std::vector<std::string> warnings;
+  const OpenClipOptions how{.warn = [&](const std::string& warning) { warnings.push_back(warning); }};
+  (void)open_clip(clip_, how);
+  EXPECT_TRUE(warnings.empty());
+  const gatefold::SafeTensors file{gatefold::MappedFile(clip_ / "model.safetensors")};
+  gatefold::SafeTensorsWriter writer;
+  for (const auto& entry : file.entries()) writer.add_bytes(entry.name, entry.dtype, entry.shape, entry.bytes);
+  for (int i = 0; i < 7; ++i)
+    writer.add_bytes("classifier." + std::to_string(i), gatefold::Dtype::f32, std::vector<Index>{0}, {});
+  writer.write(folder_ / "more.safetensors");
+  fs::rename(folder_ / "more.safetensors", clip_ / "model.safetensors");
+  (void)open_clip(clip_, how);
+  ASSERT_EQ(warnings.size(), 1u);
+  EXPECT_THAT(warnings[0], AllOf(HasSubstr("model.safetensors: holds tensors that are of neither tower and were left: "
+                                           "classifier.0, classifier.1"),
+                                 HasSubstr("… (7 in all)")));
+}
+
+TEST_F(OpenClip, TakesTheActivationThatIsAskedForWhereTheWeightsDoNotSay) {
+  tiny::write_openai_clip(folder_ / "openai");
+  const auto weights = folder_ / "openai" / "tiny.safetensors";
+  const gatefold::SafeTensors file{gatefold::MappedFile(weights)};
+  gatefold::SafeTensorsWriter writer;
+  for (const auto& entry : file.entries())
+    if (entry.name != "vocab_size") writer.add_bytes(entry.name, entry.dtype, entry.shape, entry.bytes);
+  writer.write(folder_ / "openai" / "other.safetensors");
+  fs::rename(folder_ / "openai" / "other.safetensors", weights);
+  EXPECT_THAT(refusal(weights), HasSubstr("state it (--activation)"));
+  const std::vector<std::string> texts{"a cat"};
+  gatefold::Tensor<float, 2> z[2];
+  int i = 0;
+  for (const auto& [name, activation] : clip_activations())
+    z[i++] = embed_texts(open_clip(weights, {.activation = activation}), texts, {}, ctx_);
+  EXPECT_NE(z[0], z[1]);
+  EXPECT_NE(open_clip(weights, {.activation = gatefold::ClipActivation::gelu}).identity,
+            open_clip(weights, {.activation = gatefold::ClipActivation::quick_gelu}).identity);
+}
+
 TEST_F(OpenClip, ReadsClipMoe) {
   tiny::write_clip_moe(folder_ / "clip_moe");
   const auto clip = open_clip(folder_ / "clip_moe");

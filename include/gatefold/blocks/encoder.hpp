@@ -28,28 +28,54 @@ struct Encoder {
   }
 
   Saved forward(Rows<const Scalar> x, Rows<Scalar> y, Context& ctx) const {
-    const Index rows = x.extent(0), width = x.extent(1);
     if constexpr (!Layer<Block>) {
-      forward_only(x, y, ctx);
+      const auto scope = ctx.workspace.scope();
+      Saved saved;
+      (void)norm.forward(forward_blocks(x, saved, ctx), y, ctx);
       return {};
     }
-    Saved saved{ctx.workspace.template take<typename Block::Saved>(static_cast<Index>(blocks.size())), {}};
-    for (std::size_t layer = 0; layer < blocks.size(); ++layer) {
-      auto next = ctx.workspace.template take<Scalar>(rows, width);
-      saved.blocks[static_cast<Index>(layer)] = blocks[layer].forward(x, next, ctx);
-      x = next;
-    }
-    saved.norm = norm.forward(x, y, ctx);
+    Saved saved;
+    saved.norm = norm.forward(forward_blocks(x, saved, ctx), y, ctx);
     return saved;
+  }
+
+  /// The blocks alone, for a model that does something else before the norm. What comes back lies in the workspace.
+  Rows<const Scalar> forward_blocks(Rows<const Scalar> x, Saved& saved, Context& ctx) const {
+    const Index rows = x.extent(0), width = x.extent(1);
+    if constexpr (Layer<Block>) {
+      saved.blocks = ctx.workspace.template take<typename Block::Saved>(static_cast<Index>(blocks.size()));
+      for (std::size_t layer = 0; layer < blocks.size(); ++layer) {
+        auto next = ctx.workspace.template take<Scalar>(rows, width);
+        saved.blocks[static_cast<Index>(layer)] = blocks[layer].forward(x, next, ctx);
+        x = next;
+      }
+    } else {  // two buffers in turn, whatever the depth
+      auto next = ctx.workspace.template take<Scalar>(rows, width);
+      auto other = ctx.workspace.template take<Scalar>(rows, width);
+      for (const Block& block : blocks) {
+        infer(block, x, next, ctx);
+        x = next;
+        std::swap(next, other);
+      }
+    }
+    return x;
   }
 
   void backward(const Saved& saved, Rows<const Scalar> dy, Rows<Scalar> dx, Encoder& grad,
                 Context& ctx) const requires Layer<Block> {
+    backward_blocks(
+        saved, [&](Rows<Scalar> here) { norm.backward(saved.norm, dy, here, grad.norm, ctx); }, dx, grad, ctx);
+  }
+
+  /// Of forward_blocks: begin(d) writes the gradient of its result.
+  template <class Begin>
+  void backward_blocks(const Saved& saved, Begin&& begin, Rows<Scalar> dx, Encoder& grad,
+                       Context& ctx) const requires Layer<Block> {
     const auto scope = ctx.workspace.scope();
-    auto other = ctx.workspace.template take<Scalar>(dy.extent(0), dy.extent(1));
+    auto other = ctx.workspace.template take<Scalar>(dx.extent(0), dx.extent(1));
     // The gradient moves between dx and `other`, so that the last block writes dx.
     Rows<Scalar> here = blocks.size() % 2 == 0 ? dx : other, there = blocks.size() % 2 == 0 ? other : dx;
-    norm.backward(saved.norm, dy, here, grad.norm, ctx);
+    begin(here);
     for (std::size_t layer = blocks.size(); layer-- > 0;) {
       blocks[layer].backward(saved.blocks[static_cast<Index>(layer)], here, there, grad.blocks[layer], ctx);
       std::swap(here, there);
@@ -63,20 +89,6 @@ struct Encoder {
     });
     other.norm = norm;
     return other;
-  }
-
- private:
-  /// Two buffers in turn, whatever the depth.
-  void forward_only(Rows<const Scalar> x, Rows<Scalar> y, Context& ctx) const {
-    const auto scope = ctx.workspace.scope();
-    auto next = ctx.workspace.template take<Scalar>(x.extent(0), x.extent(1));
-    auto other = ctx.workspace.template take<Scalar>(x.extent(0), x.extent(1));
-    for (const Block& block : blocks) {
-      infer(block, x, next, ctx);
-      x = next;
-      std::swap(next, other);
-    }
-    (void)norm.forward(x, y, ctx);
   }
 };
 

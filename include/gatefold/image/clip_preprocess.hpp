@@ -14,42 +14,54 @@ enum class CropRounding {
 
 enum class ResizeFilter { bicubic, bilinear };
 
-/// How CLIP is shown photographs: in transparent ones the colours that stand beneath, as the reference does; upright,
-/// as Hugging Face's load_image and any viewer does (plain Image.open would not).
-inline DecodeOptions clip_decode_options() { return {.alpha = Alpha::ignored, .orientation = Orientation::upright}; }
-
 /// The numbers of a preprocessor_config.json; the defaults are CLIP's.
 struct ClipImageOptions {
   std::optional<Index> shortest_edge = 224;      ///< Resized to this, the other to int(edge * long / short).
-  std::optional<ImageSize> exact_size{};         ///< Resized to this whatever the ratio; then no shortest_edge.
-  std::optional<ImageSize> crop = {{224, 224}};  ///< The middle; what the image does not cover becomes black.
+  std::optional<ImageSize> exact_size{};         ///< Resized to this whatever the ratio; then no edge.
+  std::optional<Index> longest_edge{};           ///< Resized to this, the other to round(edge * short / long).
+  std::optional<ImageSize> crop = {{224, 224}};  ///< The middle; what the image does not cover becomes `fill`.
+  std::uint8_t fill = 0;                         ///< In all three channels.
   ResizeFilter filter = ResizeFilter::bicubic;
   CropRounding rounding = CropRounding::down;
   double rescale_factor = 1.0 / 255.0;  ///< 1 to leave bytes as they are.
   Normalization normalization{.mean = {0.48145466, 0.4578275, 0.40821073},
                               .deviation = {0.26862954, 0.26130258, 0.27577711}};
+  /// Over white as transformers from 5.24 on, whose processor does so with alpha and with a transparent colour; its
+  /// older versions, OpenAI's CLIP and open_clip show the colours that stand beneath.
+  Alpha alpha = Alpha::over_white;
 };
+
+/// How photographs are read for CLIP: transparent ones as the options have it; upright, as Hugging Face's load_image
+/// and any viewer does (plain Image.open would not).
+inline DecodeOptions clip_decode_options(const ClipImageOptions& options) {
+  return {.alpha = options.alpha, .orientation = Orientation::upright};
+}
 
 /// An image as CLIP takes it, bit for bit as transformers' CLIPImageProcessor (and with CropRounding::half_even as
 /// torchvision's transforms of OpenAI's CLIP and open_clip) makes it of the same RGB pixels with Pillow 11: antialiased
 /// resize with bytes in between, crop, then in float: float(v * rescale_factor), minus float(mean), divided by
-/// float(deviation). Images become RGB before they are resized, as in transformers; the others resize palettes and
-/// transparent images first. (The torch-only «fast» processor interpolates with fewer bits and differs by a unit.)
+/// float(deviation). Images become RGB before they are resized, as in transformers and as the readers with which
+/// open_clip trains; open_clip's and OpenAI's transforms resize palettes (to the nearest pixel) and images with an
+/// alpha channel (in proportion to it) first. (The torch-only «fast» processor interpolates with fewer bits and differs
+/// by a unit.)
 class ClipPreprocess {
  public:
   static constexpr Index kMaxSide = 8192;
 
-  /// Throws OptionError on sides outside 1..kMaxSide, both kinds of resize, or numbers that are not finite or, for the
-  /// deviation, not positive.
+  /// Throws OptionError on sides outside 1..kMaxSide, several kinds of resize, or numbers that are not finite or, for
+  /// the deviation, not positive.
   explicit ClipPreprocess(const ClipImageOptions& options = {}) : options_(options) {
     const auto expect_side = [](const char* name, Index side) {
       expect_option(side >= 1 && side <= kMaxSide, std::string("ClipPreprocess: ") + name + " is " +
                                                        std::to_string(side) + ", expected 1.." +
                                                        std::to_string(kMaxSide));
     };
-    expect_option(!options.shortest_edge || !options.exact_size,
-                  "ClipPreprocess: both shortest_edge and exact_size are given, expected one of them");
+    expect_option(
+        options.shortest_edge.has_value() + options.exact_size.has_value() + options.longest_edge.has_value() <= 1,
+        "ClipPreprocess: several of shortest_edge, longest_edge and exact_size are given, expected one of "
+        "them");
     if (options.shortest_edge) expect_side("shortest_edge", *options.shortest_edge);
+    if (options.longest_edge) expect_side("longest_edge", *options.longest_edge);
     if (options.exact_size) expect_side("width", options.exact_size->width);
     if (options.exact_size) expect_side("height", options.exact_size->height);
     if (options.crop) expect_side("crop width", options.crop->width);
@@ -87,6 +99,7 @@ class ClipPreprocess {
                                                          : resize_region<Bilinear>(image, to, region);
     if (part.size() == wanted) return part;
     auto framed = Image::of_size(wanted);
+    std::ranges::fill(framed.rgb, options_.fill);
     for (Index y = 0; y < down.count; ++y)
       std::copy_n(part.rgb.begin() + 3 * across.count * y, 3 * across.count,
                   framed.rgb.begin() + 3 * (wanted.width * (down.to + y) + across.to));
@@ -129,6 +142,14 @@ class ClipPreprocess {
 
   ImageSize resized(ImageSize image) const {
     if (options_.exact_size) return *options_.exact_size;
+    if (options_.longest_edge) {  // open_clip's ResizeKeepRatio: Python's round, in double
+      const double edge = static_cast<double>(*options_.longest_edge);
+      const double ratio = static_cast<double>(std::max(image.width, image.height)) / edge;
+      const auto side = [&](Index of) {
+        return std::max<Index>(1, static_cast<Index>(std::nearbyint(static_cast<double>(of) / ratio)));
+      };
+      return {side(image.width), side(image.height)};
+    }
     if (!options_.shortest_edge) return image;
     const Index shorter = std::min(image.width, image.height), edge = *options_.shortest_edge;
     return {edge * image.width / shorter, edge * image.height / shorter};
@@ -136,9 +157,9 @@ class ClipPreprocess {
 
   Span middle(Index have, Index want) const {
     const Index margin = have - want;
-    if (margin < 0) {  // black on both sides; of an odd number of pixels
-      const Index black = options_.rounding == CropRounding::down ? (1 - margin) / 2 : -margin / 2;
-      return {0, black, have};
+    if (margin < 0) {  // filled on both sides; of an odd number of pixels
+      const Index before = options_.rounding == CropRounding::down ? (1 - margin) / 2 : -margin / 2;
+      return {0, before, have};
     }
     const bool up = options_.rounding == CropRounding::half_even && margin % 4 == 3;  // k + 1/2 with k odd
     return {margin / 2 + up, 0, want};

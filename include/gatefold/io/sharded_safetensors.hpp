@@ -55,6 +55,21 @@ class ShardedSafeTensors {
     return all;
   }
 
+  /// The same tensors under other names: rename(name) gives a part of the name, or nothing for a tensor that is left
+  /// out. Throws FormatError when two come to have the same name.
+  template <class Rename>
+  ShardedSafeTensors renamed(Rename&& rename) const {
+    ShardedSafeTensors other;
+    other.source_ = source_;
+    other.files_ = files_;
+    for (const auto& [name, tensor] : tensors_) {
+      const std::string_view fresh = rename(name);
+      if (!fresh.empty() && !other.tensors_.emplace(fresh, tensor).second)
+        throw FormatError(source_ + ": has two tensors that stand for " + detail::quote_text(std::string(fresh)));
+    }
+    return other;
+  }
+
   const std::string& source() const { return source_; }
   const std::map<std::string_view, Tensor>& tensors() const { return tensors_; }
   const std::vector<std::shared_ptr<const SafeTensors>>& files() const { return files_; }

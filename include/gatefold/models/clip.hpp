@@ -7,6 +7,13 @@
 
 namespace gatefold {
 
+/// Where a text is read off (open_clip's pool_type).
+enum class ClipTextPool {
+  end,    ///< At the end of the text, see ClipOptions::end_of_text.
+  first,  ///< At the first token.
+  last    ///< At the last of the context, padding or not: then texts must come with the padding of training.
+};
+
 /// How a CLIP is made; the defaults are ViT-B/32. Sizes with the axis letters of core/shape.hpp.
 struct ClipOptions {
   Index image_size = 224, patch = 32, channels = 3;
@@ -14,12 +21,17 @@ struct ClipOptions {
   Index embedding = 512;                            // P
   std::optional<Index> end_of_text = std::nullopt;  ///< Texts are read off where this id first is; nothing: where
                                                     ///< the largest id first is.
+  ClipTextPool text_pool = ClipTextPool::end;
+  bool causal_text = true;  ///< Otherwise a token sees all others, padding too, which must be that of training.
+  ClipPool image_pool = ClipPool::token;
+  bool image_pre_norm = true;  ///< A norm in front of the blocks.
   ClipTowerOptions vision{.width = 768, .hidden = 3072, .num_layers = 12, .num_heads = 12};
   ClipTowerOptions text{.width = 512, .hidden = 2048, .num_layers = 12, .num_heads = 8};
   double initial_temperature = 1 / 0.07, max_temperature = 100;  ///< What the cosine is multiplied by.
 };
 
-/// Images: patches (without bias) behind a class token, positions, a norm, the blocks; read off at the class token.
+/// Images: patches (without bias) behind a class token, positions, a norm, the blocks; read off at the class token, or
+/// in another way (ClipPool).
 template <Real T, WeightStorage<T> W = Tensor<T, 2>>
 struct ClipVision {
   using Scalar = T;
@@ -34,17 +46,19 @@ struct ClipVision {
   PatchEmbed<T, W> patch_embed;
   ClassToken<T> class_token;
   LearnedPosition<T> position;
-  LayerNorm<T> pre_norm;
+  LayerNorm<T> pre_norm;  ///< Neither used nor a parameter where has_pre_norm is false.
   ClipTower<T, W> tower;
   Index image_size;
+  bool has_pre_norm;
 
   explicit ClipVision(const ClipOptions& o)
       : patch_embed({.patch = o.patch, .channels = o.channels, .width = o.vision.width, .bias = Bias::none}),
         class_token({.width = o.vision.width}),
         position({.length = (o.image_size / o.patch) * (o.image_size / o.patch) + 1, .width = o.vision.width}),
         pre_norm({.width = o.vision.width, .epsilon = o.vision.epsilon}),
-        tower(o.vision, o.embedding, kernels::AttentionMask::none),
-        image_size(o.image_size) {
+        tower(o.vision, o.embedding, kernels::AttentionMask::none, o.image_pool),
+        image_size(o.image_size),
+        has_pre_norm(o.image_pre_norm) {
     expect_option(
         o.image_size >= o.patch && o.image_size % o.patch == 0,
         "Clip: image_size " + std::to_string(o.image_size) + " is not a multiple of patch " + std::to_string(o.patch));
@@ -53,7 +67,7 @@ struct ClipVision {
     v("patch_embed", self.patch_embed...);
     v("class_token", self.class_token...);
     v("position", self.position...);
-    v("pre_norm", self.pre_norm...);
+    if ((self.has_pre_norm && ...)) v("pre_norm", self.pre_norm...);
     ClipTower<T, W>::visit(v, self.tower...);
   }
 
@@ -86,10 +100,11 @@ struct ClipVision {
     if (saved.batch == 0) return;
     const auto scope = ctx.workspace.scope();
     const Index rows = saved.batch * tokens_per_image(), width = tower.width();
-    const auto dnormed = ctx.workspace.take<T>(rows, width), dx = ctx.workspace.take<T>(rows, width);
+    const auto dnormed = ctx.workspace.take<T>(rows, width);
+    const auto dx = has_pre_norm ? ctx.workspace.take<T>(rows, width) : dnormed;
     const auto dpatches = ctx.workspace.take<T>(rows - saved.batch, width);
     tower.backward(saved.tower, dz, dnormed, grad.tower, ctx);
-    pre_norm.backward(saved.pre_norm, dnormed, dx, grad.pre_norm, ctx);
+    if (has_pre_norm) pre_norm.backward(saved.pre_norm, dnormed, dx, grad.pre_norm, ctx);
     position.backward(saved.position, dx, grad.position, ctx);
     class_token.backward(saved.batch, dx, dpatches, grad.class_token, ctx);
     patch_embed.backward(saved.patches, dpatches, grad.patch_embed, ctx);
@@ -102,18 +117,21 @@ struct ClipVision {
     auto offset = ctx.workspace.take<Index>(batch + 1);
     for (Index b = 0; b <= batch; ++b) offset[b] = b * length;
     const auto patches = ctx.workspace.take<T>(batch * (length - 1), width);
-    const auto x = ctx.workspace.take<T>(batch * length, width), normed = ctx.workspace.take<T>(batch * length, width);
+    const auto x = ctx.workspace.take<T>(batch * length, width);
     saved.batch = batch;
     saved.patches = patch_embed.forward(images, patches, ctx);
     class_token.forward(batch, patches, x, ctx);
     saved.position = position.forward(offset, x, ctx);
+    if (!has_pre_norm) return {x, detail::clip_layout(offset, ctx), offset.rows(0, batch)};
+    const auto normed = ctx.workspace.take<T>(batch * length, width);
     saved.pre_norm = pre_norm.forward(x, normed, ctx);
     return {normed, detail::clip_layout(offset, ctx), offset.rows(0, batch)};
   }
 };
 
 /// Texts: words and positions, blocks in which a token sees what is before it; read off at the end of the text. What
-/// stands behind the end (padding) can have no influence and is not computed.
+/// stands behind the token that is read off (padding) can have no influence then and is not computed; where a token
+/// sees all others (ClipOptions::causal_text), everything is.
 template <Real T, WeightStorage<T> W = Tensor<T, 2>>
 struct ClipText {
   using Scalar = T;
@@ -128,12 +146,16 @@ struct ClipText {
   LearnedPosition<T> position;
   ClipTower<T, W> tower;
   std::optional<Index> end_of_text;
+  ClipTextPool pool;
+  bool causal;
 
   explicit ClipText(const ClipOptions& o)
       : word_embed({.vocabulary = o.vocabulary, .width = o.text.width}),
         position({.length = o.context, .width = o.text.width}),
-        tower(o.text, o.embedding, kernels::AttentionMask::causal),
-        end_of_text(o.end_of_text) {}
+        tower(o.text, o.embedding, o.causal_text ? kernels::AttentionMask::causal : kernels::AttentionMask::none),
+        end_of_text(o.end_of_text),
+        pool(o.text_pool),
+        causal(o.causal_text) {}
   static void visit(auto& v, auto&... self) {
     v("word_embed", self.word_embed...);
     v("position", self.position...);
@@ -151,7 +173,7 @@ struct ClipText {
     return at - begin;
   }
 
-  /// ids [B, T] padded behind the end with anything, z [B, P]
+  /// ids [B, T] padded behind the end with anything (but see ClipOptions), z [B, P]
   Saved forward(View<const Index, 2> ids, Rows<T> z, Context& ctx) const {
     expect_shape(z, {ids.extent(0), tower.projection.out()}, "ClipText::forward: z");
     Saved saved;
@@ -166,7 +188,7 @@ struct ClipText {
     expect_shape(z, {ids.extent(0), tower.projection.out()}, "ClipText::encode: z");
     if (ids.extent(0) == 0) return;
     Index rows = 0;
-    for (Index b = 0; b < ids.extent(0); ++b) rows += end_of(ids[b]) + 1;
+    for (Index b = 0; b < ids.extent(0); ++b) rows += length_of(ids[b]);
     tower.for_each_part(ids.extent(0), rows, ctx, [&](Index begin, Index end) {
       const auto scope = ctx.workspace.scope();
       Saved saved;
@@ -185,13 +207,21 @@ struct ClipText {
   }
 
  private:
+  /// Which token is read off. // ids [T]
+  Index row_of(View<const Index, 1> ids) const {
+    if (pool == ClipTextPool::end || ids.extent(0) == 0) return end_of(ids);
+    return pool == ClipTextPool::first ? 0 : ids.extent(0) - 1;
+  }
+  /// How many tokens have influence on it. // ids [T]
+  Index length_of(View<const Index, 1> ids) const { return causal ? row_of(ids) + 1 : ids.extent(0); }
+
   ClipTokens<T> embed(View<const Index, 2> ids, Saved& saved, Context& ctx) const {
     const Index batch = ids.extent(0);
     auto offset = ctx.workspace.take<Index>(batch + 1), last = ctx.workspace.take<Index>(batch);
     offset[0] = 0;
     for (Index b = 0; b < batch; ++b) {
-      last[b] = offset[b] + end_of(ids[b]);
-      offset[b + 1] = last[b] + 1;
+      last[b] = offset[b] + row_of(ids[b]);
+      offset[b + 1] = offset[b] + length_of(ids[b]);
     }
     auto packed_ids = ctx.workspace.take<Index>(offset[batch]);
     for (Index b = 0; b < batch; ++b)

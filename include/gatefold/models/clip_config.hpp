@@ -1,32 +1,31 @@
 #pragma once
-#include <cmath>
 #include <nlohmann/json.hpp>
+#include <set>
 
-#include "gatefold/io/sharded_safetensors.hpp"
+#include "gatefold/io/json_file.hpp"
+#include "gatefold/io/safetensors.hpp"
 #include "gatefold/models/clip.hpp"
 
 namespace gatefold {
-
-/// What a file of weights does not say of itself.
-struct ClipWeightsOptions {
-  Index num_selected = 2;  ///< Of the experts of CLIP-MoE, for each token.
-  Index head_width = 64;   ///< Of the attention heads, as in every CLIP of OpenAI.
-  ClipActivation activation = ClipActivation::quick_gelu;
-};
 
 namespace detail {
 
 /// A file is not trusted with the size of what is allocated for it.
 inline constexpr Index kMaxClipSize = Index{1} << 20, kMaxClipLayers = 1000;
 
-/// Reads the fields of one section of a config.json; what is missing or null keeps its default.
+/// Reads the fields of one section of a configuration; what is missing or null keeps its default. What nobody asked for
+/// is unknown, and `refuse_unknown` says so by name: it might change what the model computes.
 class ClipConfigSection {
  public:
   ClipConfigSection(const nlohmann::json& json, std::string source) : json_(json), source_(std::move(source)) {
     if (!json.is_object()) throw FormatError(source_ + ": is not a JSON object (cut short?)");
   }
 
-  const nlohmann::json* find(const char* name) const { return find_field(json_, name); }
+  const std::string& source() const { return source_; }
+  const nlohmann::json* find(const char* name) const {
+    known_.insert(name);
+    return find_field(json_, name);
+  }
   void size(const char* name, Index& out, Index most = kMaxClipSize) const {
     const auto* value = find(name);
     if (!value) return;
@@ -35,12 +34,24 @@ class ClipConfigSection {
       refuse(name, *value, "a whole number of 1.." + std::to_string(most));
     out = one->get<Index>();
   }
+  /// A size that the weights have told already. Throws FormatError if they do not agree.
+  void same_size(const char* name, Index of_weights) const {
+    Index size = of_weights;
+    this->size(name, size);
+    if (size != of_weights)
+      refuse(name, *find(name), std::to_string(of_weights) + " as the weights have it; do they belong together?");
+  }
   void positive(const char* name, double& out) const {
     const auto* value = find(name);
     if (!value) return;
     if (!value->is_number() || !(value->get<double>() > 0 && value->get<double>() < 1))
       refuse(name, *value, "a number between 0 and 1");
     out = value->get<double>();
+  }
+  bool flag(const char* name) const {
+    const auto* value = find(name);
+    if (value && !value->is_boolean()) refuse(name, *value, "true or false");
+    return value && value->get<bool>();
   }
   void activation(const char* name, ClipActivation& out) const {
     const auto* value = find(name);
@@ -52,14 +63,96 @@ class ClipConfigSection {
     else
       refuse(name, *value, "\"quick_gelu\" or \"gelu\"");
   }
-  [[noreturn]] void refuse(const char* name, const nlohmann::json& value, const std::string& wanted) const {
+
+  /// What may stand there because it changes nothing that is computed here.
+  void allow(std::span<const std::string_view> names) const { known_.insert(names.begin(), names.end()); }
+  /// Throws FormatError for the first field that nobody asked for and that is not off (null, false or empty).
+  void refuse_unknown() const {
+    for (const auto& [name, value] : json_.items())
+      if (!known_.contains(name) && !name.starts_with('_') && !is_off(value))
+        refuse(name, value, "not to find it: it is not known here and may change what the model computes");
+  }
+  [[noreturn]] void refuse(const std::string& name, const nlohmann::json& value, const std::string& wanted) const {
     refuse_field(source_, name, value, wanted);
+  }
+
+  static bool is_off(const nlohmann::json& value) {
+    return value.is_null() || value == false || ((value.is_structured() || value.is_string()) && value.empty()) ||
+           value == "";
   }
 
  private:
   const nlohmann::json& json_;
   std::string source_;
+  mutable std::set<std::string, std::less<>> known_;
 };
+
+/// What transformers writes into any configuration and what means nothing to the embeddings of a CLIP: how it was
+/// trained and made, and how text would be generated.
+inline constexpr std::string_view kHuggingFaceHarmless[] = {"architectures",
+                                                            "attention_dropout",
+                                                            "attn_implementation",
+                                                            "auto_map",
+                                                            "bad_words_ids",
+                                                            "begin_suppress_tokens",
+                                                            "bos_token_id",
+                                                            "chunk_size_feed_forward",
+                                                            "cross_attention_hidden_size",
+                                                            "decoder_start_token_id",
+                                                            "diversity_penalty",
+                                                            "do_sample",
+                                                            "dropout",
+                                                            "dtype",
+                                                            "early_stopping",
+                                                            "encoder_no_repeat_ngram_size",
+                                                            "exponential_decay_length_penalty",
+                                                            "finetuning_task",
+                                                            "forced_bos_token_id",
+                                                            "forced_eos_token_id",
+                                                            "id2label",
+                                                            "initializer_factor",
+                                                            "initializer_range",
+                                                            "is_composition",
+                                                            "is_encoder_decoder",
+                                                            "label2id",
+                                                            "length_penalty",
+                                                            "logit_scale_init_value",
+                                                            "max_length",
+                                                            "min_length",
+                                                            "model_type",
+                                                            "no_repeat_ngram_size",
+                                                            "num_beam_groups",
+                                                            "num_beams",
+                                                            "num_return_sequences",
+                                                            "output_attentions",
+                                                            "output_hidden_states",
+                                                            "output_scores",
+                                                            "pad_token_id",
+                                                            "prefix",
+                                                            "problem_type",
+                                                            "projection_dim",
+                                                            "remove_invalid_values",
+                                                            "repetition_penalty",
+                                                            "return_dict",
+                                                            "return_dict_in_generate",
+                                                            "sep_token_id",
+                                                            "suppress_tokens",
+                                                            "task_specific_params",
+                                                            "temperature",
+                                                            "tf_legacy_loss",
+                                                            "tie_encoder_decoder",
+                                                            "tie_word_embeddings",
+                                                            "tokenizer_class",
+                                                            "top_k",
+                                                            "top_p",
+                                                            "torch_dtype",
+                                                            "torchscript",
+                                                            "transformers_version",
+                                                            "typical_p",
+                                                            "use_bfloat16",
+                                                            "use_cache",
+                                                            "vision_config_dict",
+                                                            "text_config_dict"};
 
 inline void read_clip_tower(const ClipConfigSection& section, ClipTowerOptions& tower) {
   section.size("hidden_size", tower.width);
@@ -74,7 +167,7 @@ inline void read_clip_tower(const ClipConfigSection& section, ClipTowerOptions& 
 
 /// The options of a config.json of transformers. What it does not state has the defaults of CLIPConfig, and an
 /// eos_token_id of 2 means the largest id (as early files have it, whatever the id). Throws FormatError that names the
-/// field.
+/// field, also for one that is not known and not off.
 inline ClipOptions clip_options_of_config(const nlohmann::json& json, const std::string& source) {
   const detail::ClipConfigSection top(json, source);
   if (const auto* type = top.find("model_type"); !type || *type != "clip")
@@ -87,15 +180,18 @@ inline ClipOptions clip_options_of_config(const nlohmann::json& json, const std:
   top.size("projection_dim", options.embedding);
   const auto empty = nlohmann::json::object();
   const auto section = [&](const char* old_name, const char* name) {  // the old one wins, as in transformers
-    const auto* value = top.find(old_name);
-    if (!value) value = top.find(name);
-    return detail::ClipConfigSection(value ? *value : empty, source + ": " + name);
+    const auto* value = top.find(name);
+    if (const auto* old = top.find(old_name)) value = old;
+    detail::ClipConfigSection found(value ? *value : empty, source + ": " + name);
+    found.allow(detail::kHuggingFaceHarmless);
+    return found;
   };
   const auto vision = section("vision_config_dict", "vision_config");
   detail::read_clip_tower(vision, options.vision);
   vision.size("image_size", options.image_size);
   vision.size("patch_size", options.patch);
   vision.size("num_channels", options.channels);
+  vision.refuse_unknown();
   const auto text = section("text_config_dict", "text_config");
   detail::read_clip_tower(text, options.text);
   text.size("vocab_size", options.vocabulary);
@@ -107,76 +203,9 @@ inline ClipOptions clip_options_of_config(const nlohmann::json& json, const std:
     options.end_of_text = end->get<Index>();
     if (*options.end_of_text == 2) options.end_of_text.reset();
   }
-  return options;
-}
-
-/// The options of weights under OpenAI's names, from their shapes as OpenAI's build_model has it, and from the names
-/// which blocks are CLIP-MoE's mixtures. Throws FormatError if a tensor that tells a size is missing or misshapen.
-inline ClipOptions clip_options_of_weights(const ShardedSafeTensors& file, const ClipWeightsOptions& known) {
-  const auto extent = [&](const std::string& name, std::size_t rank, std::size_t axis) {
-    const auto* tensor = file.find(name);
-    if (!tensor || tensor->entry->shape.size() != rank)
-      throw FormatError(file.source() + ": tensor " + detail::quote_text(name) +
-                        (tensor ? " has shape " + detail::shape_text(tensor->entry->shape) : " is missing") +
-                        "; it tells the size of a CLIP with a vision transformer, expected " + std::to_string(rank) +
-                        " axes");
-    const Index size = tensor->entry->shape[axis];
-    if (size < 1 || size > detail::kMaxClipSize)
-      throw FormatError(file.source() + ": tensor " + detail::quote_text(name) + " has shape " +
-                        detail::shape_text(tensor->entry->shape));
-    return size;
-  };
-  expect_option(known.head_width >= 1,
-                "clip_options_of_weights: head_width is " + std::to_string(known.head_width) + ", expected 1 or more");
-  ClipOptions options;
-  options.patch = extent("visual.conv1.weight", 4, 3);
-  options.channels = extent("visual.conv1.weight", 4, 1);
-  const auto grid = static_cast<Index>(std::lround(std::sqrt(extent("visual.positional_embedding", 2, 0) - 1)));
-  options.image_size = std::max<Index>(1, grid) * options.patch;
-  options.vocabulary = extent("token_embedding.weight", 2, 0);
-  options.context = extent("positional_embedding", 2, 0);
-  options.embedding = extent("text_projection", 2, 1);
-  const auto tower = [&](const std::string& blocks, Index width, ClipTowerOptions& o) {
-    const auto has = [&](Index layer, const std::string& name) {
-      return file.find(blocks + std::to_string(layer) + "." + name) != nullptr;
-    };
-    o.width = width;
-    o.num_heads = std::max<Index>(1, width / known.head_width);
-    o.activation = known.activation;
-    o.mixture.num_selected = known.num_selected;
-    for (o.num_layers = 0; has(o.num_layers, "attn.in_proj_weight"); ++o.num_layers)
-      if (has(o.num_layers, "gate.weight") || has(o.num_layers, "experts.0.c_fc.weight"))
-        o.mixture.placement.layers.push_back(o.num_layers);
-    o.hidden = 4 * width;
-    if (has(0, "mlp.c_fc.weight")) o.hidden = extent(blocks + "0.mlp.c_fc.weight", 2, 0);
-    if (o.mixture.placement.layers.empty()) return;
-    const Index first = o.mixture.placement.layers.front();
-    const auto expert = [&](Index e) { return "experts." + std::to_string(e) + ".c_fc.weight"; };
-    if (has(first, expert(0))) o.hidden = extent(blocks + std::to_string(first) + "." + expert(0), 2, 0);
-    for (o.mixture.num_experts = 0; has(first, expert(o.mixture.num_experts));) ++o.mixture.num_experts;
-    o.mixture.num_experts = std::max(o.mixture.num_experts, known.num_selected);
-  };
-  tower("visual.transformer.resblocks.", extent("visual.conv1.weight", 4, 0), options.vision);
-  tower("transformer.resblocks.", extent("ln_final.weight", 1, 0), options.text);
-  for (const auto& [o, name] : {std::pair(&options.vision, "visual.transformer"), {&options.text, "transformer"}})
-    if (o->num_layers == 0)
-      throw FormatError(file.source() + ": has no '" + name +
-                        ".resblocks.0.attn.in_proj_weight', expected the blocks of a transformer");
-  return options;
-}
-
-/// What an open_clip_config.json adds to the shapes of its weights. Throws FormatError for what CLIP is not.
-inline ClipWeightsOptions clip_weights_options_of_open_clip(const nlohmann::json& json, const std::string& source,
-                                                            ClipWeightsOptions options = {}) {
-  const auto model = json.is_object() ? json.value("model_cfg", nlohmann::json()) : nlohmann::json();
-  const detail::ClipConfigSection top(model, source + ": model_cfg");
-  const auto vision_json = model.value("vision_cfg", nlohmann::json::object());
-  const detail::ClipConfigSection vision(vision_json, source + ": vision_cfg");
-  if (const auto* name = vision.find("timm_model_name"))
-    vision.refuse("timm_model_name", *name, "a vision transformer of open_clip's own");
-  vision.size("head_width", options.head_width);
-  const auto* quick = top.find("quick_gelu");
-  options.activation = quick && *quick == true ? ClipActivation::quick_gelu : ClipActivation::gelu;
+  text.refuse_unknown();
+  top.allow(detail::kHuggingFaceHarmless);
+  top.refuse_unknown();
   return options;
 }
 

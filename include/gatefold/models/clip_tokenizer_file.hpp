@@ -1,5 +1,6 @@
 #pragma once
 #include "gatefold/io/json_file.hpp"
+#include "gatefold/models/name_map.hpp"
 #include "gatefold/text/clip_tokenizer.hpp"
 
 namespace gatefold {
@@ -84,6 +85,25 @@ inline ClipTokenizer clip_tokenizer_of_json(const std::string& text, const ClipT
       refuse("model.merges holds " + line.dump() + ", expected two tokens");
   }
   return detail::at_source(source, [&] { return ClipTokenizer(vocabulary, merges, options); });
+}
+
+/// How texts are cleaned and padded for weights under these names, whatever else lies in the folder. Throws FormatError
+/// when an open_clip_config.json asks for another tokenizer than CLIP's.
+inline ClipTokenizer::Options clip_tokenizer_options(const std::filesystem::path& folder, ClipNames names,
+                                                     Index context) {
+  if (names == ClipNames::hugging_face) return {.context = context};
+  if (const auto path = folder / "open_clip_config.json"; std::filesystem::exists(path)) {
+    const auto json = read_json_object(path);
+    const auto* model = find_field(json, "model_cfg");
+    const auto* text = model && model->is_object() ? find_field(*model, "text_cfg") : nullptr;
+    for (const auto* name : {"hf_tokenizer_name", "tokenizer_mode", "tokenizer_kwargs"}) {
+      const auto* value = text && text->is_object() ? find_field(*text, name) : nullptr;
+      if (value && !value->empty() && *value != "" && *value != nlohmann::json{{"clean", "lower"}})
+        refuse_field(path.string() + ": model_cfg: text_cfg", name, *value,
+                     "null: texts are cut into pieces by the tokenizer of OpenAI's CLIP alone");
+    }
+  }
+  return {.context = context, .cleaning = ClipCleaning::open_clip, .padding = ClipPadding::zero};
 }
 
 /// CLIP's tokenizer from a model's folder: vocab.json and merges.txt, else tokenizer.json, else merges.txt or OpenAI's

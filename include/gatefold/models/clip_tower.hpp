@@ -24,6 +24,14 @@ struct ClipMixture {
   double balance = 0.01;  ///< What the balance of the experts counts for in training, the mean over the mixtures.
 };
 
+/// What of a sequence's tokens is projected into the space of the embeddings (open_clip's pool_type and
+/// final_ln_after_pool).
+enum class ClipPool {
+  token,          ///< One of them: the class token, the end of a text.
+  mean,           ///< The mean of all but the first, which is the class token, after the last norm.
+  mean_then_norm  ///< The same, before the last norm (CLIPA).
+};
+
 /// One half of a CLIP.
 struct ClipTowerOptions {
   Index width = 0, hidden = 0, num_layers = 12, num_heads = 0;  // D, H, -, -
@@ -60,7 +68,8 @@ inline const TokenLayout* clip_layout(View<const Index, 1> offset, Context& ctx)
 }
 }  // namespace detail
 
-/// What both halves of a CLIP have in common: blocks, a norm, and the projection of one token of each sequence.
+/// What both halves of a CLIP have in common: blocks, a norm, and the projection of one token of each sequence, or of
+/// their mean.
 template <Real T, WeightStorage<T> W = Tensor<T, 2>>
 struct ClipTower {
   using Scalar = T;
@@ -68,19 +77,22 @@ struct ClipTower {
   using Block = EncoderBlock<ClipFfn<T, W>, W>;
   struct Saved {
     const TokenLayout* layout = nullptr;
-    View<const Index, 1> row;  // [B]
+    View<const Index, 1> row;               // [B]
+    const TokenLayout* averaged = nullptr;  // where a mean is taken: the layout in which the first tokens are padding
     typename Encoder<Block>::Saved encoder;
     typename Linear<T, W>::Saved projection;
   };
 
   Encoder<Block> encoder;
   Linear<T, W> projection;
+  ClipPool pooling;
 
   /// Throws OptionError for options that contradict each other.
-  ClipTower(const ClipTowerOptions& o, Index embedding, Mask mask)
+  ClipTower(const ClipTowerOptions& o, Index embedding, Mask mask, ClipPool pool = ClipPool::token)
       : encoder({.width = o.width, .epsilon = o.epsilon}, checked(o).num_layers,
                 [&](Index layer) { return make_block(o, mask, layer); }),
-        projection({.in = o.width, .out = embedding, .bias = Bias::none}) {}
+        projection({.in = o.width, .out = embedding, .bias = Bias::none}),
+        pooling(pool) {}
   static void visit(auto& v, auto&... self) {
     v("encoder", self.encoder...);
     v("projection", self.projection...);
@@ -88,23 +100,35 @@ struct ClipTower {
 
   Index width() const { return encoder.norm.gain.extent(0); }
 
-  /// z[b] = the projection of row[b]. // z [B, P]
+  /// z[b] = the projection of row[b], or of the mean. // z [B, P]
   Saved forward(const ClipTokens<T>& tokens, Rows<T> z, Context& ctx) const {
     const LayoutScope layout(ctx, *tokens.layout);
-    Saved saved{.layout = tokens.layout, .row = tokens.row, .encoder = {}, .projection = {}};
-    const Index sequences = tokens.row.extent(0);
-    auto y = ctx.workspace.take<T>(tokens.x.extent(0), width()), pooled = ctx.workspace.take<T>(sequences, width());
-    saved.encoder = encoder.forward(tokens.x, y, ctx);
-    pool_at<T>(y, tokens.row, pooled, ctx);
+    Saved saved{.layout = tokens.layout, .row = tokens.row, .averaged = nullptr, .encoder = {}, .projection = {}};
+    const Index rows = tokens.x.extent(0), sequences = tokens.row.extent(0);
+    auto pooled = ctx.workspace.take<T>(sequences, width());
+    if (pooling != ClipPool::token) saved.averaged = all_but_the_first(*tokens.layout, ctx);
+    if (pooling == ClipPool::mean_then_norm) {
+      auto mean = ctx.workspace.take<T>(sequences, width());
+      pool<T>(Pooling::mean, encoder.forward_blocks(tokens.x, saved.encoder, ctx), *saved.averaged, mean, ctx);
+      saved.encoder.norm = encoder.norm.forward(mean, pooled, ctx);
+    } else {
+      auto y = ctx.workspace.take<T>(rows, width());
+      saved.encoder = encoder.forward(tokens.x, y, ctx);
+      if (saved.averaged)
+        pool<T>(Pooling::mean, y, *saved.averaged, pooled, ctx);
+      else
+        pool_at<T>(y, tokens.row, pooled, ctx);
+    }
     saved.projection = projection.forward(pooled, z, ctx);
     return saved;
   }
 
   /// forward that keeps nothing, and of the last block computes only what is read off and the keys and values for it:
-  /// 1 / 16 less work in 12 blocks. Not where that would change who gets a seat at an expert, or a report.
+  /// 1 / 16 less work in 12 blocks. Not where all of it is read off, nor where that would change who gets a seat at an
+  /// expert, or a report.
   void encode(const ClipTokens<T>& tokens, Rows<T> z, Context& ctx) const {
     const auto scope = ctx.workspace.scope();
-    if (ctx.report || !turns_nobody_away(encoder.blocks.back())) {
+    if (pooling != ClipPool::token || ctx.report || !turns_nobody_away(encoder.blocks.back())) {
       (void)forward(tokens, z, ctx);
       return;
     }
@@ -149,9 +173,20 @@ struct ClipTower {
     const auto scope = ctx.workspace.scope();
     const LayoutScope layout(ctx, *saved.layout);
     auto dpooled = ctx.workspace.take<T>(dz.extent(0), width());
-    auto dy = ctx.workspace.take<T>(dx.extent(0), width());
     projection.backward(saved.projection, dz, dpooled, grad.projection, ctx);
-    pool_at_grad<T>(dpooled, saved.row, dy, ctx);
+    if (pooling == ClipPool::mean_then_norm) {
+      auto dmean = ctx.workspace.take<T>(dz.extent(0), width());
+      encoder.norm.backward(saved.encoder.norm, dpooled, dmean, grad.encoder.norm, ctx);
+      encoder.backward_blocks(
+          saved.encoder, [&](Rows<T> d) { pool_grad<T>(Pooling::mean, dmean, *saved.averaged, d, ctx); }, dx,
+          grad.encoder, ctx);
+      return;
+    }
+    auto dy = ctx.workspace.take<T>(dx.extent(0), width());
+    if (saved.averaged)
+      pool_grad<T>(Pooling::mean, dpooled, *saved.averaged, dy, ctx);
+    else
+      pool_at_grad<T>(dpooled, saved.row, dy, ctx);
     encoder.backward(saved.encoder, dy, dx, grad.encoder, ctx);
   }
 
@@ -197,6 +232,16 @@ struct ClipTower {
   }
 
  private:
+  static const TokenLayout* all_but_the_first(const TokenLayout& layout, Context& ctx) {
+    const Index rows = layout.offset[layout.num_sequences()];
+    auto modality = ctx.workspace.take<std::uint8_t>(rows);
+    std::fill_n(modality.data(), rows, std::uint8_t{0});
+    for (Index b = 0; b < layout.num_sequences(); ++b) modality[layout.offset[b]] = kPadding;
+    auto averaged = ctx.workspace.take<TokenLayout>(1);
+    averaged[0] = {.offset = layout.offset, .modality = modality, .num_modalities = 1};
+    return averaged.data();
+  }
+
   static bool turns_nobody_away(const Block& block) {
     return std::visit(
         [](const auto& net) {

@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "gatefold/io/checkpoint.hpp"
+#include "gatefold/io/finite.hpp"
 #include "gatefold/models/limoe.hpp"
 #include "gatefold/text/vocabulary.hpp"
 
@@ -201,7 +202,8 @@ inline void save_limoe(const LimoeFile& file, View<const float, 4> probe_image, 
   writer.write(path);
 }
 
-/// Throws FormatError (with everything that is wrong) if the file is no sound LIMoE, std::system_error if it cannot be
+/// Throws FormatError (with everything that is wrong) if the file is no sound LIMoE or has weights that are no finite
+/// numbers, std::system_error if it cannot be
 /// read.
 inline LimoeFile load_limoe(const std::filesystem::path& path) {
   const CheckpointReader reader(path);
@@ -222,6 +224,11 @@ inline LimoeFile load_limoe(const std::filesystem::path& path) {
     throw FormatError(path.string() + ": model configuration: it asks for more than the file holds");
   LimoeFile file{detail::make_limoe(options, path.string()), std::move(vocabulary)};
   reader.read("model", file.model);
+  for_each_param(
+      [&](std::string_view name, const auto& t) {
+        expect_finite(t.flat(), path.string(), "model." + std::string(name));
+      },
+      file.model);
   for (const auto& [key, value] : reader.file().metadata())
     if (key.starts_with(detail::kCardPrefix)) file.card.emplace(key.substr(5), value);
   return file;

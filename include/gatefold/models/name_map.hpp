@@ -15,6 +15,13 @@ enum class Arrangement {
   transposed,        ///< x @ w, [in, out].
   convolution,       ///< [D, C, P, P], whose patches are channel, row, column where ours are row, column, channel.
   two_tables_at_20,  ///< Rows 0..19 of the first tensor, the others of the second (Long-CLIP's positions).
+  scaled_rows,       ///< Each row of the first tensor times a number of the second (a layer scale, folded in).
+};
+
+/// Whose names the tensors of a CLIP have, and so whose habits the rest of its files follow.
+enum class ClipNames {
+  hugging_face,  ///< transformers' CLIPModel.
+  open_clip      ///< OpenAI's, open_clip's and CLIP-MoE's.
 };
 
 /// «{}» stands for a number; the numbers of a name on the left are those of the names on the right, in their order.
@@ -156,13 +163,17 @@ inline constexpr NameRule kOpenAiClipBlock[] = {
     {"attention.norm.bias", "ln_1.bias"},
     {"attention.inner.qkv.weight", "attn.in_proj_weight"},
     {"attention.inner.qkv.bias", "attn.in_proj_bias"},
+    {"attention.inner.out.weight", "attn.out_proj.weight ls_1.gamma", Arrangement::scaled_rows},
     {"attention.inner.out.weight", "attn.out_proj.weight"},
+    {"attention.inner.out.bias", "attn.out_proj.bias ls_1.gamma", Arrangement::scaled_rows},
     {"attention.inner.out.bias", "attn.out_proj.bias"},
     {"ffn.norm.gain", "ln_2.weight"},
     {"ffn.norm.bias", "ln_2.bias"},
     {"ffn.inner.up.weight", "mlp.c_fc.weight"},
     {"ffn.inner.up.bias", "mlp.c_fc.bias"},
+    {"ffn.inner.down.weight", "mlp.c_proj.weight ls_2.gamma", Arrangement::scaled_rows},
     {"ffn.inner.down.weight", "mlp.c_proj.weight"},
+    {"ffn.inner.down.bias", "mlp.c_proj.bias ls_2.gamma", Arrangement::scaled_rows},
     {"ffn.inner.down.bias", "mlp.c_proj.bias"},
     // CLIP-MoE
     {"ffn.inner.router.weight", "gate.weight"},
@@ -171,7 +182,7 @@ inline constexpr NameRule kOpenAiClipBlock[] = {
     {"ffn.inner.experts.{}.down.weight", "experts.{}.c_proj.weight"},
     {"ffn.inner.experts.{}.down.bias", "experts.{}.c_proj.bias"},
 };
-/// What OpenAI's archive keeps beside the weights.
+/// What OpenAI's archive and old state dicts keep beside the weights.
 inline constexpr std::string_view kOpenAiClipIgnored[] = {"input_resolution", "context_length", "vocab_size",
                                                           "attn_mask"};
 }  // namespace detail
