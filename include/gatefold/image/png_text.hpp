@@ -1,6 +1,9 @@
 #pragma once
+#include <algorithm>
 #include <memory>
+#include <span>
 #include <string>
+#include <string_view>
 
 #include "gatefold/image/stb.hpp"
 
