@@ -40,7 +40,7 @@ endmacro()
 # decodes pictures, gatefold::text folds Unicode.
 set(gatefold_components io image text)
 set(gatefold_needs_io nlohmann_json xxhash)
-set(gatefold_needs_image stb)
+set(gatefold_needs_image stb webp heif)
 set(gatefold_needs_text utf8proc)
 
 # How a package is found: by the CMake files that it brings (TARGET, VERSION), or as a HEADER and maybe a LIBRARY.
@@ -50,6 +50,10 @@ set(gatefold_package_nlohmann_json TARGET nlohmann_json::nlohmann_json VERSION 3
                                    DEBIAN nlohmann-json3-dev)
 set(gatefold_package_xxhash HEADER xxhash.h DEBIAN libxxhash-dev)
 set(gatefold_package_stb HEADER stb/stb_image.h DEBIAN libstb-dev)
+set(gatefold_package_webp HEADER webp/decode.h LIBRARY webp PKG_CONFIG libwebp DEBIAN libwebp-dev
+                          OPTIONAL GATEFOLD_HAS_WEBP)
+set(gatefold_package_heif HEADER libheif/heif.h LIBRARY heif PKG_CONFIG libheif DEBIAN libheif-dev
+                          OPTIONAL GATEFOLD_HAS_HEIF)
 set(gatefold_package_utf8proc HEADER utf8proc.h LIBRARY utf8proc PKG_CONFIG libutf8proc DEBIAN libutf8proc-dev)
 
 # Sets package_<field> to the fields of a package above; those that it lacks are empty.

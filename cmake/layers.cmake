@@ -18,9 +18,12 @@ set(third_party
     "nlohmann/ -> io/.*|models/.*"
     "xxhash\\.h -> io/checksum\\.hpp"
     "(stb/.*|(assert|limits|math|stdarg|stddef|stdint|stdlib|string)\\.h)$ -> image/stb\\.hpp"
+    "webp/ -> image/webp\\.hpp"
+    "libheif/ -> image/heif\\.hpp"
     "utf8proc -> text/.*"
     "omp\\.h -> core/parallel\\.hpp"
     "(cpuid|sys/syscall|unistd)\\.h -> core/cpu\\.hpp"
+    "(sys/stat|fcntl|poll|unistd)\\.h -> core/read_file\\.hpp"
     "sys/mman\\.h -> core/aligned_memory\\.hpp"
     "(sys/.*|fcntl|unistd)\\.h -> io/.*"
     "unistd\\.h -> train/progress\\.hpp")

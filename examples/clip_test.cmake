@@ -5,7 +5,7 @@ execute_process(COMMAND ${MAKE} ${FOLDER} COMMAND_ERROR_IS_FATAL ANY)
 
 # expect(STATUS PATTERN PROGRAM ARGUMENT...): the exit status, and a regular expression on all that is printed.
 function(expect wanted pattern)
-  execute_process(COMMAND ${ARGN} WORKING_DIRECTORY ${FOLDER} RESULT_VARIABLE status OUTPUT_VARIABLE output
+  execute_process(COMMAND ${ARGN} WORKING_DIRECTORY ${FOLDER} TIMEOUT 60 RESULT_VARIABLE status OUTPUT_VARIABLE output
                   ERROR_VARIABLE output)
   if(NOT status EQUAL wanted OR NOT output MATCHES "${pattern}")
     message(SEND_ERROR "${ARGN}\nended with ${status}, expected ${wanted} and a match of «${pattern}»:\n${output}")
@@ -25,7 +25,7 @@ expect(0 "3 photographs, 2 labels, 81 templates" ${ZERO_SHOT} photos ${labels} -
 expect(0 "effective experts.*block  1.*block  2" ${ZERO_SHOT} photos ${labels} --model clip --upcycle 4)
 expect(0 "patches, and effective experts.*block  2.*words, and effective experts.*block  2" ${ZERO_SHOT} photos ${labels}
        --model clip_moe)
-expect(1 "broken.png.*cannot be read.*deep/blue.png.*broken.png: is neither PNG nor JPEG" ${ZERO_SHOT} with_broken ${labels}
+expect(1 "broken.png: is no picture that is known.*deep/blue.png.*3 photographs" ${ZERO_SHOT} with_broken ${labels}
        --model clip)
 expect(1 "no photographs in empty" ${ZERO_SHOT} empty ${labels} --model clip)
 expect(1 "no pictures: zero_shot" ${ZERO_SHOT} --model clip)
@@ -34,6 +34,82 @@ expect(1 "has no place for the label" ${ZERO_SHOT} photos ${labels} --model clip
 expect(1 "--crop is for models of train_limoe" ${ZERO_SHOT} photos ${labels} --model clip --crop)
 expect(1 "photos/red.png: .*name the folder of a CLIP" ${ZERO_SHOT} photos ${labels} --model photos/red.png)
 expect(1 "no model at nowhere.*hf download" ${ZERO_SHOT} photos ${labels} --model nowhere)
+
+# What names and labels hold is taken as it is, whatever CLI11 makes of brackets.
+file(MAKE_DIRECTORY "${FOLDER}/[2019]")
+file(COPY_FILE ${FOLDER}/photos/red.png "${FOLDER}/[2019]/red.png")
+expect(0 "\\[2019\\]/red.png.*\\[dog, bird\\].*2 labels" ${ZERO_SHOT} "[2019]" --model clip --labels "[dog, bird]" cat)
+
+# Label files of all origins, and what is none.
+string(ASCII 239 187 191 mark)
+file(WRITE ${FOLDER}/labels.txt "${mark}cat\r\n# a comment\r\n#1 dad mug\r\n")
+expect(0 "\"cat\".*\"#1 dad mug\"|\"#1 dad mug\".*\"cat\"" ${ZERO_SHOT} photos/red.png --model clip --json
+       --labels-file labels.txt)
+expect(1 "red.png: cannot|line 1 is not UTF-8" ${ZERO_SHOT} photos/red.png --model clip --labels-file photos/red.png)
+expect(1 "label 2 behind --labels is empty" ${ZERO_SHOT} photos --model clip --labels cat " ")
+expect(0 "note: one label alone" ${ZERO_SHOT} photos --model clip --labels cat)
+expect(0 "note: the label «photos/red.png» is the name of a file" ${ZERO_SHOT} photos/green.png --model clip --labels cat
+       photos/red.png)
+
+# Nothing hangs, and what cannot be read is no reason not to answer for the rest.
+file(MAKE_DIRECTORY ${FOLDER}/odd)
+file(COPY_FILE ${FOLDER}/photos/red.png ${FOLDER}/odd/red.jfif)
+file(CREATE_LINK loop.png ${FOLDER}/odd/loop.png SYMBOLIC)
+file(WRITE ${FOLDER}/odd/picture.gif "GIF89a")
+file(WRITE ${FOLDER}/odd/web-page.jpg "<html>404</html>")
+execute_process(COMMAND mkfifo ${FOLDER}/pipe COMMAND_ERROR_IS_FATAL ANY)
+set(all_of_it "note: 1 file of another kind was left .GIF 1.*loop.png: cannot be read: Too many levels of symbolic links")
+expect(1 "${all_of_it}.*web-page.jpg: is a web page.*1 photograph, 2 labels" ${ZERO_SHOT} odd ${labels} --model clip)
+expect(1 "pipe: cannot be read: it is a pipe that nobody writes into" ${ZERO_SHOT} pipe ${labels} --model clip)
+expect(1 "pipe: cannot be read: it is a pipe that nobody writes into" ${ZERO_SHOT} photos --labels-file pipe --model clip)
+expect(1 "pipe: cannot be read: it is a pipe that nobody writes into" ${SEARCH} eval pipe --model clip)
+expect(1 "/dev/zero: has more than" ${ZERO_SHOT} photos --labels-file /dev/zero --model clip)
+string(REPEAT "[" 95000 open)
+string(REPEAT "]" 95000 close)
+file(COPY ${FOLDER}/clip/ DESTINATION ${FOLDER}/nested)
+file(WRITE ${FOLDER}/nested/config.json "{\"model_type\":\"clip\",\"projection_dim\":${open}${close}}")
+expect(1 "config.json: is nested deeper than 64 levels" ${ZERO_SHOT} photos ${labels} --model nested)
+# Whom root may not stand for: a folder that may not be opened.
+find_program(SETPRIV setpriv)
+execute_process(COMMAND id -u OUTPUT_VARIABLE user OUTPUT_STRIP_TRAILING_WHITESPACE)
+file(MAKE_DIRECTORY ${FOLDER}/closed/private)
+file(COPY_FILE ${FOLDER}/photos/red.png ${FOLDER}/closed/red.png)
+execute_process(COMMAND chmod 0 ${FOLDER}/closed/private COMMAND_ERROR_IS_FATAL ANY)
+set(as_nobody "")
+if(user EQUAL 0)
+  set(as_nobody ${SETPRIV} --reuid=65534 --clear-groups)
+endif()
+execute_process(COMMAND ${as_nobody} ${ZERO_SHOT} --version WORKING_DIRECTORY ${FOLDER} RESULT_VARIABLE status
+                OUTPUT_QUIET ERROR_QUIET)
+if(status EQUAL 0)
+  expect(1 "folder closed/private: Permission denied.*1 photograph" ${as_nobody} ${ZERO_SHOT} closed ${labels} --model clip)
+else()
+  message(STATUS "Not tried: a folder that may not be opened, since there is nobody here who may not")
+endif()
+execute_process(COMMAND chmod 700 ${FOLDER}/closed/private COMMAND_ERROR_IS_FATAL ANY)
+
+# Misuse is told from failure.
+expect(2 "zero_shot: --threads: is 100000, expected 0 to 1024" ${ZERO_SHOT} photos ${labels} --model clip --threads 100000)
+expect(2 "zero_shot: .*did you mean --labels" ${ZERO_SHOT} photos --lables cat --model clip)
+expect(0 "^zero_shot .gatefold. [0-9.]+\n$" ${ZERO_SHOT} --version)
+expect(0 "Usage: zero_shot" ${ZERO_SHOT} --help)
+
+# JSON has all labels unless told, and a line is a picture.
+expect(0 "\"cat\".*\"dog\"|\"dog\".*\"cat\"" ${ZERO_SHOT} photos/red.png ${labels} --model clip --jsonl)
+string(JSON name GET "${output}" name)
+if(NOT name STREQUAL "photos/red.png")
+  message(SEND_ERROR "a JSON line of photos/red.png names ${name}")
+endif()
+expect(0 "{.*}" ${ZERO_SHOT} photos ${labels} --model clip --json --top 1 --multi-label)
+foreach(i IN ITEMS 0 1 2)
+  string(JSON count LENGTH "${output}" pictures ${i} labels)
+  string(JSON probability ERROR_VARIABLE none GET "${output}" pictures ${i} labels 0 probability)
+  if(NOT count EQUAL 1 OR NOT none)
+    message(SEND_ERROR "--top 1 --multi-label: ${output}")
+  endif()
+endforeach()
+expect(0 "no label reaches 0.9900" ${ZERO_SHOT} photos/red.png ${labels} --model clip --threshold 0.99)
+expect(2 "zero_shot: --threshold" ${ZERO_SHOT} photos ${labels} --model clip --threshold 2)
 
 # expect_page(TEXT ARGUMENT...): a report of the three photographs, with this in it.
 function(expect_page text)

@@ -1,10 +1,9 @@
 // Draws the pictures that zero_shot shows without arguments, from photos that training never sees. See --help.
-#include <CLI/CLI.hpp>
 #include <cstdio>
 
+#include "command_line.hpp"
 #include "gatefold/image/encode.hpp"
 #include "gatefold/io/atomic_file.hpp"
-#include "program.hpp"
 #include "wardrobe/caption.hpp"
 #include "wardrobe/free_caption.hpp"
 #include "wardrobe/render.hpp"
@@ -118,11 +117,7 @@ int run_main(int argc, char** argv) {
   app.add_option("--out", out, "folder for the PNG files and manifest.json")->capture_default_str();
   app.add_option("--seed", seed, "of photos, places and backgrounds")->capture_default_str();
   app.add_option("--fashion-mnist", fashion_mnist, "folder of the four idx .gz files, if not Debian's package");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e);
-  }
+  if (!gatefold::parse_command_line(app, "make_samples", argc, argv)) return gatefold::kDone;
   const auto data = load_fashion_mnist(fashion_mnist);
   std::filesystem::create_directories(out);
   zero_shot::Manifest manifest{

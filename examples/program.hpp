@@ -1,15 +1,50 @@
 #pragma once
+#include <unistd.h>
+
+#include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 #include <iostream>
+#include <new>
 
 #include "gatefold/core/error.hpp"
+#include "zero_shot/terminal.hpp"
 
 namespace gatefold {
 
+namespace detail {
+
+/// The kernel's answer to a touch of a mapped file that somebody has shortened meanwhile. Nothing but words is left to
+/// do, and only with what a signal may do.
+inline void say_file_was_shortened(int) {
+  static constexpr char kWords[] =
+      ": a file was shortened or replaced while it was read (is it still being copied?); start again when it is "
+      "whole\n";
+  const char* const name = program_invocation_short_name;
+  (void)!::write(STDERR_FILENO, name, std::strlen(name));
+  (void)!::write(STDERR_FILENO, kWords, sizeof(kWords) - 1);
+  ::_exit(1);
+}
+
+}  // namespace detail
+
+/// Exit statuses of a program.
+enum ExitStatus { kDone = 0, kFailed = 1, kMisused = 2 };
+
+/// A command line that nobody understands.
+struct UsageError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
 /// What every program does around its work: says on standard error what went wrong, be it that a full disk took only a
-/// part of what was printed. Returns the exit status.
+/// part of what was printed, in characters that do nothing to a terminal. Returns the exit status.
 inline int run_program(const char* name, int (*work)(int, char**), int argc, char** argv) {
+  std::signal(SIGBUS, detail::say_file_was_shortened);
+  const auto say = [&](const std::string& what) {
+    std::fflush(stdout);
+    std::fprintf(stderr, "%s: %s\n", name, zero_shot::printable(what).c_str());
+  };
   try {
     const int status = work(argc, argv);
     std::fflush(stdout);
@@ -17,9 +52,16 @@ inline int run_program(const char* name, int (*work)(int, char**), int argc, cha
     if (!std::cout || std::ferror(stdout))
       throw FormatError("what there is to say could not be written to standard output");
     return status;
+  } catch (const UsageError& e) {
+    say(e.what());
+    return kMisused;
+  } catch (const std::bad_alloc&) {
+    say("there is not enough memory for this; fewer --threads and a smaller --batch need less, and so do weights of "
+        "fewer bits (--format bf16 or int8)");
+    return kFailed;
   } catch (const std::exception& e) {
-    std::fprintf(stderr, "%s: %s\n", name, e.what());
-    return 1;
+    say(e.what());
+    return kFailed;
   }
 }
 

@@ -1,6 +1,5 @@
 #pragma once
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -8,6 +7,8 @@
 
 #include "gatefold/core/error.hpp"
 #include "gatefold/core/shape.hpp"
+#include "gatefold/io/json_file.hpp"
+#include "zero_shot/text_lines.hpp"
 
 namespace search {
 
@@ -39,30 +40,27 @@ class CaptionsOf {
 
 }  // namespace detail
 
-/// Lines of photograph, tab, caption; a photograph may stand in several. Empty lines and those that begin with # are
-/// skipped. Photographs are beside the file, or named in full. Throws FormatError that names the line.
-inline Captions read_captions_tsv(std::istream& in, const std::filesystem::path& path) {
+/// Lines of photograph, tab, caption; a photograph may stand in several. Which lines count and how they may end:
+/// zero_shot::lines_of. Photographs are beside the file, or named in full. Throws FormatError that names the line.
+inline Captions captions_of_tsv(std::string_view text, const std::filesystem::path& path) {
   detail::CaptionsOf captions(path);
-  std::string line;
-  for (std::size_t number = 1; std::getline(in, line); ++number) {
-    if (line.ends_with('\r')) line.pop_back();
-    if (line.empty() || line.starts_with('#')) continue;
+  for (const auto& [number, line] : zero_shot::lines_of(text, path.string())) {
     const auto tab = line.find('\t');
-    if (tab == line.npos || tab == 0 || tab + 1 == line.size())
+    if (tab == line.npos)
       throw gatefold::FormatError(path.string() + ":" + std::to_string(number) +
                                   ": expected a photograph's path, a tab, and its caption");
-    captions.add(line.substr(0, tab), line.substr(tab + 1));
+    captions.add(line.substr(0, tab), std::string(line.substr(tab + 1)));
   }
   return captions.take();
 }
 
 /// [{"image": "a.jpg", "caption": "..."}, ...], where a caption may be a list of them. Throws FormatError.
-inline Captions read_captions_json(std::istream& in, const std::filesystem::path& path) {
+inline Captions captions_of_json(std::string_view json_text, const std::filesystem::path& path) {
   const auto refuse = [&](const std::string& why) {
     throw gatefold::FormatError(path.string() + ": " + why +
                                 ", expected [{\"image\": \"a.jpg\", \"caption\": \"...\" or [\"...\", ...]}, ...]");
   };
-  const auto json = nlohmann::json::parse(in, nullptr, false);
+  const auto json = gatefold::parse_json(json_text, path.string());
   if (!json.is_array()) refuse("is no JSON list");
   detail::CaptionsOf captions(path);
   for (std::size_t i = 0; i < json.size(); ++i) {
@@ -85,12 +83,8 @@ inline Captions read_captions_json(std::istream& in, const std::filesystem::path
 
 /// By the file's name: .json, else tab separated. Throws FormatError, also when there is nothing in it.
 inline Captions read_captions(const std::filesystem::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in || std::filesystem::is_directory(path))
-    throw gatefold::FormatError(path.string() +
-                                ": cannot be read, expected lines of a photograph's path, a tab and its caption, or a "
-                                ".json");
-  auto captions = path.extension() == ".json" ? read_captions_json(in, path) : read_captions_tsv(in, path);
+  const auto text = gatefold::read_file<std::string>(path, std::size_t{1} << 30);  // COCO's captions have 90 MB
+  auto captions = path.extension() == ".json" ? captions_of_json(text, path) : captions_of_tsv(text, path);
   if (captions.texts.empty()) throw gatefold::FormatError(path.string() + ": holds no captions");
   return captions;
 }

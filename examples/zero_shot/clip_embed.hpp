@@ -1,4 +1,6 @@
 #pragma once
+#include <unistd.h>
+
 #include <cmath>
 #include <filesystem>
 #include <limits>
@@ -6,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "gatefold/core/memory_budget.hpp"
 #include "gatefold/routing/routing_report.hpp"
 #include "gatefold/train/progress.hpp"
 #include "zero_shot/clip_model.hpp"
@@ -18,10 +21,21 @@ struct ClipRouting {
   gatefold::RoutingReport images = gatefold::RoutingReport(), texts = gatefold::RoutingReport();
 };
 
+/// A quarter of the machine's memory, but 1 GiB in any case, so that the largest photograph of the usual limit has
+/// room: as many are decoded side by side as fit, and what needs more than all of it is decoded alone.
+inline std::size_t decoding_budget() {
+  const auto pages = ::sysconf(_SC_PHYS_PAGES), page = ::sysconf(_SC_PAGESIZE);
+  const std::size_t memory =
+      pages > 0 && page > 0 ? static_cast<std::size_t>(pages) * static_cast<std::size_t>(page) : 0;
+  return std::max(std::size_t{1} << 30, memory / 4);
+}
+
 struct EmbedOptions {
-  Index batch = 32;                ///< Photographs at once; of texts twice as many.
-  ClipRouting* routing = nullptr;  ///< Where the routers report to.
-  Index progress_from = 64;        ///< With so many, a line on a terminal says how far it is.
+  Index batch = 32;                              ///< Photographs at once; of texts twice as many.
+  ClipRouting* routing = nullptr;                ///< Where the routers report to.
+  Index progress_from = 64;                      ///< With so many, a line on a terminal says how far it is.
+  Index max_pixels = gatefold::kUsualPixels;     ///< Of a photograph.
+  std::size_t decode_bytes = decoding_budget();  ///< That all decoding threads may need at once.
 };
 
 /// Rows to length 1. A row of zeros, or with something that is no number, becomes NaN. // z [B, P]
@@ -65,94 +79,159 @@ inline gatefold::ProgressOptions progress_of(Index total, const char* what, cons
 
 }  // namespace detail
 
-struct PhotoEmbeddings {
-  gatefold::Tensor<float, 2> z;     // [N, P] of length 1; NaN where there is a fault
-  std::vector<std::string> faults;  // [N] why a photo cannot be read; empty where it can
+/// A photograph as the model takes it, sized and cropped by `preprocess`. The budget has its bytes until then. Throws
+/// FormatError, MemoryError.
+template <class Preprocess>
+void load_photo(const ClipModel& clip, const std::filesystem::path& photo, const EmbedOptions& how,
+                gatefold::MemoryBudget& budget, const Preprocess& preprocess) {
+  gatefold::MemoryBudget::Lease lease;
+  auto options = gatefold::clip_decode_options(clip.preprocess.options());
+  options.max_pixels = how.max_pixels;
+  options.limit_name = "--max-megapixels";
+  options.reserve = [&](std::size_t bytes) { lease = budget.take(bytes); };
+  preprocess(gatefold::decode_image_file(photo, options));
+}
+
+/// Some photographs: those from `first` on.
+struct PhotoBatch {
+  Index first = 0;
+  gatefold::Rows<const float> z;        // [B, P] of length 1; NaN where there is a fault
+  std::span<const std::string> faults;  // [B] why a photo cannot be read; empty where it can
 };
 
-/// What the model makes of photographs. One that cannot be read is a fault of its own and no reason to stop.
-inline PhotoEmbeddings embed_photos(const ClipModel& clip, std::span<const std::filesystem::path> photos,
-                                    const EmbedOptions& how, gatefold::Context& ctx) {
+/// What the model makes of photographs, handed to `take(PhotoBatch)` as it comes. One that cannot be read is a fault of
+/// its own and no reason to stop.
+template <class Take>
+void embed_photos(const ClipModel& clip, std::span<const std::filesystem::path> photos, const EmbedOptions& how,
+                  gatefold::Context& ctx, const Take& take) {
   const Index count = std::ssize(photos), size = clip.options.image_size;
-  PhotoEmbeddings out{gatefold::Tensor<float, 2>({count, clip.options.embedding}),
-                      std::vector<std::string>(photos.size())};
-  for (float& x : out.z.flat()) x = std::numeric_limits<float>::quiet_NaN();
   const Index batch = std::min(std::max<Index>(how.batch, 1), count);
   gatefold::Tensor<float, 4> images({batch, size, size, 3});
-  gatefold::Tensor<float, 2> z({batch, clip.options.embedding});
+  gatefold::Tensor<float, 2> packed({batch, clip.options.embedding}), z({batch, clip.options.embedding});
+  std::vector<std::string> faults(static_cast<std::size_t>(batch));
+  gatefold::MemoryBudget budget(how.decode_bytes);
   gatefold::Progress progress(detail::progress_of(count, "photo", how));
   for (Index first = 0; first < count; first += batch) {
     const Index here = std::min(batch, count - first);
     ctx.parallel_for(here, [&](Index begin, Index end, Index) {
       for (Index i = begin; i < end; ++i) {
-        const auto at = static_cast<std::size_t>(first + i);
+        auto& fault = faults[static_cast<std::size_t>(i)];
+        fault.clear();
         try {
-          const auto image =
-              gatefold::decode_image_file(photos[at], gatefold::clip_decode_options(clip.preprocess.options()));
-          clip.preprocess.interleaved<float>(image, images.view()[i]);
+          load_photo(clip, photos[static_cast<std::size_t>(first + i)], how, budget, [&](const gatefold::Image& image) {
+            clip.preprocess.interleaved<float>(image, images.view()[i]);
+          });
         } catch (const std::exception& error) {
-          out.faults[at] = error.what();
+          fault = error.what();
         }
       }
     });
     Index good = 0;  // they move to the front, so that only they are computed
-    std::vector<Index> row;
     for (Index i = 0; i < here; ++i) {
-      if (!out.faults[static_cast<std::size_t>(first + i)].empty()) continue;
+      if (!faults[static_cast<std::size_t>(i)].empty()) continue;
       if (good < i) std::copy_n(images.view()[i].data(), size * size * 3, images.view()[good].data());
-      row.push_back(first + i), ++good;
+      ++good;
     }
     {
       const detail::Reporting reporting(ctx, how.routing && good > 0 ? &how.routing->images : nullptr);
-      clip.towers->encode_images(images.view().rows(0, good), z.view().rows(0, good), ctx);
+      clip.towers->encode_images(images.view().rows(0, good), packed.view().rows(0, good), ctx);
     }
-    to_unit_length(z.view().rows(0, good));
-    for (Index i = 0; i < good; ++i)
-      std::copy_n(z.view()[i].data(), clip.options.embedding, out.z.view()[row[static_cast<std::size_t>(i)]].data());
+    to_unit_length(packed.view().rows(0, good));
+    good = 0;
+    for (Index i = 0; i < here; ++i) {
+      float* const row = z.view()[i].data();
+      if (faults[static_cast<std::size_t>(i)].empty())
+        std::copy_n(packed.view()[good++].data(), clip.options.embedding, row);
+      else
+        std::fill_n(row, clip.options.embedding, std::numeric_limits<float>::quiet_NaN());
+    }
     progress.update(first + here);
+    take(PhotoBatch{first, z.view().rows(0, here), std::span(faults).first(static_cast<std::size_t>(here))});
   }
+}
+
+struct PhotoEmbeddings {
+  gatefold::Tensor<float, 2> z;     // [N, P] of length 1; NaN where there is a fault
+  std::vector<std::string> faults;  // [N] why a photo cannot be read; empty where it can
+};
+
+/// The same, all at once.
+inline PhotoEmbeddings embed_photos(const ClipModel& clip, std::span<const std::filesystem::path> photos,
+                                    const EmbedOptions& how, gatefold::Context& ctx) {
+  PhotoEmbeddings out{gatefold::Tensor<float, 2>({std::ssize(photos), clip.options.embedding}), {}};
+  embed_photos(clip, photos, how, ctx, [&](const PhotoBatch& batch) {
+    std::copy_n(batch.z.data(), batch.z.extent(0) * batch.z.extent(1), out.z.view()[batch.first].data());
+    out.faults.insert(out.faults.end(), batch.faults.begin(), batch.faults.end());
+  });
   return out;
 }
 
-/// What the model makes of texts, of length 1. // [N, P]
-inline gatefold::Tensor<float, 2> embed_texts(const ClipModel& clip, std::span<const std::string> texts,
-                                              const EmbedOptions& how, gatefold::Context& ctx) {
-  const Index count = std::ssize(texts);
-  gatefold::Tensor<float, 2> z({count, clip.options.embedding});
+/// What the model makes of `count` texts, of length 1, handed to `take(first, z)` as it comes; `text_of(i)` is asked
+/// for one after the other. // z [B, P]
+template <class TextOf, class Take>
+void embed_texts(const ClipModel& clip, Index count, const TextOf& text_of, const EmbedOptions& how,
+                 gatefold::Context& ctx, const Take& take) {
   const Index batch = std::min(std::max<Index>(2 * how.batch, 1), count);
+  gatefold::Tensor<float, 2> z({batch, clip.options.embedding});
   gatefold::Tensor<Index, 2> ids({batch, clip.options.context});
+  std::vector<std::string> texts;
   gatefold::Progress progress(detail::progress_of(count, "text", how));
   for (Index first = 0; first < count; first += batch) {
     const Index here = std::min(batch, count - first);
+    texts.clear();
+    for (Index i = 0; i < here; ++i) texts.push_back(text_of(first + i));
     const auto own = ids.view().rows(0, here);
-    clip.tokenizer.encode(texts.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(here)), own);
-    const detail::Reporting reporting(ctx, how.routing ? &how.routing->texts : nullptr);
-    clip.towers->encode_texts(own, z.view().rows(first, first + here), ctx);
+    clip.tokenizer.encode(texts, own);
+    {
+      const detail::Reporting reporting(ctx, how.routing ? &how.routing->texts : nullptr);
+      clip.towers->encode_texts(own, z.view().rows(0, here), ctx);
+    }
+    to_unit_length(z.view().rows(0, here));
     progress.update(first + here);
+    take(first, gatefold::Rows<const float>(z.view().rows(0, here)));
   }
-  to_unit_length(z);
-  return z;
+}
+
+/// The same, all at once. // [N, P]
+inline gatefold::Tensor<float, 2> embed_texts(const ClipModel& clip, std::span<const std::string> texts,
+                                              const EmbedOptions& how, gatefold::Context& ctx) {
+  gatefold::Tensor<float, 2> all({std::ssize(texts), clip.options.embedding});
+  embed_texts(
+      clip, std::ssize(texts), [&](Index i) { return texts[static_cast<std::size_t>(i)]; }, how, ctx,
+      [&](Index first, gatefold::Rows<const float> z) {
+        std::copy_n(z.data(), z.extent(0) * z.extent(1), all.view()[first].data());
+      });
+  return all;
 }
 
 /// What labels are: the mean, of length 1, of what the templates make of them, each of length 1 (Radford et al. 2021,
-/// section 3.1.4). // [L, P]
+/// section 3.1.4). The sentences are made and averaged a batch at a time. // [L, P]
 inline gatefold::Tensor<float, 2> embed_labels(const ClipModel& clip, std::span<const std::string> labels,
                                                std::span<const std::string> templates, const EmbedOptions& how,
                                                gatefold::Context& ctx) {
-  std::vector<std::string> texts;
-  for (const auto& label : labels)
-    for (const auto& sentence : templates) texts.push_back(fill_template(sentence, label));
-  const auto each = embed_texts(clip, texts, how, ctx);
-  gatefold::Tensor<float, 2> z({std::ssize(labels), clip.options.embedding});
+  gatefold::Tensor<float, 2> means({std::ssize(labels), clip.options.embedding});
   const Index per_label = std::ssize(templates);
-  for (Index l = 0; l < z.extent(0); ++l)
-    for (Index i = 0; i < z.extent(1); ++i) {
-      double sum = 0;
-      for (Index t = 0; t < per_label; ++t) sum += double{each.view()(l * per_label + t, i)};
-      z.view()(l, i) = static_cast<float>(sum / static_cast<double>(per_label));
-    }
-  to_unit_length(z);
-  return z;
+  std::vector<double> sum(static_cast<std::size_t>(clip.options.embedding));  // of the label that is at work
+  embed_texts(
+      clip, std::ssize(labels) * per_label,
+      [&](Index i) {
+        return fill_template(templates[static_cast<std::size_t>(i % per_label)],
+                             labels[static_cast<std::size_t>(i / per_label)]);
+      },
+      how, ctx,
+      [&](Index first, gatefold::Rows<const float> z) {
+        for (Index r = 0; r < z.extent(0); ++r) {
+          const Index text = first + r;
+          for (Index i = 0; i < z.extent(1); ++i) sum[static_cast<std::size_t>(i)] += double{z(r, i)};
+          if ((text + 1) % per_label != 0) continue;
+          for (Index i = 0; i < z.extent(1); ++i)
+            means.view()(text / per_label, i) =
+                static_cast<float>(sum[static_cast<std::size_t>(i)] / static_cast<double>(per_label));
+          std::fill(sum.begin(), sum.end(), 0.0);
+        }
+      });
+  to_unit_length(means);
+  return means;
 }
 
 }  // namespace zero_shot

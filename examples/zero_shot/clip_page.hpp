@@ -60,23 +60,23 @@ inline std::vector<std::string> words_of(const std::string& text, const gatefold
 
 /// The first of the answers with their photographs, and where the model has mixtures, which expert took what: for that
 /// they pass through the model once more, and so does the first sentence that each label stands in.
-inline Reading read_for_page(const ClipAnswers& answers, std::span<const std::filesystem::path> names,
-                             const ClipModel& clip, Index batch, gatefold::Context& ctx) {
+inline Reading read_for_page(const ClipAnswers& answers, const ClipModel& clip, const EmbedOptions& options,
+                             gatefold::Context& ctx) {
   Reading reading;
   reading.temperature = clip.temperature;
   std::vector<std::filesystem::path> shown;
-  for (std::size_t i = 0; i < names.size() && std::ssize(shown) < photos_on_a_page(clip); ++i) {
-    if (!answers.photos[i].fault.empty()) continue;
-    shown.push_back(names[i]);
+  for (const PhotoAnswer& photo : answers.kept) {
+    shown.push_back(photo.path);
     Picture picture;
-    picture.name = answers.photos[i].name;
-    picture.ranked = answers.photos[i].ranked;
+    picture.name = photo.path.string();
+    picture.ranked = photo.ranked;
     reading.pictures.push_back(std::move(picture));
   }
+  gatefold::MemoryBudget budget(options.decode_bytes);
   ctx.parallel_for(std::ssize(shown), [&](Index begin, Index end, Index) {
     for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i)
-      reading.pictures[i].image = clip.preprocess.crop(
-          gatefold::decode_image_file(shown[i], gatefold::clip_decode_options(clip.preprocess.options())));
+      load_photo(clip, shown[i], options, budget,
+                 [&](const gatefold::Image& image) { reading.pictures[i].image = clip.preprocess.crop(image); });
   });
   std::vector<std::string> sentences;
   Index chips = 0;
@@ -91,7 +91,9 @@ inline Reading read_for_page(const ClipAnswers& answers, std::span<const std::fi
 
   using Report = gatefold::RoutingReport;
   ClipRouting routing{Report(Report::Detail::tokens), Report(Report::Detail::tokens)};
-  const EmbedOptions how{.batch = batch, .routing = &routing, .progress_from = std::numeric_limits<Index>::max()};
+  EmbedOptions how = options;
+  how.routing = &routing;
+  how.progress_from = std::numeric_limits<Index>::max();
   (void)embed_photos(clip, shown, how, ctx);
   (void)embed_texts(clip, sentences, how, ctx);
   const auto first_image = detail::add_layers(reading, routing.images, clip.options.vision, gatefold::kImage);
@@ -116,7 +118,7 @@ inline Reading read_for_page(const ClipAnswers& answers, std::span<const std::fi
 inline PageModel page_model(const ClipAnswers& answers, const ClipModel& clip, const std::string& file) {
   const auto& o = clip.options;
   const auto count = [](auto number) { return std::to_string(number); };
-  const auto answered = std::ssize(answers.photos) - answers.faults();
+  const auto answered = answers.answered;
   PageModel page{
       .lead =
           "Two neural networks, one that looks at pictures and one that reads words, were trained together to come "
@@ -135,19 +137,19 @@ inline PageModel page_model(const ClipAnswers& answers, const ClipModel& clip, c
       .patch = o.patch};
   if (answered > photos_on_a_page(clip))
     page.remark += "<p>The first " + count(photos_on_a_page(clip)) + " of " + count(answered) + " pictures.</p>\n";
-  if (answers.faults() > 0) {
-    Index shown = 0;
+  if (!answers.unread.empty()) {
     std::vector<std::string> names;
-    for (const PhotoAnswer& photo : answers.photos) names.push_back(photo.name);
+    for (const auto* photos : {&answers.kept, &answers.unread})
+      for (const PhotoAnswer& photo : *photos) names.push_back(photo.path.string());
     const std::string folder = common_folder(names);
     const auto below = [&](std::string text) {
       for (auto at = text.find(folder); !folder.empty() && at != std::string::npos; at = text.find(folder, at))
         text.erase(at, folder.size());
       return text;
     };
-    page.remark += "<p>Pictures that could not be read: " + count(answers.faults()) + ".";
-    for (const PhotoAnswer& photo : answers.photos)
-      if (!photo.fault.empty() && ++shown <= 10) page.remark += "<br>" + escape_html(printable(below(photo.fault)));
+    page.remark += "<p>Pictures that could not be read: " + count(answers.unread.size()) + ".";
+    for (const auto& photo : std::span(answers.unread).first(std::min<std::size_t>(answers.unread.size(), 10)))
+      page.remark += "<br>" + escape_html(printable(below(photo.fault)));
     page.remark += "</p>\n";
   }
   const auto tower = [&](const gatefold::ClipTowerOptions& t) {

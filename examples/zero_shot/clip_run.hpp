@@ -3,6 +3,7 @@
 
 #include <cstdio>
 #include <iostream>
+#include <optional>
 
 #include "zero_shot/arguments.hpp"
 #include "zero_shot/clip_answers.hpp"
@@ -11,8 +12,22 @@
 
 namespace zero_shot {
 
-/// zero_shot with a CLIP. Returns the exit status: 1 when a photograph could not be read, which is named on standard
-/// error while the others are answered.
+namespace detail {
+
+/// On standard error, behind what standard output has had so far.
+inline void tell(const std::string& what) {
+  std::cout.flush();
+  std::cerr << "zero_shot: " << printable(what) << "\n";
+}
+inline void tell(const LeftOut& left) {
+  for (const auto& folder : left.closed) tell("folder " + folder);
+  if (const auto others = left.of_other_kinds(); !others.empty()) tell("note: " + others);
+}
+
+}  // namespace detail
+
+/// zero_shot with a CLIP. Returns the exit status: 1 when a photograph or a folder could not be read, which is
+/// named on standard error while the others are answered.
 inline int run_clip(const Arguments& a, gatefold::Context& ctx) {
   if (a.centre)
     throw gatefold::FormatError("--crop is for models of train_limoe, but " + a.model.string() +
@@ -20,10 +35,18 @@ inline int run_clip(const Arguments& a, gatefold::Context& ctx) {
   if (a.images.empty())
     throw gatefold::FormatError("no pictures: zero_shot PHOTO_OR_FOLDER... --model " + a.model.string() +
                                 " --labels \"cat\" \"dog\"");
-  ClipAnswers answers{.labels = a.labels, .templates = templates_of(a.templates, a.template_set)};
-  const auto photos = find_photos(a.images);
+  if (a.multi_label && a.wants_report)
+    throw gatefold::FormatError("--report shows probabilities, which --multi-label has none of; leave one of them out");
+  ClipAnswers answers{.labels = a.labels,
+                      .templates = templates_of(a.templates, a.template_set),
+                      .scores = a.multi_label ? Scores::each_by_itself : Scores::one_of_all,
+                      .threshold = a.threshold};
+  LeftOut left;
+  const auto photos = find_photos(a.images, left);
+  detail::tell(left);
   const auto clip = open_clip(a.model, {.format = a.format, .upcycle = a.upcycle, .parallel_for = ctx.parallel_for});
-  const EmbedOptions how{.batch = a.batch, .routing = clip.has_mixtures() ? &answers.routing : nullptr};
+  EmbedOptions how{
+      .batch = a.batch, .routing = clip.has_mixtures() ? &answers.routing : nullptr, .max_pixels = a.max_pixels};
   gatefold::Tensor<float, 2> z_labels;
   if (a.cache.empty()) {
     z_labels = embed_labels(clip, answers.labels, answers.templates, how, ctx);
@@ -31,23 +54,48 @@ inline int run_clip(const Arguments& a, gatefold::Context& ctx) {
     LabelCache cache(a.cache, clip, answers.templates);
     z_labels = embed_labels(clip, answers.labels, answers.templates, cache, how, ctx);
   }
-  answer(answers, embed_photos(clip, photos, how, ctx), photos, z_labels.view(), clip.temperature);
 
+  const ClipPrintOptions shown{.terminal = terminal_of(STDOUT_FILENO), .top = a.top};
+  std::optional<JsonStream> json;
   if (a.json) {
-    std::cout << to_json(answers, clip);
-  } else {
-    const bool colour = ::isatty(STDOUT_FILENO) && !std::getenv("NO_COLOR");
-    using Style = ClipPrintOptions::Style;
-    print(std::cout, answers, clip, {.style = colour ? Style::colour : Style::plain, .top = a.top});
+    json.emplace(std::cout);
+    json->member("model", json_of(clip));
+    json->member("templates", answers.templates);
+    json->begin_list("pictures");
+  }
+  // Answers that scroll by on a terminal are progress enough, and would be mixed with a line about it.
+  if (::isatty(STDOUT_FILENO)) how.progress_from = std::numeric_limits<Index>::max();
+  embed_photos(clip, photos, how, ctx, [&](const PhotoBatch& batch) {
+    for (Index i = 0; i < batch.z.extent(0); ++i) {
+      const auto photo =
+          answer(answers, photos[static_cast<std::size_t>(batch.first + i)], batch.faults[static_cast<std::size_t>(i)],
+                 batch.z[i], z_labels.view(), clip.temperature);
+      if (a.json)
+        json->item(json_of(photo, answers, a.json_top));
+      else if (a.jsonl)
+        std::cout << dump(json_of(photo, answers, a.json_top)) << "\n";
+      else
+        print(std::cout, photo, answers, shown);
+      if (!photo.fault.empty()) detail::tell(photo.fault);
+      if (a.wants_report && photo.fault.empty() && std::ssize(answers.kept) < photos_on_a_page(clip))
+        answers.kept.push_back(photo);
+    }
+    std::cout.flush();
+    if (!std::cout) throw gatefold::FormatError("what there is to say could not be written to standard output");
+  });
+  if (a.json) {
+    json->end_list();
+    if (clip.has_mixtures()) json->member("experts", json_of(answers.routing, clip));
+    json->end();
+  } else if (!a.jsonl) {
+    print_summary(std::cout, answers, clip, shown);
   }
   std::cout.flush();
-  for (const PhotoAnswer& photo : answers.photos)
-    if (!photo.fault.empty()) std::cerr << "zero_shot: " << printable(photo.fault) << "\n";
   if (a.wants_report) {
-    const auto reading = read_for_page(answers, photos, clip, a.batch, ctx);
+    const auto reading = read_for_page(answers, clip, how, ctx);
     write_page(Page(reading, page_model(answers, clip, a.model.string()), a.top).html(), a.report);
   }
-  return answers.faults() > 0 ? 1 : 0;
+  return answers.unread.empty() && left.closed.empty() ? 0 : 1;
 }
 
 }  // namespace zero_shot

@@ -114,7 +114,8 @@ inline std::vector<std::string> templates_of(const std::vector<std::string>& own
   if (set == "imagenet") {
     templates.insert(templates.end(), std::begin(kImageNetTemplates), std::end(kImageNetTemplates));
   } else if (!set.empty()) {
-    if (!std::filesystem::exists(set))
+    std::error_code error;
+    if (!std::filesystem::exists(set, error))
       throw gatefold::FormatError("--templates " + set +
                                   ": expected imagenet, or a text file with one template a line");
     const auto more = read_labels(std::filesystem::path(set));

@@ -4,10 +4,21 @@
 
 namespace zero_shot {
 
-/// Text from outside as HTML shows it, in element content and in quoted attributes alike.
+/// Text from outside as HTML shows it, in element content and in quoted attributes alike. Marks that turn the direction
+/// of what follows (U+202A to U+202E, U+2066 to U+2069) are taken out of it.
 inline std::string escape_html(std::string_view text) {
+  constexpr std::size_t kMark = 3;  // bytes
+  const auto turns = [](std::string_view mark) {
+    return ("\u202a" <= mark && mark <= "\u202e") || ("\u2066" <= mark && mark <= "\u2069");
+  };
   std::string html;
-  for (const char letter : text) {
+  for (std::size_t at = 0; at < text.size(); ++at) {
+    const char letter = text[at];
+    if (text.size() - at >= kMark && turns(text.substr(at, kMark))) {
+      html += "\xef\xbf\xbd";
+      at += kMark - 1;
+      continue;
+    }
     switch (letter) {
       case '&':
         html += "&amp;";

@@ -25,9 +25,19 @@ inline Index add_label(Reading& reading, const std::string& text, const Reader& 
   return index;
 }
 
-inline gatefold::Image load(const std::filesystem::path& path, const Arguments& a, const Reader& reader) {
-  return fit(gatefold::decode_image_file(path), reader.file.model.options.image_size,
-             a.centre ? Fit::centre : Fit::whole);
+/// Adds a picture, or says that it cannot be read, which is no reason to stop.
+inline void add_picture(Reading& reading, Picture picture, const std::filesystem::path& path, const Arguments& a,
+                        const Reader& reader) {
+  try {
+    picture.image =
+        fit(gatefold::decode_image_file(path, {.max_pixels = a.max_pixels, .limit_name = "--max-megapixels"}),
+            reader.file.model.options.image_size, a.centre ? Fit::centre : Fit::whole);
+    reading.pictures.push_back(std::move(picture));
+  } catch (const gatefold::OptionError& error) {  // of a picture that is too elongated for --crop
+    reading.unread.push_back({picture.name, path.string() + ": " + error.what(), reading.pictures.size()});
+  } catch (const std::exception& error) {
+    reading.unread.push_back({picture.name, error.what(), reading.pictures.size()});
+  }
 }
 
 inline Reading plan_samples(const Arguments& a, const Reader& reader) {
@@ -36,57 +46,64 @@ inline Reading plan_samples(const Arguments& a, const Reader& reader) {
   for (const Sample& sample : manifest.pictures) {
     Picture picture;
     picture.name = sample.file;
-    picture.image = load(a.samples / sample.file, a, reader);
     for (const auto& label : manifest.label_sets.at(sample.label_set))
       picture.choices.push_back(add_label(reading, label, reader));
     picture.expected = add_label(reading, sample.expected, reader);
-    reading.pictures.push_back(std::move(picture));
+    add_picture(reading, std::move(picture), a.samples / sample.file, a, reader);
   }
   return reading;
 }
 
-inline Reading plan_own(const Arguments& a, const Reader& reader) {
+inline Reading plan_own(const Arguments& a, const Reader& reader, LeftOut& left) {
   Reading reading;
   for (const auto& label : a.labels) reading.labels.push_back(make_label(label, reader));
   std::vector<Index> choices(a.labels.size());
   std::iota(choices.begin(), choices.end(), Index{0});
-  for (const auto& path : find_photos(a.images)) {
+  for (const auto& path : find_photos(a.images, left)) {
     Picture picture;
     picture.name = path.string();
-    picture.image = load(path, a, reader);
     picture.choices = choices;
-    reading.pictures.push_back(std::move(picture));
+    add_picture(reading, std::move(picture), path, a, reader);
   }
   return reading;
 }
 
 }  // namespace detail
 
-/// zero_shot with a LIMoE. Returns the exit status.
+/// zero_shot with a LIMoE. Returns the exit status, 1 when a picture or a folder could not be read.
 inline int run_limoe(const Arguments& a, gatefold::Context& ctx) {
-  const bool for_clip = !a.templates.empty() || !a.template_set.empty() || !a.cache.empty() || a.upcycle != 0;
+  const bool for_clip = !a.templates.empty() || !a.template_set.empty() || !a.cache.empty() || a.upcycle != 0 ||
+                        a.multi_label || std::isfinite(a.threshold);
   Reader reader = open_model(a.model, ctx, a.format);
   if (for_clip)
-    throw gatefold::FormatError("--template, --templates, --cache and --upcycle are for a CLIP, but " +
-                                a.model.string() + " is a model of train_limoe");
-  Reading reading = a.images.empty() ? detail::plan_samples(a, reader) : detail::plan_own(a, reader);
-  read(reading, reader, ctx);
+    throw gatefold::FormatError(
+        "--template, --templates, --cache, --upcycle, --multi-label and --threshold are for a CLIP, but " +
+        a.model.string() + " is a model of train_limoe");
+  LeftOut left;
+  Reading reading = a.images.empty() ? detail::plan_samples(a, reader) : detail::plan_own(a, reader, left);
+  detail::tell(left);
+  if (!reading.pictures.empty()) read(reading, reader, ctx);
+  const auto terminal = terminal_of(STDOUT_FILENO);
   if (a.json) {
-    std::cout << to_json(reading, reader);
+    write_json(std::cout, reading, reader, a.json_top);
+  } else if (a.jsonl) {
+    write_json_lines(std::cout, reading, a.json_top);
   } else {
-    const bool colour = ::isatty(STDOUT_FILENO) && !std::getenv("NO_COLOR");
     const auto title = reader.file.card.find("title");
-    std::printf("%s, %.1f million parameters; the file's self-check holds.\n\n",
-                title == reader.file.card.end() ? "A LIMoE" : printable(title->second).c_str(),
-                static_cast<double>(gatefold::count_params(reader.file.model)) / 1e6);
-    std::fflush(stdout);
-    print(std::cout, reading,
-          {.style = colour ? PrintOptions::Style::colour : PrintOptions::Style::plain, .top = a.top});
+    std::array<char, 32> millions{};
+    std::snprintf(millions.data(), millions.size(), "%.1f",
+                  static_cast<double>(gatefold::count_params(reader.file.model)) / 1e6);
+    std::cout << wrapped((title == reader.file.card.end() ? "A LIMoE" : printable(title->second)) + ", " +
+                             millions.data() + " million parameters; the file's self-check holds.",
+                         terminal.width)
+              << "\n\n";
+    print(std::cout, reading, {.terminal = terminal, .top = a.top});
   }
+  for (const Unread& picture : reading.unread) detail::tell(picture.fault);
   if (a.wants_report) {
     write_page(Page(reading, page_model(reader, a.model.filename().string()), a.top).html(), a.report);
   }
-  return 0;
+  return reading.unread.empty() && left.closed.empty() ? 0 : 1;
 }
 
 }  // namespace zero_shot

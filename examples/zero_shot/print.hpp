@@ -7,14 +7,11 @@
 namespace zero_shot {
 
 struct PrintOptions {
-  enum class Style { plain, colour };
-  Style style = Style::plain;
+  Terminal terminal{};
   Index top = 5;  ///< Labels of each picture; the right one is shown in any case.
 };
 
 namespace detail {
-
-inline constexpr Index kColumns = 80;
 
 inline const char* mark_of(wardrobe::Seen seen) {
   return seen == wardrobe::Seen::yes ? "seen" : seen == wardrobe::Seen::no ? "never seen" : "-";
@@ -24,8 +21,8 @@ inline const char* mark_of(wardrobe::Seen seen) {
 struct Ink {
   const char *bold, *dim, *good, *bad, *off;
 };
-inline Ink ink(PrintOptions::Style style) {
-  if (style == PrintOptions::Style::plain) return {"", "", "", "", ""};
+inline Ink ink(const Terminal& terminal) {
+  if (!terminal.colour) return {"", "", "", "", ""};
   return {"\033[1m", "\033[2m", "\033[32m", "\033[31m", "\033[0m"};
 }
 
@@ -34,7 +31,7 @@ inline std::string counted(Index n, const std::string& one) {
 }
 
 inline void print_picture(std::ostream& out, const Picture& picture, const Reading& reading, const PrintOptions& o) {
-  const Ink with = ink(o.style);
+  const Ink with = ink(o.terminal);
   const auto label_of = [&](Index i) -> const Label& { return reading.labels[static_cast<std::size_t>(i)]; };
   const std::string choice =
       "  " + std::to_string(picture.ranked.size()) + (picture.ranked.size() == 1 ? " label" : " labels");
@@ -42,7 +39,7 @@ inline void print_picture(std::ostream& out, const Picture& picture, const Readi
   if (picture.expected) {
     out << (picture.right() ? with.good : with.bad) << (picture.right() ? "✓ " : "✗ ") << with.off << with.bold;
   }
-  const Index left = kColumns - columns(choice) - (picture.expected ? 2 : 0);
+  const Index left = o.terminal.width - columns(choice) - (picture.expected ? 2 : 0);
   out << in_columns(printable(picture.name), left) << with.off << with.dim << choice << with.off << "\n";
 
   std::vector<Candidate> shown;
@@ -58,8 +55,9 @@ inline void print_picture(std::ostream& out, const Picture& picture, const Readi
   }
   Index width = 12;
   for (const Candidate& candidate : shown) width = std::max(width, columns(printable(label_of(candidate.label).text)));
-  width = std::min<Index>(width, 42);
-  const Index bars = kColumns - 2 - width - 2 - 1 - 9 - 2 - 10;  // margin, label, gap, gap, percentage, gap, mark
+  width = std::min(width, std::max<Index>(12, o.terminal.width - 38));
+  const Index bars =
+      o.terminal.width - 2 - width - 2 - 1 - 9 - 2 - 10;  // margin, label, gap, gap, percentage, gap, mark
   for (const Candidate& candidate : shown) {
     const Label& label = label_of(candidate.label);
     const bool best = &candidate == &shown.front();
@@ -81,10 +79,16 @@ inline void print_picture(std::ostream& out, const Picture& picture, const Readi
 
 }  // namespace detail
 
-/// The reading for people, in 80 columns.
+/// The reading for people.
 inline void print(std::ostream& out, const Reading& reading, const PrintOptions& options) {
-  const auto with = detail::ink(options.style);
-  for (const Picture& picture : reading.pictures) detail::print_picture(out, picture, reading, options);
+  const auto with = detail::ink(options.terminal);
+  auto unread = reading.unread.begin();
+  for (std::size_t i = 0; i <= reading.pictures.size(); ++i) {
+    for (; unread != reading.unread.end() && unread->before == i; ++unread)
+      out << with.bold << in_columns(printable(unread->name), options.terminal.width) << with.off << "\n"
+          << with.bad << "  cannot be read" << with.off << "\n\n";
+    if (i < reading.pictures.size()) detail::print_picture(out, reading.pictures[i], reading, options);
+  }
   bool seen = false, never = false, neither = false, cut = false;
   for (const Label& label : reading.labels) {
     seen = seen || label.seen == wardrobe::Seen::yes;
@@ -93,21 +97,29 @@ inline void print(std::ostream& out, const Reading& reading, const PrintOptions&
     neither = neither || label.seen == wardrobe::Seen::not_a_combination;
   }
   const Score s = score(reading);
+  const auto say = [&](const std::string& text) { out << wrapped(text, options.terminal.width) << "\n"; };
   if (s.known > 0) {
     std::array<char, 16> chance{};
     std::snprintf(chance.data(), chance.size(), "%.1f", s.by_chance);
-    out << with.bold << s.right << " of " << s.known << " pictures are named right" << with.off
-        << " (guessing: " << chance.data() << ")";
-    if (s.never_seen > 0)
-      out << ", " << s.never_seen_right << " of " << s.never_seen << " where training\nnever saw the combination";
-    out << ".\n\n";
+    out << with.bold;
+    say(std::to_string(s.right) + " of " + std::to_string(s.known) +
+        " pictures are named right (guessing: " + chance.data() + ")" +
+        (s.never_seen > 0 ? ", " + std::to_string(s.never_seen_right) + " of " + std::to_string(s.never_seen) +
+                                " where training never saw the combination."
+                          : "."));
+    out << with.off << "\n";
   }
   out << with.dim;
-  if (s.known > 0) out << "→           the right label\n";
-  if (seen) out << "seen        training had pictures and captions of this combination\n";
-  if (never) out << "never seen  training had neither; the model puts it together from its parts\n";
-  if (neither) out << "-           is no combination of the wardrobe world (thing, colour, pattern)\n";
-  if (cut) out << "Some labels are longer than the model reads; it does not see how they end.\n";
+  const auto explain = [&](const std::string& mark, const std::string& text) {
+    constexpr Index kMark = 12;
+    auto lines = wrapped(text, options.terminal.width, kMark);
+    out << in_columns(mark, kMark) << lines.substr(kMark) << "\n";
+  };
+  if (s.known > 0) explain("→", "the right label");
+  if (seen) explain("seen", "training had pictures and captions of this combination");
+  if (never) explain("never seen", "training had neither; the model puts it together from its parts");
+  if (neither) explain("-", "is no combination of the wardrobe world (thing, colour, pattern)");
+  if (cut) say("Some labels are longer than the model reads; it does not see how they end.");
   out << with.off;
   if (reading.layers.empty()) return;
   std::array<double, 2> success{}, experts{}, layers{};
@@ -119,11 +131,12 @@ inline void print(std::ostream& out, const Reading& reading, const PrintOptions&
     }
   std::array<char, 200> line{};
   std::snprintf(line.data(), line.size(),
-                "\nEffective experts: %.1f for patches, %.1f for words. With the seats of training\n"
-                "%.0f %% of the patches and %.0f %% of the words would have been served; here all are.\n",
+                "Effective experts: %.1f for patches, %.1f for words. With the seats of training %.0f %% of the "
+                "patches and %.0f %% of the words would have been served; here all are.",
                 experts[0] / layers[0], experts[1] / layers[1], 100 * success[0] / layers[0],
                 100 * success[1] / layers[1]);
-  out << line.data();
+  out << "\n";
+  say(line.data());
 }
 
 }  // namespace zero_shot

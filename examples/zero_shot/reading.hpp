@@ -70,12 +70,19 @@ struct LayerUsage {
   std::array<Usage, 2> modalities;  // gatefold::kImage, kText
 };
 
+/// A picture that cannot be read.
+struct Unread {
+  std::string name, fault;
+  std::size_t before = 0;  ///< Which of the pictures that can stands behind it.
+};
+
 /// All that is said of the pictures and the labels, on whatever it is then shown.
 struct Reading {
   std::vector<Picture> pictures;
   std::vector<Label> labels;
   std::vector<LayerUsage> layers;
   double temperature = 0;
+  std::vector<Unread> unread{};
 };
 
 /// How many of the pictures with a known answer are right.

@@ -1,14 +1,13 @@
 #pragma once
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
 #include <vector>
 
-#include "gatefold/core/error.hpp"
+#include "gatefold/io/json_file.hpp"
 
 namespace zero_shot {
 
@@ -28,7 +27,7 @@ struct Manifest {
 /// Throws FormatError that begins with `source` and says what is wrong where.
 inline Manifest parse_manifest(const std::string& text, const std::string& source) {
   const auto refuse = [&](const std::string& why) -> void { throw gatefold::FormatError(source + ": " + why); };
-  const auto json = nlohmann::json::parse(text, nullptr, false);
+  const auto json = gatefold::parse_json(text, source);
   if (!json.is_object()) refuse("is not a JSON object; make the samples anew with make_samples");
   const auto member = [&](const nlohmann::json& object, const char* key, const std::string& where, auto kind) {
     const auto at = object.is_object() ? object.find(key) : object.end();
@@ -73,12 +72,15 @@ inline Manifest parse_manifest(const std::string& text, const std::string& sourc
 }
 
 inline Manifest read_manifest(const std::filesystem::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in)
-    throw gatefold::FormatError(path.string() +
-                                " cannot be read; make the samples with make_samples --out FOLDER and name that folder "
-                                "with --samples, or give pictures of your own (see --help)");
-  return parse_manifest({std::istreambuf_iterator<char>(in), {}}, path.string());
+  std::string text;
+  try {
+    text = gatefold::read_text_file(path, std::size_t{16} << 20);
+  } catch (const gatefold::FormatError& error) {
+    throw gatefold::FormatError(std::string(error.what()) +
+                                "; make the samples with make_samples --out FOLDER and name that folder with "
+                                "--samples, or give pictures of your own (see --help)");
+  }
+  return parse_manifest(text, path.string());
 }
 
 inline std::string to_json(const Manifest& manifest) {

@@ -1,8 +1,12 @@
 #pragma once
+#include <sys/ioctl.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <string>
 #include <string_view>
 
@@ -24,15 +28,42 @@ inline std::string bar(double share, Index width) {
   return text + std::string(kEighths[eighths == 0 ? 1 : static_cast<std::size_t>(eighths % 8)]);
 }
 
-/// Text from outside as a terminal may safely see it: UTF-8 with each control character (an escape sequence could do
-/// harm) and each broken byte as «?».
+/// How what is printed is shown.
+struct Terminal {
+  bool colour = false;
+  Index width = 80;  ///< 40 to 80 columns.
+};
+
+/// Colour is for terminals that have it (TERM is not «dumb»), unless NO_COLOR is set and not empty (no-color.org). The
+/// width is what COLUMNS says, else the terminal itself; a file is as wide as 80 columns.
+inline Terminal terminal_of(int descriptor) {
+  const auto variable = [](const char* name) {
+    const char* value = std::getenv(name);
+    return std::string(value ? value : "");
+  };
+  Terminal terminal;
+  const bool interactive = ::isatty(descriptor) != 0;
+  terminal.colour = interactive && variable("NO_COLOR").empty() && variable("TERM") != "dumb";
+  long width = std::strtol(variable("COLUMNS").c_str(), nullptr, 10);
+  winsize size{};
+  if (width <= 0 && interactive && ::ioctl(descriptor, TIOCGWINSZ, &size) == 0) width = size.ws_col;
+  if (width > 0) terminal.width = std::clamp<Index>(width, 40, 80);
+  return terminal;
+}
+
+/// Text from outside as a terminal may safely see it: UTF-8 with each broken byte, each control character (an escape
+/// sequence could do harm) and each invisible one (some turn the direction of the text) as «?». The joiners of emoji
+/// and of several scripts stay.
 inline std::string printable(std::string_view text) {
+  constexpr std::int32_t kNonJoiner = 0x200c, kJoiner = 0x200d;
   std::string shown;
   for (std::size_t at = 0; at < text.size();) {
     const auto character = gatefold::character_at(text, at);
     at += character.bytes.size();
-    const bool broken = !gatefold::is_utf8(character.bytes) || gatefold::is_control(character);
-    shown += broken ? std::string_view("?") : character.bytes;
+    const bool harmless =
+        gatefold::is_utf8(character.bytes) &&
+        (!gatefold::is_control(character) || character.code == kNonJoiner || character.code == kJoiner);
+    shown += harmless ? character.bytes : std::string_view("?");
   }
   return shown;
 }
@@ -63,6 +94,26 @@ inline std::string in_columns(std::string_view text, Index width) {
   }
   shown.append(static_cast<std::size_t>(std::max<Index>(0, width - columns(shown))), ' ');
   return shown;
+}
+
+/// Text in lines of at most `width` columns, broken at spaces, each behind `indent` more of them.
+inline std::string wrapped(std::string_view text, Index width, Index indent = 0) {
+  const std::string margin(static_cast<std::size_t>(indent), ' ');
+  std::string lines = margin;
+  Index used = indent;
+  for (std::size_t at = 0; at < text.size();) {
+    const auto end = std::min(text.find(' ', at), text.size());
+    const auto word = text.substr(at, end - at);
+    at = end + 1;
+    if (used > indent && used + 1 + columns(word) > width) {
+      lines += "\n" + margin;
+      used = indent;
+    }
+    if (used > indent) lines += " ", ++used;
+    lines += word;
+    used += columns(word);
+  }
+  return lines;
 }
 
 /// «81.3 %», «< 0.1 %», or «no number».

@@ -35,6 +35,27 @@ TEST(JsonFile, SaysWhatIsThereInstead) {
   EXPECT_THAT(message_of<FormatError>([&] { (void)read_json_object(folder / "."); }), HasSubstr("Is a directory"));
 }
 
+TEST(JsonFile, IsNotReadWhenNestedDeeperThanAnyOfOurs) {
+  const auto nested = [](std::size_t depth, const std::string& inside) {
+    return "{\"x\": " + std::string(depth - 1, '[') + inside + std::string(depth - 1, ']') + "}";
+  };
+  const auto why = [](const std::string& text) {
+    return message_of<FormatError>([&] { (void)parse_json_object(text, "config.json"); });
+  };
+  EXPECT_EQ(why(nested(64, "1")), "nothing thrown");
+  EXPECT_THAT(why(nested(65, "1")), HasSubstr("config.json: is nested deeper than 64 levels"));
+  EXPECT_THAT(why(nested(95'000, "")), HasSubstr("nested deeper"));  // which copying or printing it would not survive
+  EXPECT_THAT(why(std::string(95'000, '[')), HasSubstr("nested deeper"));
+  EXPECT_THAT(why("{\"a\": " + nested(65, "") + "}"), HasSubstr("nested deeper"));
+  // Brackets in texts do not count, whatever is quoted within them.
+  const std::string text(1000, '[');
+  EXPECT_EQ(parse_json_object("{\"x\": \"\\\"" + text + "\\\\\", \"y\": [1]}", "c")["y"][0], 1);
+  EXPECT_EQ(why("{\"x\": \"" + text + "\"}"), "nothing thrown");
+  std::string wide = "{\"x\": [[]";
+  for (int i = 0; i < 1000; ++i) wide += ", [{}]";
+  EXPECT_EQ(why(wide + "]}"), "nothing thrown");
+}
+
 TEST(JsonFile, FieldsThatAreNullAreMissing) {
   const auto json = nlohmann::json::parse(R"({"a": null, "b": 3})");
   EXPECT_EQ(find_field(json, "a"), nullptr);

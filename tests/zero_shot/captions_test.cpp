@@ -39,6 +39,30 @@ TEST_F(CaptionsTest, OfJsonMayBeLists) {
   EXPECT_THAT(captions.photo_of, ElementsAre(0, 0, 1));
 }
 
+TEST_F(CaptionsTest, DoNotCareWhoWroteTheFile) {
+  const auto captions = read("c.tsv",
+                             "\xef\xbb\xbf"
+                             "b.jpg\tthe sea\r#1.jpg\t#waves\r\n#\n");
+  EXPECT_THAT(captions.photos, ElementsAre(folder_ / "b.jpg", folder_ / "#1.jpg"));
+  EXPECT_THAT(captions.texts, ElementsAre("the sea", "#waves"));
+  EXPECT_EQ(read("c.json",
+                 "\xef\xbb\xbf"
+                 R"([{"image": "b.jpg", "caption": "x"}])")
+                .texts.size(),
+            1u);
+  EXPECT_THAT(refusal("c.tsv",
+                      "\xff\xfe"
+                      "b"),
+              HasSubstr("is UTF-16"));
+  EXPECT_THAT(refusal("c.json", std::string(100, '[')), HasSubstr("c.json: is nested deeper than 64 levels"));
+}
+
+TEST_F(CaptionsTest, OfAPipeThatNobodyWritesIntoAreNotWaitedFor) {
+  ASSERT_EQ(::mkfifo((folder_ / "pipe.tsv").c_str(), 0600), 0);
+  EXPECT_THAT(message_of<gatefold::FormatError>([&] { (void)read_captions(folder_ / "pipe.tsv"); }),
+              HasSubstr("a pipe that nobody writes into"));
+}
+
 TEST_F(CaptionsTest, SayWhereSomethingIsWrong) {
   EXPECT_THAT(refusal("c.tsv", "a.png\tcat\nb.png the sea\n"), HasSubstr("c.tsv:2: expected a photograph's path"));
   EXPECT_THAT(refusal("c.tsv", "# nothing\n"), HasSubstr("holds no captions"));

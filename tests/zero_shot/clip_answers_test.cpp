@@ -19,22 +19,24 @@ class ClipAnswersTest : public ::testing::Test {
     clip_ = open_clip(folder_ / "clip");
     answers_.labels = {"cat", "a \033[31mdog", "bird"};
     answers_.templates = {"a {}"};
-    PhotoEmbeddings photos{gatefold::Tensor<float, 2>({2, 6}), {"", "b.png: is empty"}};
-    photos.z.view()(0, 1) = 1;
-    photos.z.view()(1, 0) = std::nanf("");
-    gatefold::Tensor<float, 2> z_labels({3, 6});
-    z_labels.view()(0, 0) = 1;
-    z_labels.view()(1, 1) = 1;
-    z_labels.view()(2, 1) = 0.5f;
-    const std::vector<std::filesystem::path> names{"a.png", "b.png"};
-    answer(answers_, photos, names, z_labels.view(), 2);
+    z_labels_.view()(0, 0) = 1;
+    z_labels_.view()(1, 1) = 1;
+    z_labels_.view()(2, 1) = 0.5f;
+    z_.view()(0, 1) = 1;
   }
-  std::string printed(Index top) {
+  PhotoAnswer good() { return answer(answers_, "a.png", "", z_.view()[0], z_labels_.view(), 2); }
+  PhotoAnswer bad() { return answer(answers_, "b.png", "b.png: is empty", z_.view()[0], z_labels_.view(), 2); }
+  std::string printed(const ClipPrintOptions& options) {
+    answers_.answered = 0;
     std::ostringstream out;
-    print(out, answers_, clip_, {.top = top});
+    print(out, good(), answers_, options);
+    print(out, bad(), answers_, options);
+    print_summary(out, answers_, clip_, options);
     return out.str();
   }
+  std::string printed(Index top) { return printed({.terminal = {}, .top = top}); }
 
+  gatefold::Tensor<float, 2> z_{{1, 6}}, z_labels_{{3, 6}};
   const gatefold::testing::TemporaryFolder folder_;
   ClipModel clip_{.options = {},
                   .towers = nullptr,
@@ -46,14 +48,38 @@ class ClipAnswersTest : public ::testing::Test {
 };
 
 TEST_F(ClipAnswersTest, RanksByCosineWithTheSoftmaxOfTheTemperature) {
-  ASSERT_EQ(answers_.photos.size(), 2u);
-  const auto& ranked = answers_.photos[0].ranked;
+  const auto ranked = good().ranked;
   ASSERT_EQ(ranked.size(), 3u);
   EXPECT_EQ(ranked[0].label, 1);
   EXPECT_EQ(ranked[1].label, 2);
   EXPECT_NEAR(ranked[0].probability, std::exp(2) / (std::exp(2) + std::exp(1) + 1), 1e-12);
-  EXPECT_TRUE(answers_.photos[1].ranked.empty());
-  EXPECT_EQ(answers_.faults(), 1);
+  EXPECT_TRUE(bad().ranked.empty());
+  EXPECT_EQ(answers_.answered, 1);
+  ASSERT_EQ(answers_.unread.size(), 1u);
+  EXPECT_EQ(answers_.unread[0].fault, "b.png: is empty");
+}
+
+TEST_F(ClipAnswersTest, LeaveOutWhatIsBelowTheThreshold) {
+  answers_.threshold = 0.3;
+  EXPECT_EQ(good().ranked.size(), 1u);  // of 0.665, 0.245 and 0.090
+  answers_.threshold = 0.7;
+  EXPECT_TRUE(good().ranked.empty());
+  EXPECT_THAT(printed(3), HasSubstr("no label reaches 0.7000"));
+  answers_.scores = Scores::each_by_itself;
+  answers_.threshold = 0.4;
+  EXPECT_EQ(good().ranked.size(), 2u);  // of the cosines 1, 0.5 and 0
+}
+
+TEST_F(ClipAnswersTest, OfManyRightLabelsAreTheirCosines) {
+  answers_.scores = Scores::each_by_itself;
+  const auto text = printed(2);
+  EXPECT_THAT(text, HasSubstr("   1.0000\n"));
+  EXPECT_THAT(text, HasSubstr("   0.5000\n"));
+  EXPECT_THAT(text, HasSubstr("1 other"));
+  EXPECT_THAT(text, Not(HasSubstr("%")));
+  const auto json = json_of(good(), answers_, 3);
+  EXPECT_EQ(json["labels"][1]["cosine"], 0.5);
+  EXPECT_FALSE(json["labels"][1].contains("probability"));
 }
 
 TEST_F(ClipAnswersTest, ArePrintedSafelyWithTheBestOnesAndTheRest) {
@@ -67,13 +93,24 @@ TEST_F(ClipAnswersTest, ArePrintedSafelyWithTheBestOnesAndTheRest) {
   EXPECT_THAT(printed(3), Not(HasSubstr("other")));
 }
 
-TEST_F(ClipAnswersTest, AsJsonHaveAllLabelsAndTheFaults) {
-  const auto json = nlohmann::json::parse(to_json(answers_, clip_));
-  EXPECT_EQ(json["pictures"][0]["labels"].size(), 3u);
-  EXPECT_EQ(json["pictures"][0]["labels"][0]["label"], "a \033[31mdog");
-  EXPECT_EQ(json["pictures"][1]["fault"], "b.png: is empty");
-  EXPECT_EQ(json["templates"], nlohmann::json{"a {}"});
-  EXPECT_FALSE(json.contains("experts"));
+TEST_F(ClipAnswersTest, FitTheTerminal) {
+  answers_.labels[1] = std::string(100, 'x');
+  for (const Index width : {40, 60, 80}) {
+    const auto text = printed({.terminal = {.width = width}});
+    std::istringstream lines(text);
+    Index most = 0;
+    for (std::string line; std::getline(lines, line);) most = std::max(most, columns(line));
+    EXPECT_EQ(most, width);
+  }
+}
+
+TEST_F(ClipAnswersTest, AsJsonHaveAsManyLabelsAsAskedAndTheFaults) {
+  EXPECT_EQ(json_of(good(), answers_, 100)["labels"].size(), 3u);
+  EXPECT_EQ(json_of(good(), answers_, 2)["labels"].size(), 2u);
+  EXPECT_EQ(json_of(good(), answers_, 1)["labels"][0]["label"], "a \033[31mdog");
+  EXPECT_EQ(json_of(bad(), answers_, 3)["fault"], "b.png: is empty");
+  EXPECT_EQ(json_of(bad(), answers_, 3)["labels"], Json::array());
+  EXPECT_EQ(json_of(clip_)["kind"], "clip");
 }
 
 TEST_F(ClipAnswersTest, TellTheSharesOfExperts) {
@@ -88,15 +125,15 @@ TEST_F(ClipAnswersTest, TellTheSharesOfExperts) {
   (void)embed_texts(clip_, texts, {.routing = &answers_.routing}, ctx);
   EXPECT_THAT(printed(1), HasSubstr("words, and effective experts:\n  block  1 "));
   EXPECT_THAT(printed(1), Not(HasSubstr("was in the cache")));
-  const auto json = nlohmann::json::parse(to_json(answers_, clip_));
-  ASSERT_EQ(json["experts"]["image"].size(), 2u);
-  const auto& block = json["experts"]["image"][1];
+  const auto experts = json_of(answers_.routing, clip_);
+  ASSERT_EQ(experts["image"].size(), 2u);
+  const auto& block = experts["image"][1];
   EXPECT_EQ(block["block"], 1);
   EXPECT_EQ(block["tokens"], 5);
   double requests = 0;
   for (const double count : block["requests"]) requests += count;
   EXPECT_EQ(requests, 10);
-  EXPECT_EQ(json["experts"]["text"].size(), 2u);
+  EXPECT_EQ(experts["text"].size(), 2u);
 }
 
 }  // namespace

@@ -31,8 +31,8 @@ TEST_F(ClipEmbed, APhotoThatCannotBeReadIsAFaultOfItsOwn) {
   const auto alone = embed_photos(clip, good, {}, ctx_);
   for (const Index batch : {1, 2, 3, 32}) {
     const auto all = embed_photos(clip, photos, {.batch = batch}, ctx_);
-    EXPECT_THAT(all.faults[0], HasSubstr("broken.png: is neither PNG nor JPEG"));
-    EXPECT_THAT(all.faults[2], HasSubstr("gone.png: cannot be opened"));
+    EXPECT_THAT(all.faults[0], HasSubstr("broken.png: is no picture that is known"));
+    EXPECT_THAT(all.faults[2], HasSubstr("gone.png: cannot be read: No such file"));
     EXPECT_EQ(all.faults[1] + all.faults[3], "");
     for (Index i = 0; i < 6; ++i) {
       EXPECT_TRUE(std::isnan(all.z.view()(0, i)) && std::isnan(all.z.view()(2, i)));
@@ -41,6 +41,32 @@ TEST_F(ClipEmbed, APhotoThatCannotBeReadIsAFaultOfItsOwn) {
     }
   }
   EXPECT_EQ(embed_photos(clip, {}, {}, ctx_).z.size(), 0);
+}
+
+TEST_F(ClipEmbed, AFixedSumOfMemoryIsEnoughForAnyNumberOfThreads) {
+  std::vector<fs::path> photos;
+  for (int i = 0; i < 40; ++i) photos.push_back(folder_ / "photos" / (i % 2 ? "red.png" : "green.png"));
+  const auto clip = open();
+  const auto alone = embed_photos(clip, photos, {}, ctx_);
+  gatefold::Context threads{.parallel_for = gatefold::default_parallel_for(4)};
+  // Less than a photograph needs, and room for two of them (20 x 14 pixels of 12 bytes).
+  for (const std::size_t bytes : {std::size_t{1}, std::size_t{8000}}) {
+    const auto all = embed_photos(clip, photos, {.decode_bytes = bytes}, threads);
+    EXPECT_TRUE(std::equal(all.z.flat().begin(), all.z.flat().end(), alone.z.flat().begin()));
+  }
+  EXPECT_THAT(embed_photos(clip, std::span(photos).first(1), {.max_pixels = 279}, ctx_).faults[0],
+              HasSubstr("at most 279 pixels; scale it down first, or raise --max-megapixels"));
+}
+
+TEST_F(ClipEmbed, LabelsDoNotDependOnWhereABatchEnds) {
+  const auto clip = open();
+  const std::vector<std::string> labels{"cat", "dog", "x", "c"}, templates{"{}", "a {}", "{} t"};
+  const auto all = embed_labels(clip, labels, templates, {.batch = 100}, ctx_);
+  for (const Index batch : {1, 2, 3, 5}) {
+    const auto z = embed_labels(clip, labels, templates, {.batch = batch}, ctx_);
+    for (Index i = 0; i < z.size(); ++i)
+      EXPECT_NEAR(z.flat()[static_cast<std::size_t>(i)], all.flat()[static_cast<std::size_t>(i)], 1e-6);
+  }
 }
 
 TEST_F(ClipEmbed, LabelsAreTheMeanOfTheirTemplatesEachOfLengthOne) {

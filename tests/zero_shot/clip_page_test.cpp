@@ -30,8 +30,14 @@ class ClipPage : public ::testing::Test {
     photos_ = {folder_ / "photos" / "red.png", folder_ / "photos" / "none.png", folder_ / "photos" / "green.png"};
     answers_ = {.labels = {"cat", "<b>dogs"}, .templates = {"a {}", "the {}"}};
     const auto z = embed_labels(clip, answers_.labels, answers_.templates, {}, ctx_);
-    answer(answers_, embed_photos(clip, photos_, {}, ctx_), photos_, z.view(), clip.temperature);
-    return read_for_page(answers_, photos_, clip, 1, ctx_);
+    embed_photos(clip, photos_, {}, ctx_, [&](const PhotoBatch& batch) {
+      for (Index i = 0; i < batch.z.extent(0); ++i) {
+        const auto at = static_cast<std::size_t>(i);
+        auto photo = answer(answers_, photos_[at], batch.faults[at], batch.z[i], z.view(), clip.temperature);
+        if (photo.fault.empty()) answers_.kept.push_back(std::move(photo));
+      }
+    });
+    return read_for_page(answers_, clip, {.batch = 1}, ctx_);
   }
   std::string html_of(const ClipModel& clip) {
     const auto reading = reading_of(clip);
@@ -48,7 +54,7 @@ TEST_F(ClipPage, HasTheAnswersOfTheProgram) {
   const auto reading = reading_of(dense());
   ASSERT_EQ(reading.pictures.size(), 2u);  // one is not there
   EXPECT_EQ(reading.pictures[1].name, photos_[2].string());
-  EXPECT_EQ(reading.pictures[1].ranked[0].probability, answers_.photos[2].ranked[0].probability);
+  EXPECT_EQ(reading.pictures[1].ranked[0].probability, answers_.kept[1].ranked[0].probability);
   EXPECT_EQ(reading.pictures[0].image.size(), (gatefold::ImageSize{8, 8}));
   EXPECT_THAT(reading.labels[0].words, ElementsAre("<start>", "a", "cat", "<end>"));
   EXPECT_TRUE(reading.layers.empty());
@@ -123,7 +129,7 @@ TEST_F(ClipPage, HasTheWordsOfAsManyLabels) {
   const auto clip = clip_moe();
   for (int i = 0; i < 3500; ++i) answers_.labels.push_back("cat");
   answers_.templates = {"ccc ccc ccc {}"};  // 12 tokens, in one sparse block
-  const auto reading = read_for_page(answers_, {}, clip, 64, ctx_);
+  const auto reading = read_for_page(answers_, clip, {.batch = 64}, ctx_);
   ASSERT_EQ(reading.labels.size(), 3500u);
   EXPECT_EQ(reading.labels.front().routes.back().size(), 12u);
   EXPECT_TRUE(reading.labels.back().routes.back().empty());

@@ -18,7 +18,7 @@ std::string printed(const Reading& reading, const PrintOptions& options) {
   return out.str();
 }
 
-TEST(Print, FitsEightyColumnsAndHoldsNoEscapes) {
+TEST(Print, FitsTheTerminalAndHoldsNoEscapes) {
   Reader reader = tiny::reader();
   Reading reading = tiny::plan(2,
                                {"a pink bag", "a blue bag", "a zebra", "\033[2J",
@@ -28,12 +28,16 @@ TEST(Print, FitsEightyColumnsAndHoldsNoEscapes) {
   gatefold::Context ctx;
   read(reading, reader, ctx);
   reading.pictures[1].ranked[1].probability = std::nan("");
-  const std::string text = printed(reading, {.top = 10});
-  std::istringstream lines(text);
-  for (std::string line; std::getline(lines, line);) {
-    EXPECT_LE(columns(line), 80) << line;
-    EXPECT_EQ(line, printable(line));
+  reading.unread.push_back({std::string(200, 'u'), "", 1});
+  for (const Index width : {40, 60, 80}) {
+    std::istringstream lines(printed(reading, {.terminal = {.width = width}, .top = 10}));
+    for (std::string line; std::getline(lines, line);) {
+      EXPECT_LE(columns(line), width) << line;
+      EXPECT_EQ(line, printable(line));
+    }
   }
+  const std::string text = printed(reading, {.top = 10});
+  EXPECT_THAT(text, HasSubstr("…\n  cannot be read\n\n✗ picture 1"));
   EXPECT_THAT(text, HasSubstr("never seen"));
   EXPECT_THAT(text, HasSubstr("no number"));
   EXPECT_THAT(text, HasSubstr("Some labels are longer"));

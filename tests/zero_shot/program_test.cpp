@@ -2,6 +2,9 @@
 
 #include <gmock/gmock.h>
 
+#include "gatefold/io/mapped_file.hpp"
+#include "tests/io/temporary_folder.hpp"
+
 namespace gatefold {
 namespace {
 
@@ -20,6 +23,43 @@ TEST(Program, SaysWhatWentWrong) {
                 "x", [](int, char**) -> int { throw FormatError("a.png: is no picture"); }, 0, nullptr),
             1);
   EXPECT_EQ(GetCapturedStderr(), "x: a.png: is no picture\n");
+}
+
+TEST(Program, SaysItInCharactersThatDoNothingToATerminal) {
+  CaptureStderr();
+  (void)run_program(
+      "x", [](int, char**) -> int { throw FormatError("vocab.json: «\033]0;OWNED\007\u202egnp»"); }, 0, nullptr);
+  EXPECT_EQ(GetCapturedStderr(), "x: vocab.json: «?]0;OWNED??gnp»\n");
+}
+
+TEST(Program, SaysWhatToDoWithoutMemory) {
+  CaptureStderr();
+  EXPECT_EQ(run_program(
+                "x", [](int, char**) -> int { throw std::bad_alloc(); }, 0, nullptr),
+            kFailed);
+  EXPECT_THAT(GetCapturedStderr(), ::testing::HasSubstr("not enough memory for this; fewer --threads"));
+}
+
+TEST(Program, AMisuseHasAStatusOfItsOwn) {
+  CaptureStderr();
+  EXPECT_EQ(run_program(
+                "x", [](int, char**) -> int { throw UsageError("--top: is 0"); }, 0, nullptr),
+            2);
+  EXPECT_EQ(GetCapturedStderr(), "x: --top: is 0\n");
+}
+
+TEST(ProgramDeathTest, SaysThatAFileWasShortenedWhileItWasRead) {
+  const testing::TemporaryFolder folder;
+  testing::write_text(folder / "model", std::string(100'000, 'x'));
+  static std::filesystem::path path;
+  path = folder / "model";
+  const auto work = [](int, char**) -> int {
+    const MappedFile file(path);
+    std::filesystem::resize_file(path, 0);
+    return static_cast<int>(file.bytes()[50'000]);
+  };
+  EXPECT_EXIT((void)run_program("x", work, 0, nullptr), ::testing::ExitedWithCode(1),
+              "a file was shortened or replaced while it was read");
 }
 
 TEST(Program, FailsWhenNotAllCouldBePrinted) {

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include "gatefold/image/decode.hpp"
+#include "tests/io/temporary_folder.hpp"
 #include "wardrobe/free_caption.hpp"
 
 namespace zero_shot {
@@ -54,6 +55,15 @@ TEST(Manifest, SaysWhatIsWrongWhere) {
               HasSubstr("picture 1: «file» is missing"));
   EXPECT_THAT(refusal(with(R"("labels": "two")", R"("labels": "three")")), HasSubstr("no label set «three»"));
   EXPECT_THAT(refusal(with(R"("expected": "b")", R"("expected": "c")")), HasSubstr("«c» is not in the label set"));
+}
+
+TEST(Manifest, IsNotWaitedForNorNestedWithoutEnd) {
+  EXPECT_THAT(refusal(std::string(95'000, '[')), HasSubstr("manifest.json: is nested deeper than 64 levels"));
+  const gatefold::testing::TemporaryFolder folder;
+  ASSERT_EQ(::mkfifo((folder / "manifest.json").c_str(), 0600), 0);
+  EXPECT_THAT(
+      gatefold::testing::message_of<gatefold::FormatError>([&] { (void)read_manifest(folder / "manifest.json"); }),
+      HasSubstr("a pipe that nobody writes into; make the samples"));
 }
 
 TEST(Manifest, NamesOnlyItsNeighbours) {

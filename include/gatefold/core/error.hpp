@@ -19,6 +19,10 @@ struct OptionError : std::invalid_argument {
 struct FormatError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
+/// The machine has not enough memory for something that may well be sound; says for what.
+struct MemoryError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
 
 /// Throws ShapeError «Layer::forward: x has shape [7, 5], expected [7, 6]».
 template <class T, std::size_t Rank>

@@ -10,8 +10,11 @@
 
 namespace gatefold {
 
-/// Images above this are refused before a pixel is touched: 64 megapixels are 192 MiB as RGB and 768 MiB as floats.
-inline constexpr Index kMaxPixels = Index{64} * 1024 * 1024;
+/// No image has more: what stb_image can hold of four channels, 768 MiB as RGB.
+inline constexpr Index kMaxPixels = Index{256} * 1024 * 1024;
+/// Where files from outside are refused before a pixel is touched, unless somebody says otherwise: Pillow warns of a
+/// decompression bomb from here on (Image.MAX_IMAGE_PIXELS).
+inline constexpr Index kUsualPixels = 89'478'485;
 
 struct ImageSize {
   Index width = 0, height = 0;

@@ -19,10 +19,19 @@ namespace gatefold::detail {
 /// that a small file cannot unpack to gigabytes (zlib grows a thousandfold).
 inline thread_local size_t stb_allocation_limit = 0;
 
+/// Whether the machine had less than the limit allows, which is no fault of the file.
+inline thread_local bool stb_out_of_memory = false;
+
+inline void* stb_given(void* block) {
+  stb_out_of_memory = stb_out_of_memory || !block;
+  return block;
+}
 /// Zeroed: a damaged progressive JPEG makes stb read coefficients that no scan has written.
-inline void* stb_allocate(size_t bytes) { return bytes <= stb_allocation_limit ? calloc(bytes, 1) : nullptr; }
+inline void* stb_allocate(size_t bytes) {
+  return bytes <= stb_allocation_limit ? stb_given(calloc(bytes, 1)) : nullptr;
+}
 inline void* stb_reallocate(void* block, size_t bytes) {
-  return bytes <= stb_allocation_limit ? realloc(block, bytes) : nullptr;
+  return bytes <= stb_allocation_limit ? stb_given(realloc(block, bytes)) : nullptr;
 }
 
 }  // namespace gatefold::detail

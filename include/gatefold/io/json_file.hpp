@@ -1,28 +1,52 @@
 #pragma once
+#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <string_view>
 
 #include "gatefold/core/error.hpp"
-#include "gatefold/io/mapped_file.hpp"
+#include "gatefold/core/read_file.hpp"
 
 namespace gatefold {
 
 /// A small file, read whole. Throws FormatError when it cannot be read or has more than `most` bytes.
 inline std::string read_text_file(const std::filesystem::path& path, std::size_t most) {
-  try {
-    const MappedFile file(path);
-    const auto bytes = file.bytes();
-    if (bytes.size() > most)
-      throw FormatError(path.string() + ": has " + std::to_string(bytes.size()) + " bytes, expected at most " +
-                        std::to_string(most));
-    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-  } catch (const std::system_error& error) {
-    throw FormatError(error.what());
+  return read_file<std::string>(path, most);
+}
+
+/// Arrays and objects within each other: more than any file of ours has. What goes through a value by recursion, as
+/// copying and printing one do, would run out of stack at some ten thousands.
+inline constexpr int kMaxJsonDepth = 64;
+
+namespace detail {
+inline int json_depth(std::string_view text) {
+  int depth = 0, most = 0;
+  bool quoted = false;
+  for (std::size_t at = 0; at < text.size() && most <= kMaxJsonDepth; ++at) {
+    const char c = text[at];
+    if (c == '"') quoted = !quoted;
+    if (quoted)
+      at += c == '\\';
+    else if (c == '[' || c == '{')
+      most = std::max(most, ++depth);
+    else if (c == ']' || c == '}')
+      --depth;
   }
+  return most;
+}
+}  // namespace detail
+
+/// The one way that JSON from outside is read. A value of kind «discarded» for what is no JSON. Throws FormatError that
+/// begins with `source` when it is nested deeper than kMaxJsonDepth.
+inline nlohmann::json parse_json(std::string_view text, const std::string& source) {
+  if (detail::json_depth(text) > kMaxJsonDepth)
+    throw FormatError(source + ": is nested deeper than " + std::to_string(kMaxJsonDepth) +
+                      " levels, which nothing of this kind is");
+  return nlohmann::json::parse(text, nullptr, false);
 }
 
 /// Throws FormatError that begins with `source` for anything but {…}.
 inline nlohmann::json parse_json_object(const std::string& text, const std::string& source) {
-  auto json = nlohmann::json::parse(text, nullptr, false);
+  auto json = parse_json(text, source);
   if (!json.is_object())
     throw FormatError(source + ": is " +
                       (text.empty()            ? "empty"

@@ -221,9 +221,14 @@ class HeaderHandler {
 
   bool parse_error(std::size_t position, const std::string&, const nlohmann::json::exception& error) {
     const std::string_view text = error.what();
-    const auto reason = text.find(": ");  // behind the parser's own name and position
-    throw FormatError(source_ + ": header is not JSON at byte " + std::to_string(position) +
-                      " of it: " + quote_text(reason == text.npos ? text : text.substr(reason + 2), 240));
+    // Behind the parser's own name, and its position where it says one: «[json.exception.parse_error.101] …: …».
+    const auto name_end = text.find("] ");
+    const auto reason = text.find(": ", name_end == text.npos ? 0 : name_end);
+    throw FormatError(source_ + ": header is not JSON at byte " + std::to_string(position) + " of it: " +
+                      quote_text(reason != text.npos     ? text.substr(reason + 2)
+                                 : name_end != text.npos ? text.substr(name_end + 2)
+                                                         : text,
+                                 240));
   }
 
  private:

@@ -44,7 +44,8 @@ class ShardedSafeTensors {
     }
     for (const auto& name : shards) {
       const auto shard = path.parent_path() / name;
-      if (!std::filesystem::exists(shard))
+      std::error_code error;  // as of a name that is too long
+      if (!std::filesystem::exists(shard, error))
         refuse("names the shard " + detail::quote_text(name) + ", which is not beside it; download that as well");
       all.add(shard);
     }
@@ -90,7 +91,8 @@ class ShardedSafeTensors {
   }
 
   void add(const std::filesystem::path& path) {
-    if (std::filesystem::is_symlink(path) && !std::filesystem::exists(path))
+    std::error_code unknown;
+    if (std::filesystem::is_symlink(path, unknown) && !std::filesystem::exists(path, unknown))
       throw FormatError(path.string() + ": is a link to " + std::filesystem::read_symlink(path).string() +
                         ", which is not there; copy what it stands for (cp -rL)");
     auto mapped = read(path);

@@ -3,6 +3,7 @@
 
 #include "gatefold/io/checkpoint.hpp"
 #include "gatefold/io/finite.hpp"
+#include "gatefold/io/json_file.hpp"
 #include "gatefold/models/limoe.hpp"
 #include "gatefold/text/vocabulary.hpp"
 
@@ -92,7 +93,7 @@ inline std::string to_json(const LimoeOptions& options) {
 /// Throws FormatError that names the first option that is missing, unknown or of another kind.
 inline LimoeOptions limoe_options_from_json(const std::string& text, const std::string& source) {
   const auto refuse = [&](const std::string& why) { throw FormatError(source + ": model configuration: " + why); };
-  const auto json = nlohmann::json::parse(text, nullptr, false);
+  const auto json = parse_json(text, source);
   if (!json.is_object()) refuse("not a JSON object");
   // The library would cut 6.5 down to 6.
   const auto whole = [](const nlohmann::json& number) {
