@@ -6,7 +6,7 @@ here=$PWD
 cd "$(dirname "$0")/.."
 . cmake/debian.sh
 debian_install cmake g++ ninja-build libeigen3-dev libxsimd-dev nlohmann-json3-dev libstb-dev libutf8proc-dev \
-  libxxhash-dev zlib1g-dev libcli11-dev
+  libxxhash-dev libwebp-dev libheif-dev zlib1g-dev libcli11-dev
 
 cmake -S . -B build/examples -G Ninja -D CMAKE_BUILD_TYPE=Release -D GATEFOLD_NATIVE=ON -D GATEFOLD_BUILD_TESTS=OFF \
   -D GATEFOLD_BUILD_BENCH=OFF

@@ -6,8 +6,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . cmake/debian.sh
 debian_install cmake g++ ninja-build ccache pkg-config libeigen3-dev libxsimd-dev nlohmann-json3-dev libstb-dev \
-  libutf8proc-dev libxxhash-dev zlib1g-dev libgtest-dev libgmock-dev libbenchmark-dev libcli11-dev \
-  librandom123-dev dataset-fashion-mnist
+  libutf8proc-dev libxxhash-dev libwebp-dev libheif-dev zlib1g-dev libgtest-dev libgmock-dev libbenchmark-dev \
+  libcli11-dev librandom123-dev dataset-fashion-mnist
 
 # Without the sloppiness ccache would not look through a precompiled header.
 export CMAKE_CXX_COMPILER_LAUNCHER=ccache CCACHE_SLOPPINESS=pch_defines,time_macros
