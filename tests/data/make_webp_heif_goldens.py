@@ -52,6 +52,9 @@ add("webp_lossless_alpha", 0, saved(rgba, format="WEBP", lossless=True, exact=Tr
 add("webp_lossy_alpha", 0, saved(rgba, format="WEBP", quality=80, exact=True))
 add("webp_orientation_6", 0, saved(rgb, 6, format="WEBP", lossless=True))
 add("webp_orientation_2", 0, saved(rgb, 2, format="WEBP", lossless=True))
+packet = (b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+          b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>')
+add("webp_xmp_orientation_6", 0, saved(rgb, format="WEBP", lossless=True, xmp=packet))
 add("heic", 2, saved(rgb, format="HEIF", quality=90, chroma=444))
 add("heic_alpha", 2, saved(rgba, format="HEIF", quality=90, chroma=444))
 add("avif", 2, saved(rgb, format="AVIF", quality=90, subsampling="4:4:4"))

@@ -7,18 +7,19 @@
 
 namespace gatefold::detail {
 
-/// The orientation in the EXIF chunk of a WebP (its container: developers.google.com/speed/webp, RIFF), 1 without.
+/// The orientation in the chunks of a WebP (its container: developers.google.com/speed/webp, RIFF), 1 without.
 inline int webp_orientation(std::span<const std::uint8_t> bytes) {
-  using namespace std::string_view_literals;
+  OrientationNotes notes;
   for (std::size_t at = 12; at + 8 <= bytes.size();) {
     const std::size_t length = *number_at(bytes, at + 4, 4, ByteOrder::little);
     if (length > bytes.size() - at - 8) break;
     const auto chunk = bytes.subspan(at + 8, length);
-    if (starts_with(bytes.subspan(at), "EXIF"))  // with or without the head that it has in a JPEG
-      return tiff_orientation(starts_with(chunk, "Exif\0\0"sv) ? chunk.subspan(6) : chunk);
+    if (starts_with(bytes.subspan(at), "EXIF")) notes.exif = tiff_orientation(chunk);
+    if (starts_with(bytes.subspan(at), "XMP "))
+      notes.xmp = xmp_orientation({reinterpret_cast<const char*>(chunk.data()), chunk.size()});
     at += 8 + length + length % 2;
   }
-  return 1;
+  return notes.orientation();
 }
 
 /// Needs libwebp. Pixels as Pillow's, which decodes with the same library.
