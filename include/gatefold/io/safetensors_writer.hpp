@@ -130,12 +130,12 @@ inline auto SafeTensorsWriter::emit(const Sink& sink) const -> Seal {
   for (const auto& item : tensors_) order.push_back(&item);
   std::ranges::stable_sort(order, std::ranges::greater{}, [](const auto* item) { return item->second.dtype; });
 
-  std::string header = "{\"__metadata__\":{", separator;
+  std::string header = "{\"__metadata__\":{";
   std::size_t begin = 0, seal = 0;
   for (const auto& [key, value] : metadata_) {
-    header += separator + detail::json_string(key) + ":" + detail::json_string(value);
+    if (header.back() != '{') header += ',';
+    header += detail::json_string(key) + ":" + detail::json_string(value);
     if (key == kChecksumKey) seal = sizeof(std::uint64_t) + header.size() - 1 - kChecksumDigits;
-    separator = ",";
   }
   header += "}";
   for (const auto* item : order) {
@@ -145,11 +145,12 @@ inline auto SafeTensorsWriter::emit(const Sink& sink) const -> Seal {
       if (!shape.empty()) shape += ',';
       shape += std::to_string(extent);
     }
-    header += separator + detail::json_string(name) + ":{\"dtype\":\"" + std::string(gatefold::name(tensor.dtype)) +
-              "\",\"shape\":[" + shape + "],\"data_offsets\":[" + std::to_string(begin) + "," +
+    header += ',';
+    header += detail::json_string(name) + ":{\"dtype\":\"";
+    header += gatefold::name(tensor.dtype);
+    header += "\",\"shape\":[" + shape + "],\"data_offsets\":[" + std::to_string(begin) + "," +
               std::to_string(begin + tensor.size_bytes) + "]}";
     begin += tensor.size_bytes;
-    separator = ",";
   }
   header += "}";
   header.append((8 - header.size() % 8) % 8, ' ');

@@ -114,7 +114,7 @@ class ClipTokenizer {
     if (options_.cleaning == ClipCleaning::hugging_face) return to_lower(to_nfc(valid));
     auto lower = to_lower_with_final_sigma(unescape_html(unescape_html(fix_text(valid))));
     // The iota subscript falls through its regular expression: it is no letter, but without regard to case it is one.
-    for (std::size_t at = 0; (at = lower.find("\u0345", at)) != lower.npos;) lower.replace(at, 2, " ");
+    for (std::size_t at = 0; (at = lower.find("\u0345", at)) != lower.npos;) lower.replace(at, 2, 1, ' ');
     return lower;
   }
 
