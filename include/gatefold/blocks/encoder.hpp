@@ -4,8 +4,9 @@
 namespace gatefold {
 
 /// Blocks one after the other, then a layer norm. Blocks that cannot be trained keep nothing.
-template <ForwardLayer BlockType>
+template <class BlockType>
 struct Encoder {
+  static_assert(ForwardLayer<BlockType>, "Encoder is a chain of layers");
   using Block = BlockType;
   using Scalar = typename Block::Scalar;
   struct Saved {

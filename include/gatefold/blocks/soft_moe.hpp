@@ -15,8 +15,9 @@ namespace gatefold {
 /// Sequences are those of ctx.layout, else all rows are one. A NaN spreads through its own sequence, since tokens mix,
 /// and no further. 8 R N D flops forward besides the experts; keeps x^ [R, D], 3 R N and 2 B N D. Here N = E * slots
 /// of each expert, expert-major.
-template <Expert L>
+template <class L>
 struct SoftMoe {
+  static_assert(Expert<L>, "SoftMoe: an expert is a layer that can be trained");
   using T = typename L::Scalar;
   using Scalar = T;
   struct Options {

@@ -25,9 +25,12 @@ struct ExpertsSaved<E> {
 /// Experts that cannot be trained (packed ones) make a layer that cannot be trained.
 ///
 /// `aux` penalises the routing: backward adds aux_scale times its gradient, without being asked.
-template <Router R, ForwardLayer E, AuxLoss<typename E::Scalar> Aux = NoAux>
-requires std::same_as<typename R::Scalar, typename E::Scalar>
+template <class R, class E, class Aux = NoAux>
 struct SparseMlp {
+  static_assert(Router<R>, "SparseMlp: what routes is a Router");
+  static_assert(ForwardLayer<E>, "SparseMlp: an expert is a layer");
+  static_assert(std::same_as<typename R::Scalar, typename E::Scalar>, "SparseMlp: router and experts of one scalar");
+  static_assert(AuxLoss<Aux, typename E::Scalar>, "SparseMlp: what penalises the routing is an AuxLoss");
   using Scalar = typename E::Scalar;
   struct Saved {
     typename R::Saved routing;

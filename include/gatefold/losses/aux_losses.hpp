@@ -45,14 +45,15 @@ struct AuxLosses {
 
   /// fn(name, what the term adds to `value`) for each active term, in order.
   template <Real T, class Fn>
-  void for_each(const RouterScores<T>& scores, Context& ctx, Fn&& fn) const {
+  requires(AuxLoss<Ls, T>&&...) void for_each(const RouterScores<T>& scores, Context& ctx, Fn&& fn) const {
     visit_active([&](const auto& term, double factor) {
       fn(term.name, static_cast<T>(Wide<T>(factor) * Wide<T>(term.loss.value(scores, ctx))));
     });
   }
 
   template <Real T>
-  T value(const RouterScores<T>& scores, Context& ctx) const {
+  requires(AuxLoss<Ls, T>&&...) T value(const RouterScores<T>& scores, Context& ctx)
+  const {
     Wide<T> total(0.0);
     for_each(scores, ctx, [&](std::string_view, const T& x) { total += Wide<T>(x); });
     return static_cast<T>(total);

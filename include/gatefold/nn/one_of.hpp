@@ -7,9 +7,10 @@
 namespace gatefold {
 
 /// One of two layers, chosen when the model is built: dense or sparse, block by block.
-template <ForwardLayer A, ForwardLayer B>
-requires std::same_as<typename A::Scalar, typename B::Scalar>
+template <class A, class B>
 struct OneOf {
+  static_assert(ForwardLayer<A> && ForwardLayer<B>, "OneOf is one of two layers");
+  static_assert(std::same_as<typename A::Scalar, typename B::Scalar>, "OneOf: two layers of one scalar");
   using Scalar = typename A::Scalar;
   /// Both kinds of Saved are plain views, so a pair is as good as a variant and trivially destructible.
   struct Saved {

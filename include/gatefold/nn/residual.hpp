@@ -8,8 +8,9 @@ namespace gatefold {
 
 /// y = x + inner(norm(x)): a pre-norm residual branch around any layer. Keeps norm(x); where the inner layer cannot be
 /// trained, nothing.
-template <ForwardLayer L>
+template <class L>
 struct Residual {
+  static_assert(ForwardLayer<L>, "Residual is around a layer");
   using Scalar = typename L::Scalar;
   struct Kept {
     typename LayerNorm<Scalar>::Saved norm;

@@ -61,8 +61,9 @@ struct FactoredMoments {
 /// and column means, so the state of an [R, C] weight is R + C numbers (and the momentum, if any). Only the last two
 /// axes are factored, never across experts or other leading axes. The momentum averages whole steps, learning rate
 /// included, as in T5 and optax. Bitwise the same for any number of threads.
-template <Module M>
+template <class M>
 struct Adafactor {
+  static_assert(Module<M>, "Adafactor moves the parameters of a module");
   using Options = AdafactorOptions;
 
   Options options;

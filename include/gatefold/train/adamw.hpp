@@ -22,8 +22,9 @@ struct AdamWOptions {
 ///   mean = beta1 mean + (1 - beta1) g,  variance = beta2 variance + (1 - beta2) g^2
 ///   w = (1 - lr weight_decay) w - lr / (1 - beta1^t) mean / (sqrt(variance / (1 - beta2^t)) + epsilon)
 /// One pass over memory, 28 bytes per float; two more models in size. Bitwise the same for any number of threads.
-template <Module M>
+template <class M>
 struct AdamW {
+  static_assert(Module<M>, "AdamW moves the parameters of a module");
   using Options = AdamWOptions;
 
   Options options;

@@ -19,8 +19,9 @@ struct SgdOptions {
 
 /// Stochastic gradient descent with heavy-ball momentum (as torch.optim.SGD) and decoupled weight decay:
 ///   velocity = momentum velocity + g,  w = (1 - lr weight_decay) w - lr velocity
-template <Module M>
+template <class M>
 struct Sgd {
+  static_assert(Module<M>, "Sgd moves the parameters of a module");
   using Options = SgdOptions;
 
   Options options;
