@@ -41,6 +41,8 @@ elseif(WAY STREQUAL "refused")
   expect_refusal(${VERSION} "io;teapot" "there is no gatefold::teapot, only io, image, text")
   expect_refusal(${VERSION} "io;image" "gatefold::io needs nlohmann_json 3.11 or later (;Debian: nlohmann-json3-dev)\
 ;gatefold::image needs stb (no stb/stb_image.h: GATEFOLD_STB_INCLUDE_DIR is /nowhere" ${no_json} ${no_stb})
+  expect_refusal(${VERSION} image "GATEFOLD_STB_INCLUDE_DIR-NOTFOUND;Debian: libstb-dev"
+                 -D CMAKE_IGNORE_PATH=/usr/include)  # where no such header is anywhere
   expect_refusal(${VERSION} "" "gatefold needs Eigen3 (5, 3.4" -D CMAKE_DISABLE_FIND_PACKAGE_Eigen3=ON)
   return()
 endif()
