@@ -6,8 +6,10 @@ namespace gatefold {
 
 /// A pre-norm transformer block: x + attention(norm(x)), then x + ffn(norm(x)). The feed-forward net is any layer: an
 /// Mlp, a SparseMlp, or one of the two chosen by depth (OneOf). W is what attention keeps its weights in.
-template <ForwardLayer Ffn, WeightStorage<typename Ffn::Scalar> W = Tensor<typename Ffn::Scalar, 2>>
+template <class Ffn, class W = Tensor<typename Ffn::Scalar, 2>>
 struct EncoderBlock {
+  static_assert(ForwardLayer<Ffn>, "EncoderBlock: the feed-forward net is a layer");
+  static_assert(WeightStorage<W, typename Ffn::Scalar>, "EncoderBlock: W is what attention keeps its weights in");
   using Scalar = typename Ffn::Scalar;
   using SelfAttention = Attention<Scalar, W>;
   struct Options {
@@ -46,7 +48,7 @@ struct EncoderBlock {
 
   template <class F>
   auto packed() const {
-    EncoderBlock<decltype(pack<F>(ffn.inner)), Packed<F>> other(
+    EncoderBlock<decltype(pack<F>(ffn.inner)), StorageOf<F>> other(
         {.width = attention.inner.width(), .num_heads = attention.inner.num_heads, .mask = attention.inner.mask},
         pack<F>(ffn.inner));
     other.attention = pack<F>(attention);

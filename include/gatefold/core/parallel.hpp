@@ -38,7 +38,8 @@ class FunctionRef<R(Args...)> {
 
 /// Runs `body(begin, end, worker)` over disjoint ranges that cover [0, n). `worker` is in 0..workers()-1 and belongs to
 /// one thread at a time, so scratch can be sliced by it. Kernels split work over outputs only, never over a sum, so the
-/// result does not depend on how the ranges fall. Any pool fits:
+/// result does not depend on how the ranges fall. What a body throws, `run` throws again on the calling thread, when no
+/// worker is in a body any more. Any pool fits:
 ///   ctx.parallel_for = ParallelFor({.workers = n, .run = [&](Index n, ParallelFor::Body body) { pool.run(n, body);
 ///   }});
 class ParallelFor {

@@ -53,6 +53,9 @@ class Packed {
   Index extent(std::size_t axis) const { return shape_[axis]; }
   const Shape<2>& shape() const { return shape_; }
 
+  /// y = x wᵀ (+ bias): what makes it a WeightStorage (nn/weight_storage.hpp).
+  void multiply(Rows<const float> x, Rows<float> y, Context& ctx, const float* bias = nullptr) const;
+
   /// Outputs 32 p .. 32 p + 31.
   kernels::PanelView<F> panel(Index p) const {
     const Value* const at = panel_data(p);
@@ -183,4 +186,10 @@ void matmul(Rows<const T> x, const Packed<F>& w, Rows<T> y, Context& ctx, const 
 }
 
 }  // namespace kernels
+
+template <PackedFormat F>
+void Packed<F>::multiply(Rows<const float> x, Rows<float> y, Context& ctx, const float* bias) const {
+  kernels::matmul<float>(x, *this, y, ctx, bias);
+}
+
 }  // namespace gatefold

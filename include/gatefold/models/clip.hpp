@@ -301,17 +301,17 @@ struct Clip {
   }
 
   /// The same model over packed weights, for inference; embeddings, norms and routers stay as they are.
-  template <PackedFormat F>
-  Clip<T, Packed<F>> packed() const requires TrainableStorage<W, T> {
-    Clip<T, Packed<F>> other(options);
+  template <PackedAs<T> F>
+  Clip<T, StorageOf<F>> packed() const requires TrainableStorage<W, T> {
+    Clip<T, StorageOf<F>> other(options);
     other.vision.patch_embed = pack<F>(vision.patch_embed);
     other.vision.class_token = vision.class_token;
     other.vision.position = vision.position;
     other.vision.pre_norm = vision.pre_norm;
-    vision.tower.pack_into(other.vision.tower);
+    vision.tower.template pack_into<F>(other.vision.tower);
     other.text.word_embed = text.word_embed;
     other.text.position = text.position;
-    text.tower.pack_into(other.text.tower);
+    text.tower.template pack_into<F>(other.text.tower);
     other.logit_scale = logit_scale;
     return other;
   }

@@ -346,7 +346,7 @@ inline ClipFile open_clip_file(const std::filesystem::path& path, const ClipWeig
 /// scales are folded into the weights behind which they stand. Throws FormatError that says which file is wrong and
 /// what to do, also for weights that are no finite numbers; CheckpointError that lists all missing, unexpected and
 /// misshapen tensors.
-template <WeightStorage<float> W = Tensor<float, 2>>
+template <BuiltInStorage<float> W = Tensor<float, 2>>
 Clip<float, W> load_clip(const ClipFile& file, const ParallelFor& parallel_for = default_parallel_for()) {
   double stored = 0;
   for (const auto& [name, tensor] : file.tensors.tensors()) {
@@ -372,7 +372,7 @@ Clip<float, W> load_clip(const ClipFile& file, const ParallelFor& parallel_for =
   return model;
 }
 
-template <WeightStorage<float> W = Tensor<float, 2>>
+template <BuiltInStorage<float> W = Tensor<float, 2>>
 Clip<float, W> load_clip(const std::filesystem::path& path, const LoadClipOptions& how = {}) {
   return load_clip<W>(open_clip_file(path, how.weights), how.parallel_for);
 }

@@ -207,8 +207,8 @@ struct ClipTower {
     return sum;
   }
 
-  template <PackedFormat F>
-  void pack_into(ClipTower<T, Packed<F>>& other) const requires TrainableStorage<W, T> {
+  template <PackedAs<T> F>
+  void pack_into(ClipTower<T, StorageOf<F>>& other) const requires TrainableStorage<W, T> {
     other.encoder = pack<F>(encoder);
     other.projection = pack<F>(projection);
   }

@@ -241,9 +241,9 @@ struct Limoe {
   }
 
   /// The same model over packed weights, for inference; embeddings, norms and routers stay as they are.
-  template <PackedFormat F>
-  Limoe<T, Packed<F>> packed() const requires TrainableStorage<W, T> {
-    Limoe<T, Packed<F>> other(options);
+  template <PackedAs<T> F>
+  Limoe<T, StorageOf<F>> packed() const requires TrainableStorage<W, T> {
+    Limoe<T, StorageOf<F>> other(options);
     other.patch_embed = pack<F>(patch_embed);
     other.word_embed = word_embed;
     other.text_position = text_position;

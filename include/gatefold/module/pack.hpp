@@ -3,8 +3,8 @@
 namespace gatefold {
 
 /// The same model over weights packed as F (float, bf16, int8 or int4; kernels/packed.hpp), for inference:
-/// pack<bf16>(model). A layer that holds weights says how by a member `packed<F>()`. Routers, norms and embeddings stay
-/// as they are.
+/// pack<bf16>(model). F may also be a storage of your own (WeightStorage). A layer that holds weights says how by a
+/// member `packed<F>()`. Routers, norms and embeddings stay as they are.
 template <class F, class L>
 requires requires(const L& layer) { layer.template packed<F>(); }
 auto pack(const L& layer) { return layer.template packed<F>(); }

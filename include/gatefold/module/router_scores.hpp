@@ -4,6 +4,10 @@
 namespace gatefold {
 
 /// What an auxiliary loss sees of a router's forward pass. Padding rows (layout) enter no loss.
+///
+/// A router whose gates are no softmax of its scores puts into `logits` what they are a softmax of: where they are
+/// s_e / sum s (of sigmoids, say), log s_e. Then log_probs is the logarithm of the gates, losses and reports hold as
+/// they are, and the gradient that losses give by the logits is one by log s_e: for s = σ(z) it reaches z times 1 - s.
 template <Real T>
 struct RouterScores {
   Rows<const T> logits;         // [S, E] clean

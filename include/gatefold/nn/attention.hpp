@@ -79,9 +79,9 @@ struct Attention {
     qkv.backward(saved.qkv, dprojected, dx, grad.qkv, ctx);
   }
 
-  template <PackedFormat F>
-  Attention<T, Packed<F>> packed() const requires kTrainable {
-    Attention<T, Packed<F>> other({.width = 0, .num_heads = num_heads, .mask = mask});
+  template <PackedAs<T> F>
+  Attention<T, StorageOf<F>> packed() const requires kTrainable {
+    Attention<T, StorageOf<F>> other({.width = 0, .num_heads = num_heads, .mask = mask});
     other.qkv = pack<F>(qkv);
     other.out = pack<F>(out);
     return other;

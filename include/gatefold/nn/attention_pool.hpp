@@ -81,9 +81,9 @@ struct AttentionPool {
     kernels::add_rows<T>(dprobe, grad.probe, ctx);
   }
 
-  template <PackedFormat F>
-  AttentionPool<T, Packed<F>> packed() const requires kTrainable {
-    AttentionPool<T, Packed<F>> other({.width = 0, .num_heads = num_heads, .hidden = 0});
+  template <PackedAs<T> F>
+  AttentionPool<T, StorageOf<F>> packed() const requires kTrainable {
+    AttentionPool<T, StorageOf<F>> other({.width = 0, .num_heads = num_heads, .hidden = 0});
     other.probe = probe;
     other.query = pack<F>(query);
     other.key_value = pack<F>(key_value);

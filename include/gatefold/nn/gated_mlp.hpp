@@ -76,7 +76,7 @@ struct GatedMlp {
           product, ctx, [](auto g, auto u) { return Act::value(g) * u; }, gate_pre, up_pre);
       outs.run(ctx);
       return {x, slots, gate_pre, up_pre, product};
-    } else {
+    } else if constexpr (detail::is_packed<W>) {
       const auto scope = ctx.workspace.scope();
       auto nets = ctx.workspace.take<kernels::PackedFfn<typename W::Format>>(slots.num_experts());
       for (Index e = 0; e < slots.num_experts(); ++e) {
@@ -89,6 +89,18 @@ struct GatedMlp {
                    .down_bias = net.down.bias_or_null()};
       }
       kernels::packed_ffn<Act, typename W::Format>(nets, x, slots, ys, ctx);
+      return {};
+    } else {
+      detail::for_each_expert<T>(x, slots, ys, ctx, [&](Index e, Rows<const T> seen, Rows<T> y) {
+        const GatedMlp& net = experts[static_cast<std::size_t>(e)];
+        auto hidden = ctx.workspace.take<T>(seen.extent(0), net.up.out());
+        auto gates = ctx.workspace.take<T>(seen.extent(0), net.up.out());
+        (void)net.up.forward(seen, hidden, ctx);
+        (void)net.gate.forward(seen, gates, ctx);
+        kernels::map_rows<T>(
+            hidden, ctx, [](auto g, auto u) { return Act::value(g) * u; }, gates, hidden);
+        (void)net.down.forward(hidden, y, ctx);
+      });
       return {};
     }
   }
@@ -132,9 +144,9 @@ struct GatedMlp {
     kernels::add_expert_column_sums<T>(dup, slots, bias(&GatedMlp::up), ctx);
   }
 
-  template <PackedFormat F>
-  GatedMlp<T, Act, Packed<F>> packed() const requires kTrainable {
-    GatedMlp<T, Act, Packed<F>> other({.width = 0, .hidden = 0});
+  template <PackedAs<T> F>
+  GatedMlp<T, Act, StorageOf<F>> packed() const requires kTrainable {
+    GatedMlp<T, Act, StorageOf<F>> other({.width = 0, .hidden = 0});
     other.gate = pack<F>(gate);
     other.up = pack<F>(up);
     other.down = pack<F>(down);

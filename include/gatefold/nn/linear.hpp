@@ -1,19 +1,7 @@
 #pragma once
-#include "gatefold/kernels/matmul.hpp"
-#include "gatefold/kernels/packed.hpp"
-#include "gatefold/module/pack.hpp"
+#include "gatefold/nn/weight_storage.hpp"
 
 namespace gatefold {
-
-/// What a linear layer keeps its weight in: any module with `kernels::matmul<T>(x, weight, y, ctx, bias)`. A dense
-/// Tensor<T, 2> can be trained, Packed<F> is for inference.
-template <class W, class T>
-concept WeightStorage = requires(const W& weight, Rows<const T> x, Rows<T> y, Context& ctx, const T* bias) {
-  kernels::matmul<T>(x, weight, y, ctx, bias);
-  { weight.extent(0) } -> std::convertible_to<Index>;
-};
-template <class W, class T>
-concept TrainableStorage = std::same_as<W, Tensor<T, 2>>;
 
 /// Whether a linear layer has a bias, which then starts at zero.
 enum class Bias { none, zero };
@@ -48,7 +36,10 @@ struct Linear {
   Saved forward(Rows<const T> x, Rows<T> y, Context& ctx) const {
     expect_shape(x, {x.extent(0), in()}, "Linear::forward: x");
     expect_shape(y, {x.extent(0), out()}, "Linear::forward: y");
-    kernels::matmul<T>(x, weight, y, ctx, bias_or_null());
+    if constexpr (TrainableStorage<W, T>)
+      kernels::matmul<T>(x, weight, y, ctx, bias_or_null());
+    else
+      weight.multiply(x, y, ctx, bias_or_null());
     return {x};
   }
 
@@ -68,10 +59,10 @@ struct Linear {
     if (bias.size()) kernels::add_column_sums<T>(dy, grad.bias, ctx);
   }
 
-  template <PackedFormat F>
-  Linear<T, Packed<F>> packed() const requires TrainableStorage<W, T> {
-    Linear<T, Packed<F>> other({.in = in(), .out = out(), .bias = Bias::none});
-    other.weight = Packed<F>(weight);
+  template <PackedAs<T> F>
+  Linear<T, StorageOf<F>> packed() const requires TrainableStorage<W, T> {
+    Linear<T, StorageOf<F>> other({.in = in(), .out = out(), .bias = Bias::none});
+    other.weight = StorageOf<F>(weight);
     other.bias = bias;
     return other;
   }

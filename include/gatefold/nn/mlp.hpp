@@ -72,7 +72,7 @@ struct Mlp {
       });
       downs.run(ctx);
       return {x, slots, pre, act};
-    } else {
+    } else if constexpr (detail::is_packed<W>) {
       const auto scope = ctx.workspace.scope();
       auto nets = ctx.workspace.take<kernels::PackedFfn<typename W::Format>>(slots.num_experts());
       for (Index e = 0; e < slots.num_experts(); ++e) {
@@ -83,6 +83,16 @@ struct Mlp {
                    .down_bias = net.down.bias_or_null()};
       }
       kernels::packed_ffn<Act, typename W::Format>(nets, x, slots, ys, ctx);
+      return {};
+    } else {
+      detail::for_each_expert<T>(x, slots, ys, ctx, [&](Index e, Rows<const T> seen, Rows<T> y) {
+        const Mlp& net = experts[static_cast<std::size_t>(e)];
+        auto hidden = ctx.workspace.take<T>(seen.extent(0), net.up.out());
+        (void)net.up.forward(seen, hidden, ctx);
+        kernels::map_rows<T>(
+            hidden, ctx, [](auto v) { return Act::value(v); }, hidden);
+        (void)net.down.forward(hidden, y, ctx);
+      });
       return {};
     }
   }
@@ -120,9 +130,9 @@ struct Mlp {
     kernels::add_expert_column_sums<T>(dpre, slots, bias(&Mlp::up), ctx);
   }
 
-  template <PackedFormat F>
-  Mlp<T, Act, Packed<F>> packed() const requires kTrainable {
-    Mlp<T, Act, Packed<F>> other({.width = 0, .hidden = 0});
+  template <PackedAs<T> F>
+  Mlp<T, Act, StorageOf<F>> packed() const requires kTrainable {
+    Mlp<T, Act, StorageOf<F>> other({.width = 0, .hidden = 0});
     other.up = pack<F>(up);
     other.down = pack<F>(down);
     return other;

@@ -62,9 +62,9 @@ struct PatchEmbed {
     projection.backward_params(saved.projection, dy, grad.projection, ctx);
   }
 
-  template <PackedFormat F>
-  PatchEmbed<T, Packed<F>> packed() const requires TrainableStorage<W, T> {
-    PatchEmbed<T, Packed<F>> other({.patch = patch, .channels = channels, .width = projection.out()});
+  template <PackedAs<T> F>
+  PatchEmbed<T, StorageOf<F>> packed() const requires TrainableStorage<W, T> {
+    PatchEmbed<T, StorageOf<F>> other({.patch = patch, .channels = channels, .width = projection.out()});
     other.projection = pack<F>(projection);
     return other;
   }

@@ -1,0 +1,83 @@
+#pragma once
+#include "gatefold/kernels/dispatch.hpp"
+#include "gatefold/kernels/matmul.hpp"
+#include "gatefold/kernels/packed.hpp"
+#include "gatefold/module/grouped_expert.hpp"
+#include "gatefold/module/pack.hpp"
+
+namespace gatefold {
+
+namespace detail {
+/// What Tensor<T, 2> would have as a storage, if core knew of products. Never defined: so the concept below is no «or»,
+/// of which compilers do not say what is missing.
+template <class T>
+struct DenseStorage {
+  explicit DenseStorage(Shape<2>);
+  static void visit(auto&, auto&...);
+  Index extent(std::size_t) const;
+  void multiply(Rows<const T>, Rows<T>, Context&, const T*) const;
+};
+template <class W, class T>
+using AsStorage = std::conditional_t<std::same_as<W, Tensor<T, 2>>, DenseStorage<T>, W>;
+}  // namespace detail
+
+/// What a layer keeps a weight [N, K] in. A dense Tensor<T, 2> can be trained. Every other storage is for inference: a
+/// module of shape (extent) [N, K], made of that shape before a checkpoint is read into it, that multiplies by itself;
+/// Packed<F> is one. `multiply` overwrites y // [R, N] with x weightᵀ (+ bias); x // [R, K], bias // [N] or null.
+/// One that is also made of dense weights (Rows<const T>) can be had by pack<Storage>(model).
+template <class W, class T>
+concept WeightStorage = Module<detail::AsStorage<W, T>> && std::constructible_from<detail::AsStorage<W, T>, Shape<2>> &&
+    requires(const detail::AsStorage<W, T>& weight, Rows<const T> x, Rows<T> y, Context& ctx, const T* bias) {
+  { weight.extent(std::size_t{}) } -> std::convertible_to<Index>;
+  { weight.multiply(x, y, ctx, bias) } -> std::same_as<void>;
+};
+template <class W, class T>
+concept TrainableStorage = std::same_as<W, Tensor<T, 2>>;
+
+namespace detail {
+template <class W>
+inline constexpr bool is_packed = false;
+template <class F>
+inline constexpr bool is_packed<Packed<F>> = true;
+
+template <class F>
+struct StorageOf {
+  using type = F;
+};
+template <PackedFormat F>
+struct StorageOf<F> {
+  using type = Packed<F>;
+};
+}  // namespace detail
+
+/// The storages that come with the library: what weights under foreign names can be read into.
+template <class W, class T>
+concept BuiltInStorage = TrainableStorage<W, T> || detail::is_packed<W>;
+
+/// What pack<F>(model) keeps weights in: Packed<F>, or the storage F itself.
+template <class F>
+using StorageOf = typename detail::StorageOf<F>::type;
+template <class F, class T>
+concept PackedAs = WeightStorage<StorageOf<F>, T> && std::constructible_from<StorageOf<F>, Rows<const T>>;
+
+namespace detail {
+/// Experts one after the other, for a storage that no kernel takes many of: run(e, the rows of x that it sees, the rows
+/// of ys that it writes). // x [S, D], ys [N, D]
+template <Real T, class Run>
+void for_each_expert(Rows<const T> x, const SlotRows& slots, Rows<T> ys, Context& ctx, Run&& run) {
+  for (Index e = 0; e < slots.num_experts(); ++e) {
+    const Index begin = slots.offset[e], end = slots.offset[e + 1];
+    if (begin == end) continue;
+    const auto scope = ctx.workspace.scope();
+    if (slots.token.size() == 0) {
+      run(e, x.rows(begin, end), ys.rows(begin, end));
+      continue;
+    }
+    auto seen = ctx.workspace.take<T>(end - begin, x.extent(1));
+    kernels::gather_rows<T>(x, slots.token.rows(begin, end), seen, ctx);
+    run(e, Rows<const T>(seen), ys.rows(begin, end));
+  }
+}
+}  // namespace detail
+
+}  // namespace gatefold
