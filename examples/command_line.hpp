@@ -21,8 +21,7 @@ namespace detail {
 inline constexpr char kAsGiven = '\x1f';
 
 inline std::string version_of(const std::string& name) {
-  return name + " (gatefold) " + std::to_string(GATEFOLD_VERSION_MAJOR) + "." + std::to_string(GATEFOLD_VERSION_MINOR) +
-         "." + std::to_string(GATEFOLD_VERSION_PATCH);
+  return name + " (gatefold) " GATEFOLD_VERSION_STRING;
 }
 
 inline std::string as_given(std::string text) {

@@ -65,9 +65,9 @@ class Page {
     if (!reading_.layers.empty()) html_ += ExpertsSection(reading_, model_.patch).html();
     explanation();
     card();
-    html_ += "<footer>Made by zero_shot, an example of gatefold " + version() +
-             ": mixtures of experts for C++, header-only.</footer>\n</main><script>" + std::string(kPageScript) +
-             "</script></body></html>\n";
+    html_ += "<footer>Made by zero_shot, an example of gatefold " GATEFOLD_VERSION_STRING
+             ": mixtures of experts for C++, header-only.</footer>\n</main><script>" +
+             std::string(kPageScript) + "</script></body></html>\n";
     return std::move(html_);
   }
 
@@ -89,10 +89,6 @@ class Page {
     return std::to_string(pictures) + (pictures == 1 ? " picture" : " pictures") +
            " and what a small piece of C++ says " + (pictures == 1 ? "it shows" : "they show") +
            (reading_.layers.empty() ? "." : ", with the expert that took each patch and each word.");
-  }
-  static std::string version() {
-    return std::to_string(GATEFOLD_VERSION_MAJOR) + "." + std::to_string(GATEFOLD_VERSION_MINOR) + "." +
-           std::to_string(GATEFOLD_VERSION_PATCH);
   }
   /// Four squares in the colours of four experts.
   static std::string icon() {

@@ -4,6 +4,9 @@
 #include "gatefold/nn/mlp.hpp"
 #include "gatefold/routing/top_k_router.hpp"
 #include "gatefold/train/adamw.hpp"
+#include "gatefold/version.hpp"
+
+static_assert(GATEFOLD_VERSION > 0 && sizeof(GATEFOLD_VERSION_STRING) >= sizeof("0.1.0"));
 
 int main() {
   using namespace gatefold;
