@@ -51,6 +51,10 @@ expect(0 "note: one label alone" ${ZERO_SHOT} photos --model clip --labels cat)
 expect(0 "note: the label «photos/red.png» is the name of a file" ${ZERO_SHOT} photos/green.png --model clip --labels cat
        photos/red.png)
 
+# Of a label that is longer than the context the end is not seen, which is said.
+expect(0 "note: 1 label is longer than the 10 tokens .* «a very long label indeed».*\"cut\": true" ${ZERO_SHOT}
+       photos/red.png --model clip --labels cat "a very long label indeed" --json)
+
 # Nothing hangs, and what cannot be read is no reason not to answer for the rest.
 file(MAKE_DIRECTORY ${FOLDER}/odd)
 file(COPY_FILE ${FOLDER}/photos/red.png ${FOLDER}/odd/red.jfif)

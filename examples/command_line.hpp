@@ -69,6 +69,13 @@ inline std::string nearest_option(const CLI::App& app, int argc, char** argv) {
   return "";
 }
 
+/// «INT [1 - 10]», «TEXT {a, b}», of a type with what CLI11 puts behind it.
+inline std::string type_of(const CLI::Option& option) {
+  const std::string type = option.get_type_name();
+  const auto checks = type.find(':'), values = type.find_first_of("[{", checks);
+  return type.substr(0, checks) + (values == type.npos ? "" : " " + type.substr(values));
+}
+
 inline std::string help_of(const CLI::App& app, const std::string& name, Index width) {
   std::string usage = "Usage: " + name, text = app.get_description();
   if (!text.ends_with('\n')) text += '\n';
@@ -90,8 +97,7 @@ inline std::string help_of(const CLI::App& app, const std::string& name, Index w
     for (const auto* option : app.get_options()) {
       if (option->get_group() != group) continue;
       std::string head = option->get_name(false, true);
-      if (const auto type = option->get_type_name(); !type.empty() && option->get_items_expected_max() > 0)
-        head += " " + type;
+      if (option->get_items_expected_max() > 0) head += " " + type_of(*option);
       if (const auto preset = option->get_default_str(); !preset.empty()) head += " = " + preset;
       text += zero_shot::wrapped(head, width, 2) + "\n";
       text += zero_shot::wrapped(option->get_description(), width, 6) + "\n";

@@ -56,9 +56,11 @@ bool parse(Arguments& a, int argc, char** argv) {
   auto* json = app.add_flag("--json", a.json, "print one JSON object, with the pictures in a list");
   app.add_flag("--jsonl", a.jsonl, "print JSON lines: an object for each picture, and nothing else")->excludes(json);
   Index megapixels = 0;
-  app.add_option("--max-megapixels", megapixels,
-                 "refuse pictures with more, 1 to 268; without it 89.5, where Pillow begins to warn. Decoding needs 12 "
-                 "bytes a pixel (23 of 16-bit files)")
+  app.add_option(
+         "--max-megapixels", megapixels,
+         "refuse pictures with more, 1 to 268; without it 89.5, where Pillow begins to warn. Decoding needs 12 "
+         "bytes a pixel (23 of 16-bit files); all threads share an eighth of the machine's memory for it, but 1 "
+         "GiB in any case, and wait for each other")
       ->check(CLI::Range(Index{1}, gatefold::kMaxPixels / 1'000'000));
   app.add_flag("--crop", a.centre,
                "use the square in the middle of a picture. Otherwise all of it is used, and its missing sides are "

@@ -27,6 +27,7 @@ enum class Scores {
 /// for the page.
 struct ClipAnswers {
   std::vector<std::string> labels, templates;
+  std::vector<bool> cut{};  ///< Labels of which the model does not see the end; empty where nobody has looked.
   Scores scores = Scores::one_of_all;
   double threshold = -std::numeric_limits<double>::infinity();  ///< Of the probability or the cosine.
   std::vector<PhotoAnswer> kept{};
@@ -71,6 +72,7 @@ inline Json json_of(const PhotoAnswer& photo, const ClipAnswers& answers, Index 
     Json label{{"label", answers.labels[static_cast<std::size_t>(candidate.label)]}};
     if (answers.scores == Scores::one_of_all) label["probability"] = candidate.probability;
     label["cosine"] = candidate.cosine;
+    if (!answers.cut.empty()) label["cut"] = bool{answers.cut[static_cast<std::size_t>(candidate.label)]};
     entry["labels"].push_back(std::move(label));
   }
   return entry;

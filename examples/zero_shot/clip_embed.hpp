@@ -21,13 +21,13 @@ struct ClipRouting {
   gatefold::RoutingReport images = gatefold::RoutingReport(), texts = gatefold::RoutingReport();
 };
 
-/// A quarter of the machine's memory, but 1 GiB in any case, so that the largest photograph of the usual limit has
+/// An eighth of the machine's memory, but 1 GiB in any case, so that the largest photograph of the usual limit has
 /// room: as many are decoded side by side as fit, and what needs more than all of it is decoded alone.
 inline std::size_t decoding_budget() {
   const auto pages = ::sysconf(_SC_PHYS_PAGES), page = ::sysconf(_SC_PAGESIZE);
   const std::size_t memory =
       pages > 0 && page > 0 ? static_cast<std::size_t>(pages) * static_cast<std::size_t>(page) : 0;
-  return std::max(std::size_t{1} << 30, memory / 4);
+  return std::max(std::size_t{1} << 30, memory / 8);
 }
 
 struct EmbedOptions {

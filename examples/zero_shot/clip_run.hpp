@@ -9,6 +9,7 @@
 #include "zero_shot/clip_answers.hpp"
 #include "zero_shot/clip_label_cache.hpp"
 #include "zero_shot/clip_page.hpp"
+#include "zero_shot/cut_labels.hpp"
 
 namespace zero_shot {
 
@@ -45,6 +46,9 @@ inline int run_clip(const Arguments& a, gatefold::Context& ctx) {
   const auto photos = find_photos(a.images, left);
   detail::tell(left);
   const auto clip = open_clip(a.model, {.format = a.format, .upcycle = a.upcycle, .parallel_for = ctx.parallel_for});
+  answers.cut = cut_labels(clip.tokenizer, answers.labels, answers.templates);
+  if (const auto words = words_of_cut(answers.labels, answers.cut, clip.options.context); !words.empty())
+    detail::tell("note: " + words);
   EmbedOptions how{
       .batch = a.batch, .routing = clip.has_mixtures() ? &answers.routing : nullptr, .max_pixels = a.max_pixels};
   gatefold::Tensor<float, 2> z_labels;

@@ -82,7 +82,10 @@ inline int run_limoe(const Arguments& a, gatefold::Context& ctx) {
   LeftOut left;
   Reading reading = a.images.empty() ? detail::plan_samples(a, reader) : detail::plan_own(a, reader, left);
   detail::tell(left);
-  if (!reading.pictures.empty()) read(reading, reader, ctx);
+  if (!reading.pictures.empty())
+    read(reading, reader, ctx);
+  else
+    reading.temperature = std::exp(double{reader.file.model.log_temperature.flat()[0]});
   const auto terminal = terminal_of(STDOUT_FILENO);
   if (a.json) {
     write_json(std::cout, reading, reader, a.json_top);

@@ -131,8 +131,8 @@ inline void print(std::ostream& out, const Reading& reading, const PrintOptions&
     }
   std::array<char, 200> line{};
   std::snprintf(line.data(), line.size(),
-                "Effective experts: %.1f for patches, %.1f for words. With the seats of training %.0f %% of the "
-                "patches and %.0f %% of the words would have been served; here all are.",
+                "Effective experts: %.1f for patches, %.1f for words. With the seats of training %.0f\u00a0%% of the "
+                "patches and %.0f\u00a0%% of the words would have been served; here all are.",
                 experts[0] / layers[0], experts[1] / layers[1], 100 * success[0] / layers[0],
                 100 * success[1] / layers[1]);
   out << "\n";

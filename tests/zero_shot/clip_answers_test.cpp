@@ -110,6 +110,10 @@ TEST_F(ClipAnswersTest, AsJsonHaveAsManyLabelsAsAskedAndTheFaults) {
   EXPECT_EQ(json_of(good(), answers_, 1)["labels"][0]["label"], "a \033[31mdog");
   EXPECT_EQ(json_of(bad(), answers_, 3)["fault"], "b.png: is empty");
   EXPECT_EQ(json_of(bad(), answers_, 3)["labels"], Json::array());
+  EXPECT_FALSE(json_of(good(), answers_, 1)["labels"][0].contains("cut"));
+  answers_.cut = {false, true, false};  // the best is the second
+  EXPECT_EQ(json_of(good(), answers_, 2)["labels"][0]["cut"], true);
+  EXPECT_EQ(json_of(good(), answers_, 2)["labels"][1]["cut"], false);
   EXPECT_EQ(json_of(clip_)["kind"], "clip");
 }
 

@@ -31,7 +31,7 @@ struct Program {
     add_texts(app, "--labels", labels, "words");
     add_texts(app, "--template", one, "a sentence");
     app.add_option("--path", path, "by CLI11 alone")->group("Others");
-    app.add_option("--top", top, "how many")->capture_default_str();
+    app.add_option("--top", top, "how many")->capture_default_str()->check(CLI::Range(1, 10));
     add_threads(app, threads);
     arguments.insert(arguments.begin(), "prog");
     std::vector<char*> argv;
@@ -91,7 +91,7 @@ TEST(CommandLine, HelpIsInLinesOfTheTerminal) {
         EXPECT_LE(static_cast<int>(line.size()), std::stoi(width)) << line;
       }
     EXPECT_THAT(help, HasSubstr("Finds things.\n  prog a.png      an example whose columns stay\n"));
-    EXPECT_THAT(help, HasSubstr("\n  --top INT = 5\n      how many\n"));
+    EXPECT_THAT(help, HasSubstr("\n  --top INT [1 - 10] = 5\n      how many\n"));
     EXPECT_THAT(help, HasSubstr("\n  pictures TEXT...\n      files, "));
     EXPECT_THAT(help, HasSubstr("\nOthers:\n  --path TEXT\n"));
     EXPECT_THAT(help, HasSubstr("\n  --version\n"));
