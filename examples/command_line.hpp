@@ -20,9 +20,7 @@ namespace detail {
 /// Stands behind each argument that CLI11 would take apart, «[a, b]» and «{}», until a text option takes it off.
 inline constexpr char kAsGiven = '\x1f';
 
-inline std::string version_of(const std::string& name) {
-  return name + " (gatefold) " GATEFOLD_VERSION_STRING;
-}
+inline std::string version_of(const std::string& name) { return name + " (gatefold) " GATEFOLD_VERSION_STRING; }
 
 inline std::string as_given(std::string text) {
   if (text.ends_with(kAsGiven)) text.pop_back();

@@ -1,12 +1,12 @@
 // Prints one table of several training runs: compare_runs NAME=RUN,RUN... NAME=RUN...
 // Runs of one name differ in their seed; the table shows their mean and, in brackets, each.
 #include <cstdio>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
 #include <vector>
 
+#include "gatefold/io/json_file.hpp"
 #include "program.hpp"
 
 namespace {
@@ -14,9 +14,10 @@ namespace {
 using Json = nlohmann::json;
 
 Json read_summary(const std::string& folder) {
-  std::ifstream file(folder + "/summary.json");
-  if (!file) throw std::runtime_error(folder + "/summary.json cannot be read; train with --out " + folder + " first");
-  return Json::parse(file);
+  const std::string path = folder + "/summary.json";
+  auto json = gatefold::parse_json(gatefold::read_text_file(path, std::size_t{16} << 20), path);
+  if (!json.is_object()) throw gatefold::FormatError(path + ": is no summary; train with --out " + folder + " first");
+  return json;
 }
 
 struct Group {

@@ -64,20 +64,29 @@ inline Reading read_for_page(const ClipAnswers& answers, const ClipModel& clip, 
                              gatefold::Context& ctx) {
   Reading reading;
   reading.temperature = clip.temperature;
+  std::vector<gatefold::Image> images(answers.kept.size());  // none of a photograph that has gone meanwhile
+  gatefold::MemoryBudget budget(options.decode_bytes);
+  ctx.parallel_for(std::ssize(images), [&](Index begin, Index end, Index) {
+    for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i) {
+      try {
+        load_photo(clip, answers.kept[i].path, options, budget,
+                   [&](const gatefold::Image& image) { images[i] = clip.preprocess.crop(image); });
+      } catch (const std::exception&) {
+        images[i] = {};
+      }
+    }
+  });
   std::vector<std::filesystem::path> shown;
-  for (const PhotoAnswer& photo : answers.kept) {
+  for (std::size_t i = 0; i < images.size(); ++i) {
+    const PhotoAnswer& photo = answers.kept[i];
+    if (images[i].rgb.empty()) continue;
     shown.push_back(photo.path);
     Picture picture;
     picture.name = photo.path.string();
+    picture.image = std::move(images[i]);
     picture.ranked = photo.ranked;
     reading.pictures.push_back(std::move(picture));
   }
-  gatefold::MemoryBudget budget(options.decode_bytes);
-  ctx.parallel_for(std::ssize(shown), [&](Index begin, Index end, Index) {
-    for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i)
-      load_photo(clip, shown[i], options, budget,
-                 [&](const gatefold::Image& image) { reading.pictures[i].image = clip.preprocess.crop(image); });
-  });
   std::vector<std::string> sentences;
   Index chips = 0;
   for (const auto& label : answers.labels) {
@@ -94,7 +103,8 @@ inline Reading read_for_page(const ClipAnswers& answers, const ClipModel& clip, 
   EmbedOptions how = options;
   how.routing = &routing;
   how.progress_from = std::numeric_limits<Index>::max();
-  (void)embed_photos(clip, shown, how, ctx);
+  for (const auto& fault : embed_photos(clip, shown, how, ctx).faults)
+    if (!fault.empty()) throw gatefold::FormatError("the report: " + fault);
   (void)embed_texts(clip, sentences, how, ctx);
   const auto first_image = detail::add_layers(reading, routing.images, clip.options.vision, gatefold::kImage);
   const auto first_text = detail::add_layers(reading, routing.texts, clip.options.text, gatefold::kText);

@@ -6,6 +6,7 @@
 
 #include "gatefold/image/encode.hpp"
 #include "gatefold/io/atomic_file.hpp"
+#include "gatefold/io/json_file.hpp"
 #include "gatefold/version.hpp"
 #include "zero_shot/page_experts.hpp"
 #include "zero_shot/page_style.hpp"
@@ -276,7 +277,11 @@ class Page {
       for (std::size_t at = value.size(); at > 3; at -= 3) grouped.insert(at - 3, ",");
       return grouped;
     }
-    const auto settings = nlohmann::ordered_json::parse(value, nullptr, false);
+    nlohmann::ordered_json settings;
+    try {
+      settings = gatefold::parse_json<nlohmann::ordered_json>(value, "settings");
+    } catch (const gatefold::FormatError&) {  // of a hostile model, which need not be explained
+    }
     if (!settings.is_object()) return escape_html(value);
     std::string html = "<details><summary>" + std::to_string(settings.size()) + " settings</summary>";
     for (const auto& [name, setting] : settings.items())

@@ -83,10 +83,10 @@ TEST(Resize, FitsTheShortSideTruncatesTheLongOneAndCrops) {
 }
 
 TEST(Resize, RefusesSizesBeforeAllocating) {
-  const auto image = congruent({.width = 3000, .height = 1}, 5);
+  const auto image = congruent({.width = 6000, .height = 1}, 5);
   EXPECT_THROW(resize(image, {.width = 0, .height = 1}), OptionError);
   EXPECT_THROW(resize(image, {.width = kMaxPixels, .height = 2}), OptionError);
-  EXPECT_THROW(fit_square(image, 224), OptionError);  // would be 672000 x 224 on the way
+  EXPECT_THROW(fit_square(image, 224), OptionError);  // would be 1344000 x 224 on the way
   EXPECT_THROW(resize(Image{}, {.width = 1, .height = 1}), OptionError);
 }
 

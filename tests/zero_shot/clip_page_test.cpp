@@ -60,6 +60,16 @@ TEST_F(ClipPage, HasTheAnswersOfTheProgram) {
   EXPECT_TRUE(reading.layers.empty());
 }
 
+TEST_F(ClipPage, DoesWithoutAPhotographThatHasGoneMeanwhile) {
+  const auto clip = dense(4);
+  (void)reading_of(clip);
+  std::filesystem::remove(photos_[0]);
+  const auto reading = read_for_page(answers_, clip, {.batch = 1}, ctx_);
+  ASSERT_EQ(reading.pictures.size(), 1u);
+  EXPECT_EQ(reading.pictures[0].name, photos_[2].string());
+  EXPECT_EQ(reading.pictures[0].routes[0].size(), 4u);
+}
+
 TEST_F(ClipPage, RoutesAreThoseOfTheFirstTemplateAndOfEachPatch) {
   const auto clip = dense(4);
   const auto reading = reading_of(clip);

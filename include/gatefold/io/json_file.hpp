@@ -37,11 +37,12 @@ inline int json_depth(std::string_view text) {
 
 /// The one way that JSON from outside is read. A value of kind «discarded» for what is no JSON. Throws FormatError that
 /// begins with `source` when it is nested deeper than kMaxJsonDepth.
-inline nlohmann::json parse_json(std::string_view text, const std::string& source) {
+template <class Json = nlohmann::json>  // or nlohmann::ordered_json
+Json parse_json(std::string_view text, const std::string& source) {
   if (detail::json_depth(text) > kMaxJsonDepth)
     throw FormatError(source + ": is nested deeper than " + std::to_string(kMaxJsonDepth) +
                       " levels, which nothing of this kind is");
-  return nlohmann::json::parse(text, nullptr, false);
+  return Json::parse(text, nullptr, false);
 }
 
 /// Throws FormatError that begins with `source` for anything but {…}.
