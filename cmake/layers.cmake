@@ -1,6 +1,8 @@
 # The include rule of the library, as a test: cmake -P cmake/layers.cmake
 #   A header includes its own folder or a folder of a lower level; of the same level, only kernels sees module.
 #   Third-party headers enter through the few places listed below; core sees the standard library only.
+#   A header that stands on no other of ours begins with core/language.hpp, which refuses what we do not compile with.
+#   The umbrella header brings every header that needs no further package, but for the folders of such packages.
 cmake_minimum_required(VERSION 3.25)
 
 set(levels
@@ -26,7 +28,11 @@ set(third_party
     "(sys/stat|fcntl|poll|unistd)\\.h -> core/read_file\\.hpp"
     "sys/mman\\.h -> core/aligned_memory\\.hpp"
     "(sys/.*|fcntl|unistd)\\.h -> io/.*"
-    "unistd\\.h -> train/progress\\.hpp")
+    "unistd\\.h -> train/progress\\.hpp"
+    "gatefold/needs/c\\+\\+20 -> core/language\\.hpp")
+# What the umbrella header leaves to others, with all that stands on it: folders, and packages beyond those of the core.
+set(further_folders "^(io|image|text)/")
+set(further_packages "^(nlohmann/|fcntl\\.h)")  # elsewhere; the others are in these folders only
 # Slow to compile, and no business of a library.
 set(unwanted iostream regex)
 
@@ -56,6 +62,9 @@ function(find_violations root out)
       continue()
     endif()
     file(STRINGS ${root}/${header} includes REGEX "^[ \t]*#[ \t]*include")
+    if(NOT "${includes}" MATCHES "\"gatefold/" AND NOT header STREQUAL "core/language.hpp")
+      list(APPEND violations "${header}: stands on no other header, expected \"gatefold/core/language.hpp\"")
+    endif()
     foreach(line IN LISTS includes)
       if(line MATCHES "\"gatefold/([a-z]+)/[^\"]+\"")
         set(other ${CMAKE_MATCH_1})
@@ -93,11 +102,58 @@ function(find_violations root out)
   set(${out} "${violations}" PARENT_SCOPE)
 endfunction()
 
+# Sets `reached` to the headers that `header` brings, itself among them, and `further` to whether they need a package
+# beyond those of the core.
+function(find_reached root header)
+  set(reached ${header})
+  set(open ${header})
+  set(further FALSE)
+  while(open)
+    list(POP_FRONT open next)
+    file(STRINGS ${root}/${next} includes REGEX "^[ \t]*#[ \t]*include")
+    foreach(line IN LISTS includes)
+      if(line MATCHES "\"gatefold/([^\"]+)\"" AND NOT CMAKE_MATCH_1 IN_LIST reached)
+        list(APPEND reached ${CMAKE_MATCH_1})
+        list(APPEND open ${CMAKE_MATCH_1})
+        if(CMAKE_MATCH_1 MATCHES "${further_folders}")
+          set(further TRUE)
+        endif()
+      elseif(line MATCHES "<([^>]+)>" AND CMAKE_MATCH_1 MATCHES "${further_packages}")
+        set(further TRUE)
+      endif()
+    endforeach()
+  endwhile()
+  set(reached "${reached}" PARENT_SCOPE)
+  set(further ${further} PARENT_SCOPE)
+endfunction()
+
+# Sets `out` to the headers that gatefold.hpp leaves out though they need no more than it does, and those it should not
+# bring.
+function(find_left_out root out)
+  set(left_out "")
+  find_reached(${root} gatefold.hpp)
+  set(brought "${reached}")
+  if(further)
+    list(APPEND left_out "gatefold.hpp: brings a package beyond those of the core")
+  endif()
+  file(GLOB_RECURSE headers RELATIVE ${root} ${root}/*.hpp)
+  foreach(header IN LISTS headers)
+    if(header MATCHES "${further_folders}" OR header IN_LIST brought)
+      continue()
+    endif()
+    find_reached(${root} ${header})
+    if(NOT further)
+      list(APPEND left_out "gatefold.hpp: leaves out ${header}, which needs no further package")
+    endif()
+  endforeach()
+  set(${out} "${left_out}" PARENT_SCOPE)
+endfunction()
+
 # The rule sees what it should: each of these headers breaks it, or keeps it.
 string(RANDOM LENGTH 8 plant)
 set(plant ${CMAKE_CURRENT_BINARY_DIR}/layers-${plant})
 function(expect_violations header line count)
-  file(WRITE ${plant}/${header} "#pragma once\n${line}\n")
+  file(WRITE ${plant}/${header} "#pragma once\n#include \"gatefold/core/language.hpp\"\n${line}\n")
   find_violations(${plant} violations)
   file(REMOVE_RECURSE ${plant})
   list(LENGTH violations found)
@@ -123,7 +179,26 @@ expect_violations(losses/a.hpp "#include <iostream>" 1)
 expect_violations(utils/a.hpp "#include <vector>" 1)
 expect_violations(core/A.hpp "#include <vector>" 1)
 
+file(WRITE ${plant}/core/alone.hpp "#include <vector>\n")
+find_violations(${plant} violations)
+if(NOT violations MATCHES "core/alone.hpp: stands on no other")
+  message(SEND_ERROR "a header without core/language.hpp: found «${violations}»")
+endif()
+file(WRITE ${plant}/gatefold.hpp "#include \"gatefold/core/a.hpp\"\n")
+file(WRITE ${plant}/core/a.hpp "#include \"gatefold/core/b.hpp\"\n")
+file(WRITE ${plant}/core/b.hpp "#include \"gatefold/core/a.hpp\"\n")
+file(WRITE ${plant}/io/json.hpp "#include <vector>\n")
+file(WRITE ${plant}/models/from_file.hpp "#include \"gatefold/io/json.hpp\"\n")
+file(WRITE ${plant}/models/from_json.hpp "#include <nlohmann/json.hpp>\n")
+find_left_out(${plant} left_out)
+if(NOT left_out MATCHES "leaves out core/alone.hpp" OR left_out MATCHES ";|a.hpp,|b.hpp,|json|from_")
+  message(SEND_ERROR "headers that the umbrella leaves out: found «${left_out}»")
+endif()
+file(REMOVE_RECURSE ${plant})
+
 find_violations(${CMAKE_CURRENT_LIST_DIR}/../include/gatefold violations)
+find_left_out(${CMAKE_CURRENT_LIST_DIR}/../include/gatefold left_out)
+list(APPEND violations ${left_out})
 foreach(violation IN LISTS violations)
   message(SEND_ERROR ${violation})
 endforeach()

@@ -1,11 +1,12 @@
 #pragma once
 
 /// Everything that needs no more than the standard library, Eigen and xsimd. Files (io/), pictures (image/) and words
-/// (text/) bring further packages and are included by name.
+/// (text/), and the models read from files, bring further packages and are included by name.
 #include "gatefold/blocks/encoder.hpp"
 #include "gatefold/blocks/placement.hpp"
 #include "gatefold/blocks/soft_moe.hpp"
 #include "gatefold/blocks/sparse_mlp.hpp"
+#include "gatefold/core/memory_budget.hpp"
 #include "gatefold/interop/eigen.hpp"
 #include "gatefold/losses/balance.hpp"
 #include "gatefold/losses/contrastive.hpp"
@@ -13,6 +14,7 @@
 #include "gatefold/losses/sigmoid_contrastive.hpp"
 #include "gatefold/models/clip.hpp"
 #include "gatefold/models/limoe.hpp"
+#include "gatefold/models/name_map.hpp"
 #include "gatefold/models/upcycle.hpp"
 #include "gatefold/module/ops.hpp"
 #include "gatefold/module/pack.hpp"
@@ -21,11 +23,14 @@
 #include "gatefold/nn/init.hpp"
 #include "gatefold/routing/expert_choice_router.hpp"
 #include "gatefold/routing/routing_report.hpp"
+#include "gatefold/routing/soft_mixing.hpp"
 #include "gatefold/routing/top_k_router.hpp"
 #include "gatefold/train/accumulate.hpp"
 #include "gatefold/train/adafactor.hpp"
 #include "gatefold/train/adamw.hpp"
 #include "gatefold/train/clip_gradient.hpp"
+#include "gatefold/train/metrics.hpp"
+#include "gatefold/train/progress.hpp"
 #include "gatefold/train/schedule.hpp"
 #include "gatefold/train/sgd.hpp"
 #include "gatefold/version.hpp"

@@ -19,6 +19,8 @@ lines = textwrap.wrap(" ".join(words), 112, break_long_words=False)
 body = "\n".join(f'    "{line} "' for line in lines)
 path = pathlib.Path(__file__).parents[2] / "include/gatefold/text/html_entity_table.hpp"
 path.write_text(f"""#pragma once
+#include "gatefold/core/language.hpp"
+
 // Written by tests/data/make_html_entities.py from the WHATWG's list of named character references.
 
 namespace gatefold::detail {{

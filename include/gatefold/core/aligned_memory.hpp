@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <new>
 
+#include "gatefold/core/language.hpp"
+
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif

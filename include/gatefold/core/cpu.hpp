@@ -5,6 +5,8 @@
 #include <initializer_list>
 #include <string_view>
 
+#include "gatefold/core/language.hpp"
+
 #if defined(__x86_64__)
 #include <cpuid.h>
 #if defined(__linux__)

@@ -4,6 +4,8 @@
 #include <mutex>
 #include <utility>
 
+#include "gatefold/core/language.hpp"
+
 namespace gatefold {
 
 /// Bytes that threads share, so that many that need little run side by side and those that need much one at a time.

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "gatefold/core/language.hpp"
+
 namespace gatefold {
 
 /// What a layer computes in: float, double, or a number type that carries a derivative (the tests' dual number).

@@ -3,6 +3,8 @@
 #include <cstddef>
 #include <string>
 
+#include "gatefold/core/language.hpp"
+
 /// Axis letters, the same in every declaration of the library:
 ///   B batch (sequences)      T tokens of a sequence     S tokens routed together   D width        H hidden width
 ///   E experts                K selected per token       C seats per expert         N seated (token, expert) pairs

@@ -6,6 +6,8 @@
 #include <span>
 #include <string>
 
+#include "gatefold/core/language.hpp"
+
 namespace gatefold::detail {
 
 /// A JPEG may hold any number of scans, each over the whole image: a few hundred bytes could keep a decoder busy for

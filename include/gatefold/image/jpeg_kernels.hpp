@@ -3,6 +3,8 @@
 #include <array>
 #include <cstdint>
 
+#include "gatefold/core/language.hpp"
+
 namespace gatefold::detail {
 
 // The arithmetic of libjpeg and libjpeg-turbo, bit for bit, in place of stb_image's: with it a photograph has the very

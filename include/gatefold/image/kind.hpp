@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "gatefold/core/language.hpp"
+
 namespace gatefold {
 
 /// The ends of the names of files that this build decodes: WebP and HEIC with AVIF where it has their libraries.

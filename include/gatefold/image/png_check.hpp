@@ -4,6 +4,8 @@
 #include <string>
 #include <string_view>
 
+#include "gatefold/core/language.hpp"
+
 namespace gatefold::detail {
 
 /// Walks the chunks of a PNG (W3C PNG, section 5) up to IEND; what stb_image would not notice, or nothing: a file cut

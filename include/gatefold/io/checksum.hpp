@@ -8,6 +8,8 @@
 #include <span>
 #include <string>
 
+#include "gatefold/core/language.hpp"
+
 namespace gatefold {
 
 /// XXH3 (64 bits, https://xxhash.com) of bytes that may come in pieces: the value is that of all of them as one. As

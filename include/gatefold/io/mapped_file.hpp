@@ -12,6 +12,8 @@
 #include <system_error>
 #include <utility>
 
+#include "gatefold/core/language.hpp"
+
 namespace gatefold {
 
 namespace detail {

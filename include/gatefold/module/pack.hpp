@@ -1,4 +1,5 @@
 #pragma once
+#include "gatefold/core/language.hpp"
 
 namespace gatefold {
 

@@ -3,6 +3,8 @@
 #include <string_view>
 #include <utility>
 
+#include "gatefold/core/language.hpp"
+
 namespace gatefold {
 
 /// Names parameters by their dotted path, whole: `*` stands for any run of characters (dots too), `?` for one. So

@@ -1,4 +1,6 @@
 #pragma once
+#include "gatefold/core/language.hpp"
+
 // Written by tests/data/make_html_entities.py from the WHATWG's list of named character references.
 
 namespace gatefold::detail {

@@ -1,6 +1,8 @@
 #pragma once
 #include <cstdint>
 
+#include "gatefold/core/language.hpp"
+
 namespace gatefold {
 
 /// A row of an embedding table.

@@ -9,6 +9,8 @@
 #include <string>
 #include <string_view>
 
+#include "gatefold/core/language.hpp"
+
 namespace gatefold {
 
 /// One character of a text: its bytes and, unless they are not UTF-8, its code point.
