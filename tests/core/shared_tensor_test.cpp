@@ -79,5 +79,23 @@ TEST(SharedTensor, LargeOnesBeginOnACacheLineToo) {
   }
 }
 
+TEST(SharedTensor, MovedFromHasNoShapeOfElementsThatAreGone) {
+  SharedTensor<int, 2> a(counted({2, 3})), b = std::move(a);
+  EXPECT_EQ(a.shape(), (Shape<2>{0, 0}));
+  EXPECT_EQ(a.size(), 0);
+  EXPECT_TRUE(a.flat().empty());
+  a = std::move(b);
+  EXPECT_EQ(b.size(), 0);
+  EXPECT_THAT(a.flat(), testing::ElementsAre(0, 1, 2, 3, 4, 5));
+}
+
+TEST(SharedTensor, WithoutElementsIsRefusedAndNotRead) {
+  const SharedTensor<float, 2> unset(Shape<2>{5, 7});
+  const auto refused = testing::ThrowsMessage<std::logic_error>(testing::HasSubstr("of the shape [5, 7]"));
+  EXPECT_THAT([&] { (void)unset.data(); }, refused);
+  EXPECT_THAT([&] { (void)unset.flat(); }, refused);
+  EXPECT_THAT([&] { (void)unset.view(); }, refused);
+}
+
 }  // namespace
 }  // namespace gatefold

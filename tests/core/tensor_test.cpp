@@ -55,5 +55,30 @@ TEST(Tensor, IsToldFromOtherTypes) {
   static_assert(is_tensor<Tensor<float, 3>> && !is_tensor<int> && !is_tensor<View<float, 3>>);
 }
 
+TEST(Tensor, MovedFromHasNeitherElementsNorAShapeOfSome) {
+  Tensor<float, 2> a({8, 32}), b = std::move(a);
+  const auto expect_empty = [](const Tensor<float, 2>& t) {
+    EXPECT_EQ(t.size(), element_count(t.shape()));
+    EXPECT_EQ(t.shape(), (Shape<2>{0, 0}));
+    EXPECT_EQ(t.view().extent(1), 0);
+    EXPECT_EQ(t, (Tensor<float, 2>{}));
+  };
+  expect_empty(a);
+  EXPECT_EQ(b.shape(), (Shape<2>{8, 32}));
+  a = std::move(b);
+  expect_empty(b);
+  EXPECT_EQ(a.size(), 256);
+  auto& itself = a;
+  a = std::move(itself);
+  EXPECT_EQ(a.size(), element_count(a.shape()));
+  a = Tensor<float, 2>({1, 2});
+  std::swap(a, b);
+  expect_empty(a);
+  EXPECT_EQ(b.shape(), (Shape<2>{1, 2}));
+  std::vector<Tensor<float, 2>> many(3, Tensor<float, 2>({2, 2}));
+  many.erase(many.begin());
+  for (const auto& t : many) EXPECT_EQ(t.size(), element_count(t.shape()));
+}
+
 }  // namespace
 }  // namespace gatefold

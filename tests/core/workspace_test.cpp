@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -115,6 +116,81 @@ TEST(Workspace, TakesNothing) {
   Workspace workspace;
   EXPECT_EQ(workspace.take<float>(0, 7).size(), 0);
   EXPECT_EQ(workspace.take_zeroed<float>(0).size(), 0);
+}
+
+TEST(Workspace, MovedFromMayBeUsedAgain) {
+  Workspace first;
+  (void)first.take<float>(1 << 20);
+  (void)first.take<float>(1 << 20);
+  (void)first.take<float>(1 << 22);
+  EXPECT_GE(first.allocations(), 2u);
+  {
+    const auto scope = first.scope();
+    const auto kept = first.take_zeroed<int>(3);
+    const Workspace second = std::move(first);
+    EXPECT_EQ(first.allocations(), 0u);
+    EXPECT_EQ(kept[2], 0) << "what was taken lives where it lay";
+    EXPECT_EQ(first.take_zeroed<int>(100)[99], 0);
+  }
+  const auto after = first.take<int>(1).data();
+  {
+    const auto scope = first.scope();
+    (void)first.take<int>(5);
+  }
+  EXPECT_EQ(first.allocations(), 1u);
+  EXPECT_EQ(first.take<int>(1).data(), after + 16);
+}
+
+/// What a debug build says while `pass(i)` runs `times`.
+template <class Pass>
+std::string said(int times, Pass&& pass) {
+  testing::internal::CaptureStderr();
+  for (int i = 0; i < times; ++i) pass(i);
+  return testing::internal::GetCapturedStderr();
+}
+/// A pass of 20 blocks of different sizes; some differ from pass to pass, as the seats of experts do.
+void some_pass(Workspace& workspace, int i) {
+  for (Index n = 1; n <= 20; ++n) {
+    (void)workspace.take<char>(10 * n * n + 5 * (i % 3));
+    const auto scratch = workspace.scope();
+    (void)workspace.take<char>(7 * n);
+  }
+}
+
+TEST(Workspace, DebugBuildsTellOfPassesThatGiveNothingBack) {
+#ifdef NDEBUG
+  GTEST_SKIP() << "this is no debug build";
+#endif
+  const auto advice = testing::HasSubstr("const auto scope = ctx.workspace.scope();");
+  Workspace open;
+  EXPECT_THAT(said(60, [&](int i) { some_pass(open, i); }), testing::IsEmpty()) << "it may still be one deep model";
+  EXPECT_THAT(said(60, [&](int i) { some_pass(open, i); }), advice);
+  EXPECT_THAT(said(1000, [&](int i) { some_pass(open, i); }), testing::IsEmpty()) << "once is enough";
+
+  Workspace outside;  // a scope around the loop is none around the pass
+  EXPECT_THAT(said(1,
+                   [&](int) {
+                     const auto scope = outside.scope();
+                     for (int i = 0; i < 1000; ++i) some_pass(outside, i);
+                   }),
+              advice);
+
+  Workspace scoped;
+  EXPECT_THAT(said(1000,
+                   [&](int i) {
+                     const auto scope = scoped.scope();
+                     some_pass(scoped, i);
+                   }),
+              testing::IsEmpty());
+
+  Workspace deep;  // equal layers between other things
+  EXPECT_THAT(said(3,
+                   [&](int i) {
+                     const auto scope = deep.scope();
+                     (void)deep.take<char>(1 << 20);
+                     for (int layer = 0; layer < 200; ++layer) some_pass(deep, i);
+                   }),
+              testing::IsEmpty());
 }
 
 }  // namespace

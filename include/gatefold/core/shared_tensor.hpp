@@ -1,12 +1,14 @@
 #pragma once
 #include <memory>
+#include <stdexcept>
 
 #include "gatefold/core/tensor.hpp"
 
 namespace gatefold {
 
 /// A tensor that is never written: copies share the memory, which may also be somebody else's (a mapped file). What
-/// packed weights are made of. Born with a shape and no elements, until it is assigned.
+/// packed weights are made of. Born with a shape but no memory, until it is assigned; moved from, it has the shape
+/// [0, ...].
 template <class T, std::size_t Rank>
 class SharedTensor {
  public:
@@ -23,18 +25,24 @@ class SharedTensor {
   SharedTensor(Shape<Rank> shape, const T* data, const std::shared_ptr<const void>& owner)
       : shape_(shape), data_(owner, data) {}
 
-  View<const T, Rank> view() const { return {data(), shape_}; }
+  View<const T, Rank> view() const { return {data(), *shape_}; }
   std::span<const T> flat() const { return {data(), static_cast<std::size_t>(size())}; }
+  /// Throws std::logic_error while there are no elements behind the shape.
   const T* data() const {
-    assert(data_ || size() == 0);
+    if (!data_ && size() != 0) refuse();
     return data_.get();
   }
-  const Shape<Rank>& shape() const { return shape_; }
-  Index extent(std::size_t axis) const { return shape_[axis]; }
-  Index size() const { return element_count(shape_); }
+  const Shape<Rank>& shape() const { return *shape_; }
+  Index extent(std::size_t axis) const { return (*shape_)[axis]; }
+  Index size() const { return element_count(*shape_); }
 
  private:
-  Shape<Rank> shape_{};
+  [[noreturn]] void refuse() const {
+    throw std::logic_error("SharedTensor: of the shape " + to_string<Rank>(*shape_) +
+                           " there are no elements yet, expected packed weights or a checkpoint");
+  }
+
+  detail::EmptiedByMove<Shape<Rank>> shape_;
   std::shared_ptr<const T> data_;
 };
 

@@ -1,5 +1,6 @@
 #pragma once
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "gatefold/core/aligned_memory.hpp"
@@ -7,8 +8,33 @@
 
 namespace gatefold {
 
+namespace detail {
+/// A member that goes back to T{} when it is moved from, as the memory does that it describes: the default would leave
+/// a copy behind.
+template <class T>
+class EmptiedByMove {
+ public:
+  EmptiedByMove() = default;
+  EmptiedByMove(const T& value) : value_(value) {}
+  EmptiedByMove(const EmptiedByMove&) = default;
+  EmptiedByMove& operator=(const EmptiedByMove&) = default;
+  EmptiedByMove(EmptiedByMove&& other) noexcept : value_(std::exchange(other.value_, T{})) {}
+  EmptiedByMove& operator=(EmptiedByMove&& other) noexcept {
+    const T value = std::exchange(other.value_, T{});
+    value_ = this == &other ? T{} : value;  // a vector moved to itself is empty too
+    return *this;
+  }
+
+  const T& operator*() const { return value_; }
+  bool operator==(const EmptiedByMove&) const = default;
+
+ private:
+  T value_{};
+};
+}  // namespace detail
+
 /// An owned, contiguous, row-major block: what parameters are made of. A value: copies are deep, equality is by
-/// element.
+/// element. size() is always that of the shape; moved from, a tensor has no elements and the shape [0, ...].
 template <class T, std::size_t Rank>
 class Tensor {
  public:
@@ -20,21 +46,21 @@ class Tensor {
 
   operator View<T, Rank>() { return view(); }
   operator View<const T, Rank>() const { return view(); }
-  View<T, Rank> view() { return {data_.data(), shape_}; }
-  View<const T, Rank> view() const { return {data_.data(), shape_}; }
+  View<T, Rank> view() { return {data_.data(), *shape_}; }
+  View<const T, Rank> view() const { return {data_.data(), *shape_}; }
 
   std::span<T> flat() { return data_; }
   std::span<const T> flat() const { return data_; }
   T* data() { return data_.data(); }
   const T* data() const { return data_.data(); }
-  const Shape<Rank>& shape() const { return shape_; }
-  Index extent(std::size_t axis) const { return shape_[axis]; }
+  const Shape<Rank>& shape() const { return *shape_; }
+  Index extent(std::size_t axis) const { return (*shape_)[axis]; }
   Index size() const { return static_cast<Index>(data_.size()); }
 
   bool operator==(const Tensor&) const = default;
 
  private:
-  Shape<Rank> shape_{};
+  detail::EmptiedByMove<Shape<Rank>> shape_;
   std::vector<T, detail::AlignedAllocator<T>> data_;
 };
 

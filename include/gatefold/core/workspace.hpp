@@ -4,12 +4,17 @@
 #include <memory>
 #include <utility>
 
+#include "gatefold/core/growth_watch.hpp"
 #include "gatefold/core/tensor.hpp"
 
 namespace gatefold {
 
 /// A stack of scratch memory that layers take from and a scope gives back. It grows in blocks that never move, so a
 /// view stays valid until its scope ends; after the first pass of a shape nothing is allocated any more.
+///
+/// A forward pass leaves on it what backward needs, so whoever runs passes opens a scope for each:
+///   const auto scope = ctx.workspace.scope();
+/// Without it every pass takes new memory. A debug build says so on standard error.
 class Workspace {
  public:
   class [[nodiscard]] Scope {
@@ -68,8 +73,9 @@ class Workspace {
 
   void* bytes(std::size_t n) {
     n = (n + kAlignment - 1) / kAlignment * kAlignment;
-    while (current_ < blocks_.size() && blocks_[current_].size - blocks_[current_].used < n) ++current_;
-    if (current_ == blocks_.size()) {
+    const auto free = [&] { return blocks_[*current_].size - blocks_[*current_].used; };
+    while (*current_ < blocks_.size() && free() < n) current_ = *current_ + 1;
+    if (*current_ == blocks_.size()) {
       // Doubling: where sizes vary from pass to pass, few large blocks waste less at their ends than many small ones.
       std::size_t total = 0;
       for (const auto& block : blocks_) total += block.size;
@@ -77,21 +83,35 @@ class Workspace {
       auto* memory = static_cast<std::byte*>(detail::allocate_aligned(size));
       blocks_.push_back({{memory, [](std::byte* p) { detail::free_aligned(p); }}, size, 0});
     }
-    auto& block = blocks_[current_];
+    auto& block = blocks_[*current_];
     void* const at = block.memory.get() + block.used;
+#ifndef NDEBUG
+    watch(block.used, n);
+#endif
     block.used += n;
     return at;
   }
   std::pair<std::size_t, std::size_t> mark() const {
-    return {current_, current_ < blocks_.size() ? blocks_[current_].used : 0};
+    return {*current_, *current_ < blocks_.size() ? blocks_[*current_].used : 0};
   }
   void rewind(std::pair<std::size_t, std::size_t> mark) {
-    for (std::size_t i = mark.first; i < blocks_.size(); ++i) blocks_[i].used = i == mark.first ? mark.second : 0;
+    if (mark.first >= blocks_.size()) mark = {0, 0};  // of memory that was moved away: what is here is younger
+    for (std::size_t i = mark.first; i < blocks_.size(); ++i)
+      blocks_[i].used = i == mark.first ? std::min(mark.second, blocks_[i].used) : 0;
     current_ = mark.first;
   }
 
+  void watch(std::size_t used, std::size_t n) {
+    if (!watch_) watch_ = std::make_unique<detail::GrowthWatch>();
+    if (!watch_->takes({*current_, used, n}, [&](std::size_t i) { return blocks_[i].used; })) return;
+    std::size_t all = 0;
+    for (const Block& block : blocks_) all += block.size;
+    watch_->tell(all);
+  }
+
   std::vector<Block> blocks_;
-  std::size_t current_ = 0;
+  detail::EmptiedByMove<std::size_t> current_;
+  std::unique_ptr<detail::GrowthWatch> watch_;  // in release builds null, so that their objects and others' may mix
 };
 
 }  // namespace gatefold

@@ -50,8 +50,8 @@ class Packed {
     if constexpr (kScaled) v("scale", self.scale...);
   }
 
-  Index extent(std::size_t axis) const { return shape_[axis]; }
-  const Shape<2>& shape() const { return shape_; }
+  Index extent(std::size_t axis) const { return shape()[axis]; }
+  const Shape<2>& shape() const { return *shape_; }
 
   /// y = x wᵀ (+ bias): what makes it a WeightStorage (nn/weight_storage.hpp).
   void multiply(Rows<const float> x, Rows<float> y, Context& ctx, const float* bias = nullptr) const;
@@ -60,9 +60,9 @@ class Packed {
   kernels::PanelView<F> panel(Index p) const {
     const Value* const at = panel_data(p);
     if constexpr (kScaled)
-      return {at, scale.data() + p * scale.extent(1), shape_[1]};
+      return {at, scale.data() + p * scale.extent(1), extent(1)};
     else
-      return {at, shape_[1]};
+      return {at, extent(1)};
   }
 
   /// Where the values of panel p begin, from input k0 (a multiple of 64) on: what a kernel prefetches.
@@ -72,7 +72,7 @@ class Packed {
 
   /// The weights as the kernels see them, rounded as F rounds. // w [N, K]
   void unpack(Rows<float> w) const {
-    expect_shape(w, shape_, "Packed::unpack: w");
+    expect_shape(w, shape(), "Packed::unpack: w");
     for (Index p = 0; p < values.extent(0); ++p)
       kernels::unpack_panel(panel(p), w.rows(p * kPanel, std::min((p + 1) * kPanel, w.extent(0))));
   }
@@ -89,7 +89,7 @@ class Packed {
     return 0;
   }
 
-  Shape<2> shape_;
+  detail::EmptiedByMove<Shape<2>> shape_;
 };
 
 namespace kernels {
