@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <vector>
+
+#include "tests/support/alloc_guard.hpp"
 
 namespace gatefold {
 namespace {
@@ -29,6 +32,29 @@ TEST(Error, Options) {
   } catch (const OptionError& error) {
     EXPECT_STREQ(error.what(), "TopKRouter: num_selected is 9, expected 1..8");
   }
+}
+
+TEST(Error, AnOptionIsNamedWithWhatCameAndWhatWasWanted) {
+  const auto what = [](auto&& check) -> std::string {
+    try {
+      check();
+    } catch (const OptionError& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  EXPECT_EQ(what([] { expect_size("Mlp", "hidden", 0); }), "Mlp: hidden is 0, expected at least 1");
+  EXPECT_EQ(what([] { expect_size("Mlp", "width", -3); }), "Mlp: width is -3, expected at least 1");
+  EXPECT_EQ(what([] { expect_rate("AdamW", "lr", -1e-30); }),
+            "AdamW: lr is -1e-30, expected a finite number of at least 0");
+  EXPECT_EQ(what([] { expect_rate("AdamW", "lr", std::numeric_limits<double>::quiet_NaN()); }),
+            "AdamW: lr is nan, expected a finite number of at least 0");
+  EXPECT_EQ(what([] { expect_rate("AdamW", "lr", std::numeric_limits<double>::infinity()); }),
+            "AdamW: lr is inf, expected a finite number of at least 0");
+  const test::AllocGuard guard;
+  expect_size("ALayerOfALongNameThatFitsNoShortString", "width", 1);
+  expect_rate("ALayerOfALongNameThatFitsNoShortString", "lr", 0);
+  EXPECT_EQ(guard.count(), 0) << "it stands in passes, which do not allocate";
 }
 
 }  // namespace

@@ -98,5 +98,9 @@ TEST(Parallel, FunctionRefBorrowsLambdasWithState) {
   EXPECT_EQ(copy(10), 30);  // the same object
 }
 
+TEST(Parallel, RefusesLessThanOneWorker) {
+  for (const Index workers : {0, -3}) EXPECT_THROW(ParallelFor({.workers = workers, .run = {}}), OptionError);
+}
+
 }  // namespace
 }  // namespace gatefold

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/support/refused.hpp"
 #include "tests/train/optimizer_model.hpp"
 
 namespace gatefold {
@@ -224,6 +225,28 @@ TEST(Adafactor, RefusesWhatDoesNotFit) {
   more.experts.resize(4);
   EXPECT_THROW(optimizer.step(more, more), ShapeError);
   EXPECT_EQ(optimizer.step_count(), 0);
+}
+
+TEST(Adafactor, NamesTheOptionThatMakesNoSense) {
+  using test::expect_option_error;
+  Toy<float> model;
+  const auto refused = [&](const AdafactorOptions& o, std::string_view text) {
+    expect_option_error([&] { Adafactor optimizer(model, o); }, text);
+  };
+  refused({.lr = -1}, "Adafactor: lr is -1");
+  refused({.beta1 = 1}, "beta1 is 1, expected a number in [0, 1)");
+  refused({.decay_exponent = 0}, "decay_exponent is 0");
+  refused({.max_decay = 1.5}, "max_decay is 1.5, expected a number in (0, 1]");
+  refused({.clip_threshold = 0}, "clip_threshold is 0");
+  refused({.epsilon1 = 0}, "epsilon1 is 0");
+  refused({.epsilon2 = -1}, "epsilon2 is -1");
+  refused({.min_dim_to_factor = 0}, "min_dim_to_factor is 0");
+  refused({.weight_decay = -1}, "weight_decay is -1");
+  Adafactor optimizer(model, {});
+  expect_option_error([&] { optimizer.step(model, model, {.learning_rate = -1}); }, "learning_rate is -1");
+  EXPECT_EQ(optimizer.step_count(), 0);
+  const auto moved = std::move(optimizer);
+  EXPECT_ANY_THROW(optimizer.step(model, model)) << "moved from";
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/support/refused.hpp"
 #include "tests/train/optimizer_model.hpp"
 
 namespace gatefold {
@@ -166,6 +167,38 @@ TEST(AdamW, RefusesWhatDoesNotFit) {
     EXPECT_STREQ(error.what(), "AdamW::step: the gradient of wide has shape [101, 90], expected [90, 101]");
   }
   EXPECT_EQ(optimizer.step_count(), 0);
+}
+
+TEST(AdamW, NamesTheOptionThatMakesNoSense) {
+  using test::expect_option_error;
+  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+  Toy<float> model;
+  const auto refused = [&](const AdamWOptions& o, std::string_view text) {
+    expect_option_error([&] { AdamW optimizer(model, o); }, text);
+  };
+  refused({.lr = -1}, "AdamW: lr is -1, expected a finite number of at least 0");
+  refused({.lr = kNan}, "lr is nan");
+  refused({.beta1 = 1.5}, "beta1 is 1.5, expected a number in [0, 1)");
+  refused({.beta2 = 1}, "beta2 is 1,");
+  refused({.beta2 = kNan}, "beta2 is nan");
+  refused({.epsilon = -1e-8}, "epsilon is -1e-08");
+  refused({.weight_decay = -0.1}, "weight_decay is -0.1");
+  AdamW optimizer(model, {});
+  const auto before = model;
+  const auto grad = model;
+  expect_option_error([&] { optimizer.step(model, grad, {.learning_rate = kNan}); },
+                      "AdamW::step: learning_rate is nan");
+  expect_option_error([&] { optimizer.step(model, grad, {.gradient_scale = kNan}); }, "gradient_scale is nan");
+  EXPECT_TRUE(test::same_bits(model, before));
+  EXPECT_EQ(optimizer.step_count(), 0);
+}
+
+TEST(AdamW, MovedFromIsRefusedNotRead) {
+  Toy<float> model;
+  AdamW optimizer(model, {});
+  const auto moved = std::move(optimizer);
+  EXPECT_ANY_THROW(optimizer.step(model, model));
+  EXPECT_EQ(moved.step_count(), 0);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include <limits>
 
+#include "tests/support/refused.hpp"
 #include "tests/train/optimizer_model.hpp"
 
 namespace gatefold {
@@ -86,6 +87,11 @@ TEST(ClipGradient, ThreadsChangeNoBitAndTheNormIsTheNaiveOne) {
     ctx.parallel_for = test::threads(count);
     EXPECT_EQ(gradient_norm(grad, ctx), serial);
   }
+}
+
+TEST(ClipGradient, RefusesANormThatIsNone) {
+  for (const double norm : {0.0, -1.0, std::numeric_limits<double>::quiet_NaN()})
+    test::expect_option_error([&] { (void)clip_scale(2, {.max_norm = norm}); }, "max_norm is ");
 }
 
 }  // namespace

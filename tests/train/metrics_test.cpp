@@ -88,5 +88,12 @@ TEST(Ema, StartsAtTheFirstValueAndForgets) {
   EXPECT_DOUBLE_EQ(ema.value(), 3);
 }
 
+TEST(Ema, RefusesADecayThatForgetsNothing) {
+  for (const double decay : {1.0, -0.1, std::numeric_limits<double>::quiet_NaN()}) {
+    Ema ema{.decay = decay};
+    EXPECT_THROW(ema.update(1), OptionError);
+  }
+}
+
 }  // namespace
 }  // namespace gatefold

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/support/refused.hpp"
+
 namespace gatefold {
 namespace {
 
@@ -47,6 +49,25 @@ TEST(RsqrtSchedule, CoolsDownToZero) {
   EXPECT_DOUBLE_EQ(schedule(3100), 1.5);  // half of 3
   EXPECT_DOUBLE_EQ(schedule(3600), 0);
   EXPECT_DOUBLE_EQ(schedule(5000), 0);
+}
+
+TEST(Schedules, NameWhatMakesNoSense) {
+  using test::expect_option_error;
+  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+  expect_option_error([] { (void)ConstantSchedule{.peak = -1}(0); }, "ConstantSchedule: peak is -1");
+  expect_option_error([] { (void)ConstantSchedule{.peak = 1, .warmup_steps = -1}(0); }, "warmup_steps is -1");
+  expect_option_error([] { (void)ConstantSchedule{.peak = 1}(-1); }, "step is -1");
+  expect_option_error([] { (void)CosineSchedule{.peak = 1e-3, .total_steps = 0}(0); },
+                      "CosineSchedule: total_steps is 0, expected at least 1");
+  expect_option_error([] { (void)CosineSchedule{.peak = 1e-3, .warmup_steps = 5, .total_steps = -2}(0); },
+                      "total_steps is -2");
+  expect_option_error([] { (void)CosineSchedule{.peak = kNan, .total_steps = 9}(0); }, "peak is nan");
+  expect_option_error([] { (void)CosineSchedule{.peak = 1, .total_steps = 9, .last = -1}(0); }, "last is -1");
+  expect_option_error([] { (void)RsqrtSchedule{.peak = 1, .timescale = 0}(0); }, "RsqrtSchedule: timescale is 0");
+  expect_option_error([] { (void)RsqrtSchedule{.peak = 1, .cooldown_steps = 10}(0); },
+                      "total_steps is 0, expected at least 1, since cooldown_steps");
+  expect_option_error([] { (void)RsqrtSchedule{.peak = 1, .total_steps = 10, .cooldown_steps = -1}(0); },
+                      "cooldown_steps is -1");
 }
 
 }  // namespace

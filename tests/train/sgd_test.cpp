@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/support/refused.hpp"
 #include "tests/train/optimizer_model.hpp"
 
 namespace gatefold {
@@ -66,6 +67,19 @@ TEST(Sgd, RefusesWhatDoesNotFit) {
   Sgd optimizer(model, {});
   grad.experts[1].bias = Tensor<float, 1>(Shape<1>{4});
   EXPECT_THROW(optimizer.step(model, grad), ShapeError);
+}
+
+TEST(Sgd, NamesTheOptionThatMakesNoSense) {
+  using test::expect_option_error;
+  Toy<float> model;
+  expect_option_error([&] { Sgd optimizer(model, {.lr = -1}); }, "Sgd: lr is -1");
+  expect_option_error([&] { Sgd optimizer(model, {.momentum = -0.5}); }, "momentum is -0.5, expected a number in [0, 1)");
+  expect_option_error([&] { Sgd optimizer(model, {.weight_decay = -1}); }, "weight_decay is -1");
+  Sgd optimizer(model, {.momentum = 0.5});
+  expect_option_error([&] { optimizer.step(model, model, {.learning_rate = -1}); }, "Sgd::step: learning_rate is -1");
+  EXPECT_EQ(optimizer.step_count(), 0);
+  const auto moved = std::move(optimizer);
+  EXPECT_ANY_THROW(optimizer.step(model, model)) << "moved from";
 }
 
 }  // namespace

@@ -1,4 +1,7 @@
 #pragma once
+#include <cmath>
+#include <concepts>
+#include <cstdio>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -35,6 +38,33 @@ void expect_shape(const View<T, Rank>& view, const std::type_identity_t<Shape<Ra
 /// Throws OptionError «TopKRouter: num_selected is 9, expected 1..8» unless `holds`.
 inline void expect_option(bool holds, const std::string& message) {
   if (!holds) throw OptionError(message);
+}
+
+/// Throws OptionError «AdamW: beta1 is 1.5, expected a number in [0, 1)» unless `holds`. Puts the message together only
+/// then, so it may stand in a pass; NaN fails whatever is compared.
+template <class V>
+requires std::integral<V> || std::floating_point<V>
+void expect_option(bool holds, std::string_view who, std::string_view field, V value, std::string_view wanted) {
+  if (holds) [[likely]]
+    return;
+  std::string came;
+  if constexpr (std::integral<V>) {
+    came = std::to_string(value);
+  } else {
+    char text[32];
+    came.assign(text, static_cast<std::size_t>(std::snprintf(text, sizeof text, "%g", double(value))));
+  }
+  std::string message(who);
+  message.append(": ").append(field).append(" is ").append(came).append(", expected ").append(wanted);
+  throw OptionError(message);
+}
+/// A size: throws OptionError «Mlp: hidden is 0, expected at least 1» unless it is one.
+inline void expect_size(std::string_view who, std::string_view field, Index value) {
+  expect_option(value >= 1, who, field, value, "at least 1");
+}
+/// A rate, a weight, an epsilon: throws OptionError unless it is finite and not negative.
+inline void expect_rate(std::string_view who, std::string_view field, double value) {
+  expect_option(value >= 0 && std::isfinite(value), who, field, value, "a finite number of at least 0");
 }
 
 }  // namespace gatefold

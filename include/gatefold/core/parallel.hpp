@@ -8,7 +8,7 @@
 #include <memory>
 #include <type_traits>
 
-#include "gatefold/core/shape.hpp"
+#include "gatefold/core/error.hpp"
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -51,7 +51,10 @@ class ParallelFor {
   };
 
   ParallelFor() = default;  ///< Serial.
-  explicit ParallelFor(Options options) : options_(std::move(options)) {}
+  /// Throws OptionError for less than one worker.
+  explicit ParallelFor(Options options) : options_(std::move(options)) {
+    expect_size("ParallelFor", "workers", options_.workers);
+  }
 
   Index workers() const { return options_.workers; }
 

@@ -73,11 +73,17 @@ struct Adafactor {
 
   /// Throws OptionError for options outside their ranges and for a freeze pattern that matches nothing.
   explicit Adafactor(const M& model, Options o = {}) : options(std::move(o)) {
-    expect_option(0 <= options.beta1 && options.beta1 < 1,
-                  "Adafactor: beta1 is " + std::to_string(options.beta1) + ", expected [0, 1)");
-    expect_option(options.clip_threshold > 0, "Adafactor: clip_threshold is expected to be positive");
-    expect_option(options.decay_exponent > 0 && 0 < options.max_decay && options.max_decay <= 1,
-                  "Adafactor: expected decay_exponent > 0 and max_decay in (0, 1]");
+    const std::string_view who = "Adafactor", above_0 = "a number above 0";
+    if (options.lr) expect_rate(who, "lr", *options.lr);
+    expect_option(0 <= options.beta1 && options.beta1 < 1, who, "beta1", options.beta1, "a number in [0, 1)");
+    expect_option(options.decay_exponent > 0, who, "decay_exponent", options.decay_exponent, above_0);
+    expect_option(0 < options.max_decay && options.max_decay <= 1, who, "max_decay", options.max_decay,
+                  "a number in (0, 1]");
+    expect_option(options.clip_threshold > 0, who, "clip_threshold", options.clip_threshold, above_0);
+    expect_option(options.epsilon1 > 0, who, "epsilon1", options.epsilon1, above_0);
+    expect_rate(who, "epsilon2", options.epsilon2);
+    expect_size(who, "min_dim_to_factor", options.min_dim_to_factor);
+    expect_rate(who, "weight_decay", options.weight_decay);
     options.trainable.expect_known(model);
     if (options.beta1 > 0) mean = zeros_like(model);
     for_each_param([&](std::string_view path, const auto& t) { variance.each.push_back(moment_of(path, t)); }, model);
@@ -91,12 +97,14 @@ struct Adafactor {
 
   Index step_count() const { return static_cast<Index>(steps.data()[0]); }
 
-  /// Throws ShapeError, before anything changes, if the gradient or the model has other shapes than the model the
-  /// optimiser was made for.
+  /// Throws, before anything changes, ShapeError if the gradient or the model has other shapes than the model the
+  /// optimiser was made for, OptionError for a rate that is negative or not finite.
   void step(M& model, const M& grad, const StepOptions& step_options, Context& ctx) {
     expect_shapes(model, grad);
-    const double t = steps.data()[0] += 1;
+    const double t = steps.data()[0] + 1;
     const double lr = step_options.learning_rate.value_or(options.lr.value_or(std::min(1e-2, 1 / std::sqrt(t))));
+    detail::check_step(lr, step_options.gradient_scale, "Adafactor::step");
+    steps.data()[0] = t;
     const double decay = std::min(options.max_decay, 1 - std::pow(t, -options.decay_exponent));
     const Pass pass{lr, decay, step_options.gradient_scale};
     auto moment = variance.each.begin();

@@ -34,11 +34,11 @@ struct AdamW {
   /// Throws OptionError for rates outside their ranges and for a freeze pattern that matches nothing.
   explicit AdamW(const M& model, Options o = {})
       : options(std::move(o)), mean(zeros_like(model)), variance(zeros_like(model)) {
-    expect_option(0 <= options.beta1 && options.beta1 < 1 && 0 <= options.beta2 && options.beta2 < 1,
-                  "AdamW: beta1 is " + std::to_string(options.beta1) + " and beta2 is " +
-                      std::to_string(options.beta2) + ", expected both in [0, 1)");
-    expect_option(options.epsilon >= 0 && options.weight_decay >= 0,
-                  "AdamW: epsilon and weight_decay are expected not to be negative");
+    expect_rate("AdamW", "lr", options.lr);
+    expect_option(0 <= options.beta1 && options.beta1 < 1, "AdamW", "beta1", options.beta1, "a number in [0, 1)");
+    expect_option(0 <= options.beta2 && options.beta2 < 1, "AdamW", "beta2", options.beta2, "a number in [0, 1)");
+    expect_rate("AdamW", "epsilon", options.epsilon);
+    expect_rate("AdamW", "weight_decay", options.weight_decay);
     options.trainable.expect_known(model);
   }
 
@@ -50,11 +50,12 @@ struct AdamW {
 
   Index step_count() const { return static_cast<Index>(steps.data()[0]); }
 
-  /// Moves the model against its gradient. Throws ShapeError, before anything changes, if one has other shapes than
-  /// the model the optimiser was made for.
+  /// Moves the model against its gradient. Throws, before anything changes, ShapeError if one has other shapes than the
+  /// model the optimiser was made for, OptionError for a rate that is negative or not finite.
   void step(M& model, const M& grad, const StepOptions& step_options, Context& ctx) {
     expect_shapes(model, grad);
     const double lr = step_options.learning_rate.value_or(options.lr);
+    detail::check_step(lr, step_options.gradient_scale, "AdamW::step");
     const double t = steps.data()[0] += 1;
     for_each_param(
         [&](std::string_view path, auto& w, const auto& g, auto& m, auto& v) {

@@ -34,8 +34,9 @@ struct ClipGradientOptions {
 
 /// What the gradient is to be multiplied by so that its norm is at most max_norm: the gradient_scale of a step, which
 /// saves the pass that clip_gradient needs. 1 for a norm that is not finite: whether to skip such a step is up to the
-/// caller.
+/// caller. Throws OptionError unless max_norm is above 0.
 inline double clip_scale(double norm, const ClipGradientOptions& options = {}) {
+  expect_option(options.max_norm > 0, "ClipGradientOptions", "max_norm", options.max_norm, "a number above 0");
   return std::isfinite(norm) && norm > options.max_norm ? options.max_norm / norm : 1;
 }
 

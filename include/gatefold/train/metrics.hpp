@@ -103,7 +103,9 @@ struct Ema {
   double decay = 0.98;
   double sum = 0, weight = 0;
 
+  /// Throws OptionError unless the decay is in [0, 1).
   double update(double x) {
+    expect_option(0 <= decay && decay < 1, "Ema", "decay", decay, "a number in [0, 1)");
     if (std::isfinite(x)) {
       sum = decay * sum + (1 - decay) * x;
       weight = decay * weight + (1 - decay);

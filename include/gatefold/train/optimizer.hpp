@@ -14,6 +14,14 @@ struct StepOptions {
   double gradient_scale = 1;              ///< The gradient is read times this: clip_scale, 1 / number of micro-batches.
 };
 
+namespace detail {
+/// Throws OptionError, before anything changes, for a rate that would break every parameter.
+inline void check_step(double learning_rate, double gradient_scale, std::string_view who) {
+  expect_rate(who, "learning_rate", learning_rate);
+  expect_option(std::isfinite(gradient_scale), who, "gradient_scale", gradient_scale, "a finite number");
+}
+}  // namespace detail
+
 /// Does weight decay act on the parameter?
 using DecayRule = std::function<bool(std::string_view path, std::size_t rank)>;
 

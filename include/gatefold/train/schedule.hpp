@@ -3,15 +3,21 @@
 #include <cmath>
 #include <numbers>
 
-#include "gatefold/core/shape.hpp"
+#include "gatefold/core/error.hpp"
 
 /// Learning rates as plain values: `schedule(step)`, where `step` counts the updates that were already made, from 0.
-/// The warm-up rises as peak * (step + 1) / warmup_steps, so that no step is wasted at zero.
+/// The warm-up rises as peak * (step + 1) / warmup_steps, so that no step is wasted at zero. A field that makes no
+/// sense throws OptionError by its name when the schedule is asked.
 namespace gatefold {
 
 namespace detail {
 inline double warmup_fraction(Index step, Index warmup_steps) {
   return step < warmup_steps ? static_cast<double>(step + 1) / static_cast<double>(warmup_steps) : 1;
+}
+inline void check_warmup(std::string_view who, double peak, Index warmup_steps, Index step) {
+  expect_rate(who, "peak", peak);
+  expect_option(warmup_steps >= 0, who, "warmup_steps", warmup_steps, "at least 0");
+  expect_option(step >= 0, who, "step", step, "at least 0");
 }
 }  // namespace detail
 
@@ -20,7 +26,10 @@ struct ConstantSchedule {
   double peak;
   Index warmup_steps = 0;
 
-  double operator()(Index step) const { return peak * detail::warmup_fraction(step, warmup_steps); }
+  double operator()(Index step) const {
+    detail::check_warmup("ConstantSchedule", peak, warmup_steps, step);
+    return peak * detail::warmup_fraction(step, warmup_steps);
+  }
 };
 
 /// Half a cosine from the peak, at the end of the warm-up, to `last`, at total_steps and after.
@@ -30,6 +39,9 @@ struct CosineSchedule {
   double last = 0;
 
   double operator()(Index step) const {
+    detail::check_warmup("CosineSchedule", peak, warmup_steps, step);
+    expect_size("CosineSchedule", "total_steps", total_steps);
+    expect_rate("CosineSchedule", "last", last);
     if (step < warmup_steps) return peak * detail::warmup_fraction(step, warmup_steps);
     if (step >= total_steps) return last;
     const double progress = static_cast<double>(step - warmup_steps) / static_cast<double>(total_steps - warmup_steps);
@@ -46,6 +58,11 @@ struct RsqrtSchedule {
   Index total_steps = 0, cooldown_steps = 0;
 
   double operator()(Index step) const {
+    detail::check_warmup("RsqrtSchedule", peak, warmup_steps, step);
+    expect_option(timescale > 0, "RsqrtSchedule", "timescale", timescale, "a number above 0");
+    expect_option(cooldown_steps >= 0, "RsqrtSchedule", "cooldown_steps", cooldown_steps, "at least 0");
+    expect_option(total_steps >= (cooldown_steps > 0), "RsqrtSchedule", "total_steps", total_steps,
+                  cooldown_steps > 0 ? "at least 1, since cooldown_steps count back from it" : "at least 0");
     double rate = peak * detail::warmup_fraction(step, warmup_steps);
     if (step > warmup_steps) rate /= std::sqrt(1 + static_cast<double>(step - warmup_steps) / timescale);
     if (total_steps > 0 && cooldown_steps > 0)

@@ -28,9 +28,12 @@ struct Sgd {
   std::optional<M> velocity;
   Tensor<double, 1> steps = detail::step_counter();  // [1]
 
+  /// Throws OptionError for rates outside their ranges and for a freeze pattern that matches nothing.
   explicit Sgd(const M& model, Options o = {}) : options(std::move(o)) {
-    expect_option(0 <= options.momentum && options.momentum < 1,
-                  "Sgd: momentum is " + std::to_string(options.momentum) + ", expected [0, 1)");
+    expect_rate("Sgd", "lr", options.lr);
+    expect_option(0 <= options.momentum && options.momentum < 1, "Sgd", "momentum", options.momentum,
+                  "a number in [0, 1)");
+    expect_rate("Sgd", "weight_decay", options.weight_decay);
     options.trainable.expect_known(model);
     if (options.momentum > 0) velocity = zeros_like(model);
   }
@@ -42,12 +45,18 @@ struct Sgd {
 
   Index step_count() const { return static_cast<Index>(steps.data()[0]); }
 
-  /// Throws ShapeError, before anything changes, if the gradient has other shapes than the model.
+  /// Throws, before anything changes, ShapeError if the gradient or the velocity has other shapes than the model,
+  /// OptionError for a rate that is negative or not finite.
   void step(M& model, const M& grad, const StepOptions& step_options, Context& ctx) {
     for_each_param([](std::string_view path, const auto& w,
                       const auto& g) { detail::expect_like(g, w, "Sgd::step: the gradient", path); },
                    model, grad);
+    if (velocity)
+      for_each_param([](std::string_view path, const auto& w,
+                        const auto& v) { detail::expect_like(w, v, "Sgd::step: the model's value", path); },
+                     model, *velocity);
     const double lr = step_options.learning_rate.value_or(options.lr);
+    detail::check_step(lr, step_options.gradient_scale, "Sgd::step");
     steps.data()[0] += 1;
     const auto update = [&](std::string_view path, auto& w, const auto& g, auto&... velocity_of_w) {
       using Field = std::remove_cvref_t<decltype(w)>;
