@@ -5,6 +5,7 @@
 
 #include "gatefold/module/ops.hpp"
 #include "tests/support/dual.hpp"
+#include "tests/support/mortal_layout.hpp"
 
 namespace gatefold {
 
@@ -46,7 +47,7 @@ void expect_exact_gradient(const L& layer, Lifted& lifted, const Tensor<double, 
     Rng rng(setup.seed.value_or(0));
     if (setup.seed) ctx.rng = &rng;
     ctx.layout = setup.layout;
-    const auto saved = layer.forward(x, y, ctx);
+    const auto saved = test::forward_under_mortal_layout(ctx, [&] { return layer.forward(x, y, ctx); });
     layer.backward(saved, dy, dx, grad, ctx);
   }
 

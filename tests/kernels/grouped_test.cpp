@@ -73,7 +73,8 @@ TEST(Grouped, ColumnSumsGoToTheExpertOfTheRow) {
       Context ctx;
       ctx.parallel_for = test::threads(workers);
       add_expert_column_sums<float>(
-          dy, in_order(), [&](Index e) { return e == 2 ? View<float, 1>() : sums.view()[e]; }, ctx);
+          3, [&](Index e) { return dy.view().rows(kOffset[e], kOffset[e + 1]); },
+          [&](Index e) { return e == 2 ? View<float, 1>() : sums.view()[e]; }, ctx);
       for (Index j = 0; j < width; ++j) {
         ASSERT_EQ(sums.view()(0, j), 1.0f + dy.view()(0, j) + dy.view()(1, j));
         ASSERT_EQ(sums.view()(1, j), 1.0f);
@@ -81,6 +82,75 @@ TEST(Grouped, ColumnSumsGoToTheExpertOfTheRow) {
       }
     }
   }
+}
+
+TEST(Grouped, ColumnSumsOfUnlikeWidths) {
+  const Index width[] = {70, 3, 129};
+  std::vector<Tensor<float, 2>> dy;
+  for (std::size_t e = 0; e < 3; ++e) dy.push_back(random_matrix({static_cast<Index>(2 * e + 1), width[e]}, e));
+  for (const Index workers : {1, 3, 7}) {
+    std::vector<Tensor<float, 1>> sums;
+    for (const Index w : width) sums.emplace_back(Shape<1>{w});
+    Context ctx;
+    ctx.parallel_for = test::threads(workers);
+    add_expert_column_sums<float>(
+        3, [&](Index e) { return std::as_const(dy[static_cast<std::size_t>(e)]).view(); },
+        [&](Index e) { return sums[static_cast<std::size_t>(e)].view(); }, ctx);
+    for (std::size_t e = 0; e < 3; ++e)
+      for (Index j = 0; j < width[e]; ++j) {
+        float sum = 0;
+        for (Index i = 0; i < dy[e].extent(0); ++i) sum += dy[e].view()(i, j);
+        ASSERT_EQ(sums[e].data()[j], sum) << e << " " << j;
+      }
+  }
+}
+
+TEST(Grouped, HiddenRowsOfUnlikeWidthsLieOneAfterTheOther) {
+  const Index width[] = {3, 100, 20};  // the second expert has no rows
+  Context ctx;
+  const HiddenRows hidden(
+      with_tokens(), [&](Index e) { return width[e]; }, ctx.workspace);
+  EXPECT_EQ(hidden.num_experts(), 3);
+  EXPECT_EQ(hidden.num_rows(), 5);
+  EXPECT_EQ(hidden.num_units(), 2 * 3 + 3 * 20);
+  std::vector<float> x(66), y(66);
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i);
+  const View<const float, 1> from(x.data(), {66});
+  const View<float, 1> to(y.data(), {66});
+  EXPECT_EQ(hidden.of(from, 0).shape(), (Shape<2>{2, 3}));
+  EXPECT_EQ(hidden.of(from, 1).shape(), (Shape<2>{0, 0}));
+  EXPECT_EQ(hidden.of(from, 2).shape(), (Shape<2>{3, 20}));
+  EXPECT_EQ(hidden.of(from, 0)(1, 2), 5);
+  EXPECT_EQ(hidden.of(from, 2)(1, 4), 6 + 20 + 4);
+  for (const Index workers : {1, 3}) {
+    ctx.parallel_for = test::threads(workers);
+    std::ranges::fill(y, 0.0f);
+    hidden.map(
+        to, ctx, [](auto a, auto b) { return a + b; }, from, from);
+    for (std::size_t i = 0; i < y.size(); ++i) EXPECT_EQ(y[i], 2 * x[i]);
+  }
+}
+
+TEST(Grouped, MapsManyHiddenRowsInParallelToTheSameBits) {
+  const Index offset[] = {0, 700, 700, 701, 1500}, width[] = {65, 9, 1, 200};
+  const SlotRows slots{{offset, {5}}, {}};
+  Context ctx;
+  const HiddenRows hidden(
+      slots, [&](Index e) { return width[e]; }, ctx.workspace);
+  const auto x = random_matrix({1, hidden.num_units()}, 5);
+  const auto act = [&](Index workers) {
+    ctx.parallel_for = test::threads(workers);
+    Tensor<float, 1> y({hidden.num_units()});
+    hidden.map(
+        y.view(), ctx, [](auto v) { return v / (v * v + 1.0f); }, x.view()[0]);
+    return y;
+  };
+  const auto serial = act(1);
+  for (Index i = 0; i < serial.size(); ++i) {
+    const float v = x.data()[i];
+    ASSERT_NEAR(serial.data()[i], v / (v * v + 1.0f), 1e-6f);
+  }
+  for (const Index workers : {2, 7}) EXPECT_EQ(act(workers), serial);
 }
 
 }  // namespace

@@ -174,11 +174,22 @@ TEST(AttentionPool, RefusesWhatDoesNotFit) {
   const TokenLayout layout = kRagged.view();
   Context ctx;
   Tensor<float, 2> y({kSequences, kWidth}), short_y({kSequences - 1, kWidth});
-  EXPECT_THROW((void)layer.forward(Tensor<float, 2>({kRows, kWidth}), y, ctx), ShapeError) << "no layout";
+  EXPECT_THROW((void)layer.forward(Tensor<float, 2>({kRows, kWidth}), y, ctx), ShapeError) << "one sequence, without a layout";
   ctx.layout = &layout;
   test::expect_refusal([&] { (void)layer.forward(Tensor<float, 2>({kRows, kWidth + 1}), y, ctx); }, "a wide x");
   test::expect_refusal([&] { (void)layer.forward(Tensor<float, 2>({kRows, kWidth}), short_y, ctx); }, "a short y");
   EXPECT_THROW((void)layer.forward(Tensor<float, 2>({kRows - 1, kWidth}), y, ctx), ShapeError) << "a short x";
+}
+
+TEST(AttentionPool, WithoutALayoutAllRowsAreOneSequence) {
+  auto layer = make<float>();
+  test::disturb(layer, 1);
+  const auto x = random_matrix<float>({7, kWidth}, 2), dy = random_matrix<float>({1, kWidth}, 3);
+  const OwnedLayout one{.offset = {0, 7}, .modality = std::vector<std::uint8_t>(7)};
+  const TokenLayout layout = one.view();
+  Context with, without;
+  with.layout = &layout;
+  test::expect_same_bits(test::run_pass(layer, x, dy, without), test::run_pass(layer, x, dy, with));
 }
 
 }  // namespace

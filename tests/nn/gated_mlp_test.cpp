@@ -1,6 +1,7 @@
 #include "gatefold/nn/gated_mlp.hpp"
 
 #include "tests/support/layer_contract.hpp"
+#include "tests/support/refused.hpp"
 
 namespace gatefold {
 namespace {
@@ -50,6 +51,34 @@ TEST(GatedMlp, MayBePacked) {
   test::disturb(mlp, 1, 0.1);
   test::check_packed(mlp, {.in = 70, .out = 70, .products = 3});
   test::check_packed(mlp, {.in = 70, .out = 70, .rows = 230, .products = 3});
+}
+
+TEST(GatedMlp, UnlikeOnesInOneGoAreTheSameAsOneByOne) {
+  constexpr auto kUnlike = [](auto type, std::size_t e) {
+    constexpr Index kHidden[] = {19, 7, 140, 1, 64};
+    return GatedMlp<typename decltype(type)::type>({.width = 6, .hidden = kHidden[e]});
+  };
+  test::check_grouped(kUnlike, {.width = 6, .counts = {3, 0, 40, 1, 9}, .tokens = 30});
+  test::check_grouped(kUnlike, {.width = 6, .counts = {300, 80, 0, 5}});
+}
+
+TEST(GatedMlp, RefusesWhatDoesNotFit) {
+  using Net = GatedMlp<float>;
+  test::expect_option_error([] { Net net({.width = 0, .hidden = 5}); }, "GatedMlp: width is 0, expected at least 1");
+  test::expect_option_error([] { Net net({.width = 5, .hidden = -5}); }, "GatedMlp: hidden is -5");
+  std::vector nets{Net({.width = 8, .hidden = 16}), Net({.width = 8, .hidden = 4})};
+  Net::expect_fit(nets);
+  nets[1].gate = Linear<float>({.in = 8, .out = 5});
+  test::expect_shape_error([&] { Net::expect_fit(nets); },
+                           "GatedMlp: experts[1].gate.weight has shape [5, 8], expected [4, 8]");
+  const Net net({.width = 3, .hidden = 5});
+  Net grad({.width = 3, .hidden = 4});
+  const Tensor<float, 2> x({2, 3});
+  Tensor<float, 2> y({2, 3}), dx({2, 3});
+  Context ctx;
+  const auto saved = net.forward(x, y, ctx);
+  test::expect_shape_error([&] { net.backward(saved, y, dx, grad, ctx); },
+                           "GatedMlp::backward: the gradient of gate.weight has shape [4, 3], expected [5, 3]");
 }
 
 }  // namespace

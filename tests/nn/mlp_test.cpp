@@ -1,6 +1,7 @@
 #include "gatefold/nn/mlp.hpp"
 
 #include "tests/support/layer_contract.hpp"
+#include "tests/support/refused.hpp"
 
 namespace gatefold {
 namespace {
@@ -69,6 +70,60 @@ TEST(Mlp, ManyPackedOnesInOneGoAreTheSameAsOneByOne) {
     infer(experts[n < 5 ? 0 : 2], std::as_const(one).view(), alone.view(), ctx);
     EXPECT_TRUE(test::same_bits<float>(alone.flat(), ys.flat().subspan(static_cast<std::size_t>(n) * 40, 40))) << n;
   }
+}
+
+/// Experts of any hidden width each.
+constexpr auto kUnlike = [](auto type, std::size_t e) {
+  constexpr Index kHidden[] = {19, 7, 140, 1, 64};
+  return Mlp<typename decltype(type)::type>({.width = 6, .hidden = kHidden[e]});
+};
+
+TEST(Mlp, UnlikeOnesInOneGoAreTheSameAsOneByOne) {
+  test::check_grouped(kUnlike, {.width = 6, .counts = {3, 0, 40, 1, 9}, .tokens = 30});
+  test::check_grouped(kUnlike, {.width = 6, .counts = {70, 80, 0, 5}});
+}
+
+TEST(Mlp, OfManyEachMustFit) {
+  const auto make = [](Index width, Index hidden) { return Mlp<float>({.width = width, .hidden = hidden}); };
+  std::vector nets{make(8, 16), make(8, 4)};
+  Mlp<float>::expect_fit(nets);
+  const auto refused = [&](std::string_view text) {
+    test::expect_shape_error([&] { Mlp<float>::expect_fit(nets); }, text);
+    const Tensor<float, 2> x({2, 8});
+    Tensor<float, 2> ys({2, 8});
+    const Index offset[] = {0, 1, 2};
+    Context ctx;
+    test::expect_shape_error([&] { (void)Mlp<float>::forward_grouped(nets, x, {{offset, {3}}, {}}, ys, ctx); }, text);
+  };
+  nets[1] = make(6, 4);
+  refused("Mlp: experts[1].up.weight has shape [4, 6], expected [4, 8]");
+  nets[1] = make(8, 4);
+  nets[1].down = Linear<float>({.in = 5, .out = 8});
+  refused("Mlp: experts[1].down.weight has shape [8, 5], expected [8, 4]");
+  nets[1] = make(8, 4);
+  nets[1].up.bias = Tensor<float, 1>({3});
+  refused("Mlp: experts[1].up.bias has shape [3], expected [4]");
+  nets.resize(1, make(8, 4));
+  nets[0].down.weight = Tensor<float, 2>({8, 9});
+  test::expect_shape_error([&] { Mlp<float>::expect_fit(nets); },
+                           "Mlp: down.weight has shape [8, 9], expected [8, 16]");
+}
+
+TEST(Mlp, AGradientOfAnotherNetIsRefused) {
+  const Mlp<float> net({.width = 3, .hidden = 5});
+  Mlp<float> grad({.width = 3, .hidden = 4});
+  const Tensor<float, 2> x({2, 3});
+  Tensor<float, 2> y({2, 3}), dx({2, 3});
+  Context ctx;
+  const auto saved = net.forward(x, y, ctx);
+  test::expect_shape_error([&] { net.backward(saved, y, dx, grad, ctx); },
+                           "Mlp::backward: the gradient of up.weight has shape [4, 3], expected [5, 3]");
+}
+
+TEST(Mlp, NamesTheSizeThatIsNone) {
+  test::expect_option_error([] { Mlp<float> net({.width = 0, .hidden = 5}); }, "Mlp: width is 0, expected at least 1");
+  test::expect_option_error([] { Mlp<float> net({.width = -1, .hidden = 5}); }, "Mlp: width is -1");
+  test::expect_option_error([] { Mlp<float> net({.width = 8, .hidden = 0}); }, "Mlp: hidden is 0");
 }
 
 }  // namespace

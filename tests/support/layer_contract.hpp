@@ -11,6 +11,7 @@
 #include "gatefold/module/pack.hpp"
 #include "tests/support/alloc_guard.hpp"
 #include "tests/support/dual.hpp"
+#include "tests/support/mortal_layout.hpp"
 #include "tests/support/threads.hpp"
 
 /// What every layer promises, in one call:
@@ -124,8 +125,10 @@ Pass<M> run_pass(const M& layer, const Matrix<typename M::Scalar>& x, const Matr
   std::ranges::fill(pass.dx.flat(), std::numeric_limits<T>::quiet_NaN());
   prepare(pass);
   const auto scope = ctx.workspace.scope();
-  const auto saved = layer.forward(x, pass.y, ctx);
+  const TokenLayout* const layout = ctx.layout;
+  const auto saved = forward_under_mortal_layout(ctx, [&] { return layer.forward(x, pass.y, ctx); });
   layer.backward(saved, dy, pass.dx, pass.grad, ctx);
+  ctx.layout = layout;
   return pass;
 }
 template <class M>
@@ -449,6 +452,7 @@ void check_packed(const L& layer, const PackedCase& c) {
 
 /// What an expert promises that runs all experts in one go (GroupedLayer): the same as one call for each on the rows
 /// gathered for it; nothing for an expert without rows; the same bits for any threads.
+/// `make(type, e)` makes expert e, `make(type)` any.
 struct GroupedCase {
   Index width;
   std::vector<Index> counts;  // rows of each expert
@@ -462,6 +466,14 @@ struct GroupedPass {
   std::vector<E> grads;
 };
 
+template <class T, class Make>
+auto make_expert(Make&& make, std::size_t e) {
+  if constexpr (std::is_invocable_v<Make&, std::type_identity<T>, std::size_t>)
+    return make(std::type_identity<T>{}, e);
+  else
+    return make(std::type_identity<T>{});
+}
+
 template <class E>
 struct GroupedRun {
   using T = typename E::Scalar;
@@ -473,9 +485,9 @@ struct GroupedRun {
   GroupedRun(Make&& make, const GroupedCase& c) {
     for (const Index n : c.counts) {
       offset.push_back(offset.back() + n);
-      experts.push_back(make(std::type_identity<T>{}));
+      experts.push_back(make_expert<T>(make, experts.size()));
       disturb(experts.back(), experts.size());
-      grads.push_back(make(std::type_identity<T>{}));
+      grads.push_back(make_expert<T>(make, grads.size()));
       disturb(grads.back(), experts.size() + 100);
     }
     x = random_matrix<T>({c.tokens ? c.tokens : offset.back(), c.width}, 21);
@@ -527,9 +539,9 @@ void for_each_result(const GroupedPass<E>& a, const GroupedPass<E>& b, Fn&& fn) 
 
 template <class Make>
 void check_grouped(Make&& make, const GroupedCase& c) {
-  using E = decltype(make(std::type_identity<float>{}));
-  using D = decltype(make(std::type_identity<double>{}));
-  using Lifted = decltype(make(std::type_identity<Dual>{}));
+  using E = decltype(make_expert<float>(make, 0));
+  using D = decltype(make_expert<double>(make, 0));
+  using Lifted = decltype(make_expert<Dual>(make, 0));
   const auto context = [](Isa isa, ParallelFor parallel_for) {
     Context ctx;
     ctx.isa = isa;

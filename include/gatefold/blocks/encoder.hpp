@@ -17,9 +17,10 @@ struct Encoder {
   std::vector<Block> blocks;
   LayerNorm<Scalar> norm;
 
-  /// One block for each call of make(layer).
+  /// One block for each call of make(layer). Throws OptionError for a negative number of them.
   template <class Make>
   Encoder(typename LayerNorm<Scalar>::Options o, Index num_layers, Make&& make) : norm(o) {
+    expect_option(num_layers >= 0, "Encoder", "num_layers", num_layers, "at least 0");
     blocks.reserve(static_cast<std::size_t>(num_layers));
     for (Index layer = 0; layer < num_layers; ++layer) blocks.push_back(make(layer));
   }
@@ -73,6 +74,9 @@ struct Encoder {
   void backward_blocks(const Saved& saved, Begin&& begin, Rows<Scalar> dx, Encoder& grad,
                        Context& ctx) const requires Layer<Block> {
     const auto scope = ctx.workspace.scope();
+    if (grad.blocks.size() != blocks.size())
+      throw ShapeError("Encoder::backward: the gradient has " + std::to_string(grad.blocks.size()) +
+                       " blocks, expected " + std::to_string(blocks.size()));
     auto other = ctx.workspace.template take<Scalar>(dx.extent(0), dx.extent(1));
     // The gradient moves between dx and `other`, so that the last block writes dx.
     Rows<Scalar> here = blocks.size() % 2 == 0 ? dx : other, there = blocks.size() % 2 == 0 ? other : dx;
@@ -85,9 +89,9 @@ struct Encoder {
 
   template <class F>
   auto packed() const {
-    Encoder<decltype(pack<F>(blocks[0]))> other({.width = 0}, static_cast<Index>(blocks.size()), [&](Index layer) {
-      return pack<F>(blocks[static_cast<std::size_t>(layer)]);
-    });
+    Encoder<decltype(pack<F>(blocks[0]))> other(
+        {.width = norm.gain.extent(0)}, static_cast<Index>(blocks.size()),
+        [&](Index layer) { return pack<F>(blocks[static_cast<std::size_t>(layer)]); });
     other.norm = norm;
     return other;
   }

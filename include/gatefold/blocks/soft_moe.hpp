@@ -64,6 +64,7 @@ struct SoftMoe {
     const Index rows = x.extent(0), slots = num_slots(), width = options.width;
     expect_shape(x, {rows, width}, "SoftMoe::forward: x");
     expect_shape(y, {rows, width}, "SoftMoe::forward: y");
+    expect_own_shapes();
     if (ctx.layout) {
       expect_shape(ctx.layout->modality, {rows}, "SoftMoe::forward: ctx.layout->modality");
       const Index first = ctx.layout->offset[0], last = ctx.layout->offset[ctx.layout->num_sequences()];
@@ -73,7 +74,7 @@ struct SoftMoe {
     }
     auto& ws = ctx.workspace;
     Saved saved;
-    saved.layout = ctx.layout;
+    saved.layout = keep_layout(ctx);
     saved.x = without_padding(x, saved, ctx);
     auto unit_x = ws.template take<T>(rows, width), unit_mu = ws.template take<T>(slots, width);
     auto norm_x = ws.template take<T>(rows), norm_mu = ws.template take<T>(slots);
@@ -124,6 +125,7 @@ struct SoftMoe {
     const Index rows = saved.x.extent(0), slots = num_slots(), width = options.width;
     expect_shape(dy_in, {rows, width}, "SoftMoe::backward: dy");
     expect_shape(dx, {rows, width}, "SoftMoe::backward: dx");
+    grad.expect_own_shapes();
     auto& ws = ctx.workspace;
     const auto scope = ws.scope();
     const Index sequences = num_sequences(saved), all = sequences * slots;
@@ -178,11 +180,20 @@ struct SoftMoe {
 
  private:
   static const Options& checked(const Options& o) {
-    for (const Index size : {o.width, o.num_experts, o.slots_per_expert})
-      expect_option(size >= 1, "SoftMoe: width, num_experts and slots_per_expert are " + std::to_string(o.width) +
-                                   ", " + std::to_string(o.num_experts) + " and " + std::to_string(o.slots_per_expert) +
-                                   ", expected at least 1");
+    expect_size("SoftMoe", "width", o.width);
+    expect_size("SoftMoe", "num_experts", o.num_experts);
+    expect_size("SoftMoe", "slots_per_expert", o.slots_per_expert);
     return o;
+  }
+  /// Parameters that were assigned, or moved from.
+  void expect_own_shapes() const {
+    expect_shape(mu.view(), {options.num_experts * options.slots_per_expert, options.width}, "SoftMoe: mu");
+    expect_shape(scale.view(), {1}, "SoftMoe: scale");
+    expect_one_expert_each(experts);
+  }
+  void expect_one_expert_each(const std::vector<L>& those) const {
+    expect_option(static_cast<Index>(those.size()) == options.num_experts, "SoftMoe", "the number of experts",
+                  those.size(), "num_experts");
   }
 
   const L& expert(Index e) const { return experts[static_cast<std::size_t>(e)]; }

@@ -46,11 +46,11 @@ struct SparseMlp {
   /// All experts start as copies of one; an initialiser makes them differ.
   SparseMlp(R r, const E& prototype, Aux a = {})
       : router(std::move(r)), experts(static_cast<std::size_t>(router.num_experts()), prototype), aux(std::move(a)) {}
-  /// Throws OptionError unless there are as many experts as the router knows.
+  /// Experts may be unlike each other, in hidden width say. Throws OptionError unless there are as many as the router
+  /// knows, ShapeError for one that does not take and give rows of the same width as the first.
   SparseMlp(R r, std::vector<E> e, Aux a = {}) : router(std::move(r)), experts(std::move(e)), aux(std::move(a)) {
-    expect_option(static_cast<Index>(experts.size()) == router.num_experts(),
-                  "SparseMlp: there are " + std::to_string(experts.size()) + " experts, expected " +
-                      std::to_string(router.num_experts()) + " as in the router");
+    expect_one_expert_each(experts);
+    if constexpr (requires(std::span<const E> each) { E::expect_fit(each); }) E::expect_fit(experts);
   }
 
   static void visit(auto& v, auto&... self) {
@@ -61,6 +61,7 @@ struct SparseMlp {
   /// x, y [S, D]
   Saved forward(Rows<const Scalar> x, Rows<Scalar> y, Context& ctx) const {
     expect_shape(y, x.shape(), "SparseMlp::forward: y");
+    expect_one_expert_each(experts);
     Saved saved{.routing = router.forward(x, ctx), .ys = {}, .experts = {}};
     const DispatchPlan& plan = saved.routing.plan;
     auto ys = ctx.workspace.take<Scalar>(plan.num_slots(), x.extent(1));
@@ -87,6 +88,7 @@ struct SparseMlp {
     const auto& routing = saved.routing;
     const DispatchPlan& plan = routing.plan;
     const Shape<2> shape{plan.num_tokens(), saved.ys.extent(1)};
+    expect_one_expert_each(grad.experts);
     expect_shape(dy, shape, "SparseMlp::backward: dy");
     expect_shape(dx, shape, "SparseMlp::backward: dx");
     auto& ws = ctx.workspace;
@@ -133,6 +135,11 @@ struct SparseMlp {
 
  private:
   const E& expert(Index e) const { return experts[static_cast<std::size_t>(e)]; }
+  void expect_one_expert_each(const std::vector<E>& those) const {
+    if (static_cast<Index>(those.size()) != router.num_experts())
+      throw OptionError("SparseMlp: there are " + std::to_string(those.size()) + " experts, expected " +
+                        std::to_string(router.num_experts()) + " as in the router");
+  }
 
   void report(const Saved& saved, Context& ctx) const {
     const auto& scores = saved.routing.scores;

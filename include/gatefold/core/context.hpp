@@ -18,8 +18,9 @@ struct Context {
   ParallelFor parallel_for = default_parallel_for();
   Isa isa = default_isa();
   Rng* rng = nullptr;  ///< Present in training: routing noise is drawn from it. Null means none.
-  const TokenLayout* layout =
-      nullptr;                      ///< Sequences and modalities of the rows; null means one sequence, one modality.
+  /// Sequences and modalities of the rows; null means one sequence, one modality, to every layer. Read by forward,
+  /// while it runs; backward does not look at it.
+  const TokenLayout* layout = nullptr;
   RoutingReport* report = nullptr;  ///< Sparse layers write their statistics here, in the order they run.
 };
 

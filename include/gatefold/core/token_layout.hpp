@@ -9,6 +9,9 @@ inline constexpr std::uint8_t kPadding = 0xff;  ///< The modality of a row that 
 
 /// What the rows of a pass are. Sequence b owns the rows offset[b]..offset[b+1]; each row has a modality, or is
 /// padding: then nobody attends to it, it takes no seat at an expert, and it enters no statistic.
+///
+/// Views of the caller's memory, which must live, and stay as it is, through the forward pass only: what a layer needs
+/// of them on the way back it keeps for itself.
 struct TokenLayout {
   View<const Index, 1> offset;           // [B+1]
   View<const std::uint8_t, 1> modality;  // [R]

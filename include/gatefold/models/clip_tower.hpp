@@ -52,7 +52,7 @@ using ClipFfn = OneOf<ClipNet<T, QuickGelu, W>, ClipNet<T, GeluErf, W>>;
 template <Real T>
 struct ClipTokens {
   Rows<const T> x;                      // [R, D]
-  const TokenLayout* layout = nullptr;  // in the workspace, where what a layer saved may refer to it
+  const TokenLayout* layout = nullptr;  // in the workspace, since backward needs it too
   View<const Index, 1> row;             // [B] the token of each sequence that is read off
 };
 

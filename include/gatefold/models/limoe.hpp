@@ -58,7 +58,7 @@ struct Limoe {
   struct Run {
     std::size_t trunk = 0;
     Index first_row = 0, first_sequence = 0, num_rows = 0;
-    const TokenLayout* layout = nullptr;  // in the workspace: the routers' Saved refers to it too
+    const TokenLayout* layout = nullptr;  // in the workspace, since backward needs it too
     typename Trunk::Saved saved;
   };
   struct Saved {
@@ -80,8 +80,9 @@ struct Limoe {
   Linear<T, W> image_projection, text_projection;
   Tensor<T, 1> log_temperature;  // [1]
 
+  /// Throws OptionError for options that contradict each other.
   explicit Limoe(const LimoeOptions& o)
-      : options(o),
+      : options(checked(o)),
         patch_embed({.patch = o.patch, .channels = o.channels, .width = o.width}),
         image_position(sincos2d<T>(
             {.height = o.image_size / o.patch, .width_in_patches = o.image_size / o.patch, .width = o.width})),
@@ -90,12 +91,6 @@ struct Limoe {
         image_projection({.in = o.width, .out = o.embedding, .bias = Bias::none}),
         text_projection({.in = o.width, .out = o.embedding, .bias = Bias::none}),
         log_temperature({1}) {
-    expect_option(o.image_size % o.patch == 0, "Limoe: image_size " + std::to_string(o.image_size) +
-                                                   " is not a multiple of patch " + std::to_string(o.patch));
-    for (const Index layer : o.sparse.layers)
-      expect_option(0 <= layer && layer < o.num_layers, "Limoe: sparse layer " + std::to_string(layer) +
-                                                            " does not exist, expected 0.." +
-                                                            std::to_string(o.num_layers - 1));
     log_temperature.flat()[0] = T(std::log(o.initial_temperature));
     for (int tower = 0; tower < (o.towers == LimoeOptions::Towers::one ? 1 : 2); ++tower)
       trunks.push_back(Trunk({.width = o.width}, o.num_layers, [&](Index layer) {
@@ -255,6 +250,30 @@ struct Limoe {
   }
 
  private:
+  static const LimoeOptions& checked(const LimoeOptions& o) {
+    const std::string_view who = "Limoe";
+    expect_size(who, "image_size", o.image_size);
+    expect_size(who, "patch", o.patch);
+    expect_size(who, "channels", o.channels);
+    expect_size(who, "vocabulary", o.vocabulary);
+    expect_size(who, "max_text_tokens", o.max_text_tokens);
+    expect_size(who, "width", o.width);
+    expect_size(who, "hidden", o.hidden);
+    expect_size(who, "num_layers", o.num_layers);
+    expect_size(who, "num_heads", o.num_heads);
+    expect_size(who, "embedding", o.embedding);
+    expect_option(o.initial_temperature > 0 && std::isfinite(o.initial_temperature), who, "initial_temperature",
+                  o.initial_temperature, "a finite number above 0");
+    expect_option(o.max_temperature >= 1, who, "max_temperature", o.max_temperature, "a number of at least 1");
+    expect_option(o.image_size % o.patch == 0, "Limoe: image_size " + std::to_string(o.image_size) +
+                                                   " is not a multiple of patch " + std::to_string(o.patch));
+    for (const Index layer : o.sparse.layers)
+      expect_option(0 <= layer && layer < o.num_layers, "Limoe: sparse layer " + std::to_string(layer) +
+                                                            " does not exist, expected 0.." +
+                                                            std::to_string(o.num_layers - 1));
+    return o;
+  }
+
   Sparse make_sparse(const Dense& expert) const {
     const LimoeOptions& o = options;
     Sparse sparse(TopKRouter<T>({.width = o.width,

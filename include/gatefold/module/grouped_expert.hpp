@@ -24,7 +24,9 @@ struct SlotRows {
 };
 
 /// An expert that can run all experts of a layer in one go, faster than one call per expert. ys // [N, D] gets the
-/// output of each slot. Results equal those of `forward` on the gathered rows.
+/// output of each slot. Results equal those of `forward` on the gathered rows. Experts may differ from each other as
+/// far as the type allows; where they may not, forward_grouped throws ShapeError by name, and a static
+/// `expect_fit(experts)`, if there is one, does so as soon as a layer is made of them.
 template <class E>
 concept GroupedExpert = ForwardLayer<E> && std::is_trivially_destructible_v<typename E::GroupedSaved> &&
     requires(std::span<const E> experts, Rows<const typename E::Scalar> x, SlotRows slots, Rows<typename E::Scalar> ys,

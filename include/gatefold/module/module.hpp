@@ -19,7 +19,12 @@ concept Module = std::copyable<M> && requires(M& module, detail::AnyVisitor visi
 };
 
 /// y = f(x), rows to rows of the same or another width. `forward` never changes the layer and returns what `backward`
-/// needs: views into the workspace, valid while the scope around the call lives.
+/// needs, Saved: views into the workspace, valid while the scope around the call lives, and the caller's x itself, not
+/// a copy. So until backward
+///   - x stays as it is (of an Embedding, its ids): a buffer refilled in between gives wrong gradients without a word;
+///   - the layer keeps its parameters, and the workspace the scope;
+///   - ctx.layout may go: what backward needs of it is kept (`keep_layout`).
+/// y must not overlap x, nor dx overlap dy.
 template <class L>
 concept ForwardLayer = Module<L> &&
     requires(const L& layer, Rows<const typename L::Scalar> x, Rows<typename L::Scalar> y, Context& ctx) {
@@ -53,6 +58,21 @@ Saved keep(Context& ctx, Pass&& pass) {
   } else {
     return pass();
   }
+}
+
+/// ctx.layout as a Saved may refer to it: a copy that lives as long as the scope around the pass. Null stays null.
+inline const TokenLayout* keep_layout(Context& ctx) {
+  if (!ctx.layout) return nullptr;
+  const auto copy = [&]<class T>(View<const T, 1> from) {
+    auto to = ctx.workspace.take<T>(from.extent(0));
+    std::copy_n(from.data(), from.extent(0), to.data());
+    return to;
+  };
+  auto kept = ctx.workspace.take<TokenLayout>(1);
+  kept[0] = {.offset = copy(ctx.layout->offset),
+             .modality = copy(ctx.layout->modality),
+             .num_modalities = ctx.layout->num_modalities};
+  return kept.data();
 }
 
 /// forward without backward: scratch and Saved go back at once.

@@ -10,13 +10,13 @@ namespace gatefold {
 /// they are, and the gradient that losses give by the logits is one by log s_e: for s = σ(z) it reaches z times 1 - s.
 template <Real T>
 struct RouterScores {
-  Rows<const T> logits;         // [S, E] clean
-  Rows<const T> log_probs;      // [S, E] log softmax of the clean logits
-  Rows<const T> noisy_logits;   // [S, E] what was selected by; the same memory as `logits` without noise
-  View<const Index, 2> choice;  // [S, K] experts asked for, best first; -1 throughout for padding
-  double noise_std = 0;         ///< The standard deviation that was applied to the logits.
-  Index group_size = 0;         ///< Rows routed together, consecutive; the last group may be shorter.
-  const TokenLayout* layout = nullptr;
+  Rows<const T> logits;                 // [S, E] clean
+  Rows<const T> log_probs;              // [S, E] log softmax of the clean logits
+  Rows<const T> noisy_logits;           // [S, E] what was selected by; the same memory as `logits` without noise
+  View<const Index, 2> choice;          // [S, K] experts asked for, best first; -1 throughout for padding
+  double noise_std = 0;                 ///< The standard deviation that was applied to the logits.
+  Index group_size = 0;                 ///< Rows routed together, consecutive; the last group may be shorter.
+  const TokenLayout* layout = nullptr;  ///< A copy (keep_layout): lives as long as the rest.
 
   Index num_tokens() const { return logits.extent(0); }
   Index num_experts() const { return logits.extent(1); }

@@ -31,15 +31,12 @@ struct Attention {
   Index num_heads;
   Mask mask;
 
+  /// Throws OptionError for a size below 1 and a width that is no multiple of num_heads.
   explicit Attention(Options o)
-      : qkv({.in = o.width, .out = 3 * o.width}),
+      : qkv({.in = checked(o).width, .out = 3 * o.width}),
         out({.in = o.width, .out = o.width}),
         num_heads(o.num_heads),
-        mask(o.mask) {
-    expect_option(o.num_heads > 0 && o.width % o.num_heads == 0, "Attention: width " + std::to_string(o.width) +
-                                                                     " is not a multiple of num_heads " +
-                                                                     std::to_string(o.num_heads));
-  }
+        mask(o.mask) {}
   static void visit(auto& v, auto&... self) {
     v("qkv", self.qkv...);
     v("out", self.out...);
@@ -81,13 +78,22 @@ struct Attention {
 
   template <PackedAs<T> F>
   Attention<T, StorageOf<F>> packed() const requires kTrainable {
-    Attention<T, StorageOf<F>> other({.width = 0, .num_heads = num_heads, .mask = mask});
+    Attention<T, StorageOf<F>> other({.width = width(), .num_heads = num_heads, .mask = mask});
     other.qkv = pack<F>(qkv);
     other.out = pack<F>(out);
     return other;
   }
 
  private:
+  static const Options& checked(const Options& o) {
+    expect_size("Attention", "width", o.width);
+    expect_size("Attention", "num_heads", o.num_heads);
+    if (o.width % o.num_heads)
+      throw OptionError("Attention: width " + std::to_string(o.width) + " is not a multiple of num_heads " +
+                        std::to_string(o.num_heads));
+    return o;
+  }
+
   /// What the heads give, for the tokens `row` or, where that is empty, for all.
   Kept attend(Rows<const T> x, View<const Index, 1> row, Rows<T> attended, Context& ctx) const {
     const Index rows = x.extent(0);

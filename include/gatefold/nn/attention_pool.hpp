@@ -31,18 +31,15 @@ struct AttentionPool {
   Mlp<T, Gelu, W> mlp;
   Index num_heads;
 
+  /// Throws OptionError for a size below 1 and a width that is no multiple of num_heads.
   explicit AttentionPool(Options o)
-      : probe({1, o.width}),
+      : probe({1, checked(o).width}),
         query({.in = o.width, .out = o.width}),
         key_value({.in = o.width, .out = 2 * o.width}),
         out({.in = o.width, .out = o.width}),
         norm({.width = o.width}),
         mlp({.width = o.width, .hidden = o.hidden}),
-        num_heads(o.num_heads) {
-    expect_option(o.num_heads > 0 && o.width % o.num_heads == 0, "AttentionPool: width " + std::to_string(o.width) +
-                                                                     " is not a multiple of num_heads " +
-                                                                     std::to_string(o.num_heads));
-  }
+        num_heads(o.num_heads) {}
   static void visit(auto& v, auto&... self) {
     v("probe", self.probe...);
     v("query", self.query...);
@@ -52,7 +49,7 @@ struct AttentionPool {
     v("mlp", self.mlp...);
   }
 
-  /// x [R, D], y [B, D]; needs ctx.layout.
+  /// Sequences are those of ctx.layout, else all rows are one. // x [R, D], y [B, D]
   Saved forward(Rows<const T> x, Rows<T> y, Context& ctx) const {
     return keep<Saved>(ctx, [&] { return pool(x, y, ctx); });
   }
@@ -68,6 +65,7 @@ struct AttentionPool {
     auto dq_each = ctx.workspace.take_zeroed<T>(sequences, width);
     auto dq = ctx.workspace.take_zeroed<T>(1, width);
     auto dprobe = ctx.workspace.take<T>(1, width);
+    expect_shape(grad.probe.view(), probe.shape(), "AttentionPool::backward: grad.probe");
     mlp.backward(saved.mlp, dy, dnormed, grad.mlp, ctx);
     norm.backward(saved.norm, dnormed, dmixed, grad.norm, ctx);
     kernels::add_rows<T>(dy, dmixed, ctx);
@@ -83,7 +81,7 @@ struct AttentionPool {
 
   template <PackedAs<T> F>
   AttentionPool<T, StorageOf<F>> packed() const requires kTrainable {
-    AttentionPool<T, StorageOf<F>> other({.width = 0, .num_heads = num_heads, .hidden = 0});
+    AttentionPool<T, StorageOf<F>> other({.width = probe.extent(1), .num_heads = num_heads, .hidden = mlp.up.out()});
     other.probe = probe;
     other.query = pack<F>(query);
     other.key_value = pack<F>(key_value);
@@ -94,10 +92,20 @@ struct AttentionPool {
   }
 
  private:
+  static const Options& checked(const Options& o) {
+    expect_size("AttentionPool", "width", o.width);
+    expect_size("AttentionPool", "num_heads", o.num_heads);
+    expect_size("AttentionPool", "hidden", o.hidden);
+    if (o.width % o.num_heads)
+      throw OptionError("AttentionPool: width " + std::to_string(o.width) + " is not a multiple of num_heads " +
+                        std::to_string(o.num_heads));
+    return o;
+  }
+
   Kept pool(Rows<const T> x, Rows<T> y, Context& ctx) const {
-    if (!ctx.layout) throw ShapeError("AttentionPool::forward: ctx.layout is null, expected the sequences of x");
-    const TokenLayout& layout = *ctx.layout;
-    const Index width = probe.extent(1), sequences = layout.num_sequences(), rows = x.extent(0);
+    const Index width = probe.extent(1), rows = x.extent(0);
+    const TokenLayout layout = ctx.layout ? *ctx.layout : one_sequence(rows, ctx.workspace);
+    const Index sequences = layout.num_sequences();
     expect_sequences(layout.offset, rows, "AttentionPool::forward: ctx.layout->offset");
     expect_shape(layout.modality, {rows}, "AttentionPool::forward: ctx.layout->modality");
     expect_shape(y, {sequences, width}, "AttentionPool::forward: y");

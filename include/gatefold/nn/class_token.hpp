@@ -13,7 +13,8 @@ struct ClassToken {
 
   Tensor<T, 1> token;  // [D]
 
-  explicit ClassToken(Options o) : token({o.width}) {}
+  /// Throws OptionError for a width below 1.
+  explicit ClassToken(Options o) : token({checked(o).width}) {}
   static void visit(auto& v, auto&... self) { v("token", self.token...); }
 
   /// Sequences of equal length. // x [B T, D], y [B (T + 1), D]
@@ -33,6 +34,7 @@ struct ClassToken {
     const Index length = length_of(batch, dx.extent(0), "ClassToken::backward: dx"), width = token.extent(0);
     expect_shape(dy, {batch * (length + 1), width}, "ClassToken::backward: dy");
     expect_shape(dx, {batch * length, width}, "ClassToken::backward: dx");
+    expect_shape(grad.token.view(), {width}, "ClassToken::backward: grad.token");
     for (Index b = 0; b < batch; ++b)
       kernels::simd::transform<T>(
           ctx.isa, width, [](auto sum, auto d) { return sum + d; }, grad.token.data(), grad.token.data(),
@@ -43,6 +45,10 @@ struct ClassToken {
   }
 
  private:
+  static const Options& checked(const Options& o) {
+    expect_size("ClassToken", "width", o.width);
+    return o;
+  }
   static Index length_of(Index batch, Index rows, const char* what) {
     if (batch < 0 || (batch == 0 ? rows != 0 : rows % batch != 0))
       throw ShapeError(std::string(what) + " has " + std::to_string(rows) + " rows, expected a multiple of " +

@@ -11,12 +11,13 @@ struct Embedding {
     Index vocabulary, width;  // V, D
   };
   struct Saved {
-    View<const Index, 1> ids;  // [R]
+    View<const Index, 1> ids;  // [R] the caller's
   };
 
   Tensor<T, 2> table;  // [V, D]
 
-  explicit Embedding(Options o) : table({o.vocabulary, o.width}) {}
+  /// Throws OptionError for a size below 1.
+  explicit Embedding(Options o) : table(shape_of(o)) {}
   static void visit(auto& v, auto&... self) { v("table", self.table...); }
 
   Saved forward(View<const Index, 1> ids, Rows<T> y, Context& ctx) const {
@@ -34,11 +35,19 @@ struct Embedding {
   /// Serial: rows of the same id meet in one sum, whose order must not depend on threads.
   void backward(const Saved& saved, Rows<const T> dy, Embedding& grad, Context& ctx) const {
     expect_shape(dy, {saved.ids.extent(0), table.extent(1)}, "Embedding::backward: dy");
+    expect_shape(grad.table.view(), table.shape(), "Embedding::backward: grad.table");
     for (Index i = 0; i < saved.ids.extent(0); ++i) {
       T* const row = grad.table.data() + saved.ids[i] * table.extent(1);
       kernels::simd::transform<T>(
           ctx.isa, table.extent(1), [](auto a, auto b) { return a + b; }, row, row, dy.data() + i * dy.stride(0));
     }
+  }
+
+ private:
+  static Shape<2> shape_of(const Options& o) {
+    expect_size("Embedding", "vocabulary", o.vocabulary);
+    expect_size("Embedding", "width", o.width);
+    return {o.vocabulary, o.width};
   }
 };
 

@@ -18,17 +18,19 @@ struct GatedMlp {
   };
   static constexpr bool kTrainable = TrainableStorage<W, T>;
   struct Kept {
-    Rows<const T> x;                          // as it came
-    SlotRows slots;                           // the rows of it that each net saw
-    Rows<const T> gate_pre, up_pre, product;  // [N, H]
+    Rows<const T> x;                             // as it came
+    SlotRows slots;                              // the rows of it that each net saw
+    kernels::HiddenRows hidden;                  // [N, H_e] where the units of each net lie
+    View<const T, 1> gate_pre, up_pre, product;  // [N H_e]
   };
   using Saved = std::conditional_t<kTrainable, Kept, Nothing>;
   using GroupedSaved = Saved;
 
   Linear<T, W> gate, up, down;
 
+  /// Throws OptionError for a size below 1.
   explicit GatedMlp(Options o)
-      : gate({.in = o.width, .out = o.hidden}),
+      : gate({.in = checked(o).width, .out = o.hidden}),
         up({.in = o.width, .out = o.hidden}),
         down({.in = o.hidden, .out = o.width}) {}
   static void visit(auto& v, auto&... self) {
@@ -47,18 +49,27 @@ struct GatedMlp {
 
   void backward(const Saved& saved, Rows<const T> dy, Rows<T> dx, GatedMlp& grad,
                 Context& ctx) const requires kTrainable {
-    expect_shape(dy, {saved.product.extent(0), down.out()}, "GatedMlp::backward: dy");
-    expect_shape(dx, {saved.product.extent(0), up.in()}, "GatedMlp::backward: dx");
+    expect_shape(dy, {saved.slots.num_slots(), down.out()}, "GatedMlp::backward: dy");
+    expect_shape(dx, {saved.slots.num_slots(), up.in()}, "GatedMlp::backward: dx");
     backward_grouped({this, 1}, saved, dy, dx, {&grad, 1}, ctx);
   }
 
-  /// experts [E] of equal shapes, x [S, D], ys [N, D]
+  /// Throws ShapeError «GatedMlp: experts[1].up.weight has shape [64, 24], expected [64, 32]» unless all nets take and
+  /// give rows of one width. Their hidden widths may differ.
+  static void expect_fit(std::span<const GatedMlp> experts) {
+    if (!experts.empty()) expect_fit(experts, {experts[0].up.in(), experts[0].down.out()});
+  }
+
+  /// experts [E], of any hidden width each, x [S, D], ys [N, D]
   static GroupedSaved forward_grouped(std::span<const GatedMlp> experts, Rows<const T> x, SlotRows slots, Rows<T> ys,
                                       Context& ctx) {
+    expect_fit(experts, {x.extent(1), ys.extent(1)});
     if constexpr (kTrainable) {
-      const Index rows = ys.extent(0), hidden = experts[0].up.out();
-      auto gate_pre = ctx.workspace.take<T>(rows, hidden), up_pre = ctx.workspace.take<T>(rows, hidden);
-      auto product = ctx.workspace.take<T>(rows, hidden);
+      const kernels::HiddenRows hidden(
+          slots, [&](Index e) { return experts[static_cast<std::size_t>(e)].up.out(); }, ctx.workspace);
+      const Index units = hidden.num_units();
+      auto gate_pre = ctx.workspace.take<T>(units), up_pre = ctx.workspace.take<T>(units);
+      auto product = ctx.workspace.take<T>(units);
       const auto scope = ctx.workspace.scope();
       kernels::ProductList<T> ins(2 * slots.num_experts(), ctx.workspace), outs(slots.num_experts(), ctx.workspace);
       for (Index e = 0; e < slots.num_experts(); ++e) {
@@ -66,16 +77,16 @@ struct GatedMlp {
         const Index begin = slots.offset[e], end = slots.offset[e + 1];
         if (begin == end) continue;
         const auto seen = kernels::expert_rows(x, slots, e);
-        ins.add(kernels::product<T>(seen, net.gate.weight, gate_pre.rows(begin, end), net.gate.bias_or_null()));
-        ins.add(kernels::product<T>(seen, net.up.weight, up_pre.rows(begin, end), net.up.bias_or_null()));
-        outs.add(kernels::product<T>(product.rows(begin, end), net.down.weight, ys.rows(begin, end),
-                                     net.down.bias_or_null()));
+        ins.add(kernels::product<T>(seen, net.gate.weight, hidden.of(gate_pre, e), net.gate.bias_or_null()));
+        ins.add(kernels::product<T>(seen, net.up.weight, hidden.of(up_pre, e), net.up.bias_or_null()));
+        outs.add(
+            kernels::product<T>(hidden.of(product, e), net.down.weight, ys.rows(begin, end), net.down.bias_or_null()));
       }
       ins.run(ctx);
-      kernels::map_rows<T>(
+      hidden.map(
           product, ctx, [](auto g, auto u) { return Act::value(g) * u; }, gate_pre, up_pre);
       outs.run(ctx);
-      return {x, slots, gate_pre, up_pre, product};
+      return {x, slots, hidden, gate_pre, up_pre, product};
     } else if constexpr (detail::is_packed<W>) {
       const auto scope = ctx.workspace.scope();
       auto nets = ctx.workspace.take<kernels::PackedFfn<typename W::Format>>(slots.num_experts());
@@ -110,8 +121,9 @@ struct GatedMlp {
                                Rows<T> dxs, std::span<GatedMlp> grads, Context& ctx) requires kTrainable {
     const auto scope = ctx.workspace.scope();
     const auto& slots = saved.slots;
-    const auto [rows, hidden] = saved.product.shape();
-    auto dup = ctx.workspace.take<T>(rows, hidden), dgate = ctx.workspace.take<T>(rows, hidden);
+    const auto& units = saved.hidden;
+    expect_gradients(grads, experts);
+    auto dup = ctx.workspace.take<T>(units.num_units()), dgate = ctx.workspace.take<T>(units.num_units());
     kernels::ProductList<T> hiddens(slots.num_experts(), ctx.workspace), rest(4 * slots.num_experts(), ctx.workspace);
     kernels::ProductList<T> second(slots.num_experts(), ctx.workspace);
     for (Index e = 0; e < slots.num_experts(); ++e) {
@@ -121,36 +133,68 @@ struct GatedMlp {
       if (begin == end) continue;
       const auto dy = dys.rows(begin, end);
       const auto seen = kernels::expert_rows(saved.x, slots, e);
-      hiddens.add(kernels::product_grad_input<T>(dy, net.down.weight, dup.rows(begin, end)));
-      rest.add(kernels::product_grad_weight<T>(dy, saved.product.rows(begin, end), grad.down.weight));
-      rest.add(kernels::product_grad_weight<T>(dgate.rows(begin, end), seen, grad.gate.weight));
-      rest.add(kernels::product_grad_weight<T>(dup.rows(begin, end), seen, grad.up.weight));
-      rest.add(kernels::product_grad_input<T>(dgate.rows(begin, end), net.gate.weight, dxs.rows(begin, end)));
-      second.add(kernels::product_grad_input<T>(dup.rows(begin, end), net.up.weight, dxs.rows(begin, end),
-                                                kernels::Store::add));
+      const auto dup_here = units.of(dup, e), dgate_here = units.of(dgate, e);
+      hiddens.add(kernels::product_grad_input<T>(dy, net.down.weight, dup_here));
+      rest.add(kernels::product_grad_weight<T>(dy, units.of(saved.product, e), grad.down.weight));
+      rest.add(kernels::product_grad_weight<T>(dgate_here, seen, grad.gate.weight));
+      rest.add(kernels::product_grad_weight<T>(dup_here, seen, grad.up.weight));
+      rest.add(kernels::product_grad_input<T>(dgate_here, net.gate.weight, dxs.rows(begin, end)));
+      second.add(kernels::product_grad_input<T>(dup_here, net.up.weight, dxs.rows(begin, end), kernels::Store::add));
     }
     hiddens.run(ctx);
-    kernels::map_rows<T>(
+    units.map(
         dgate, ctx, [](auto d, auto g, auto u) { return d * u * Act::slope(g); }, dup, saved.gate_pre, saved.up_pre);
-    kernels::map_rows<T>(
+    units.map(
         dup, ctx, [](auto d, auto g) { return d * Act::value(g); }, dup, saved.gate_pre);
     rest.run(ctx);
     second.run(ctx);
     const auto bias = [&](auto member) {
       return [=](Index e) { return View<T, 1>((grads[static_cast<std::size_t>(e)].*member).bias); };
     };
-    kernels::add_expert_column_sums<T>(dys, slots, bias(&GatedMlp::down), ctx);
-    kernels::add_expert_column_sums<T>(dgate, slots, bias(&GatedMlp::gate), ctx);
-    kernels::add_expert_column_sums<T>(dup, slots, bias(&GatedMlp::up), ctx);
+    const Index nets = slots.num_experts();
+    kernels::add_expert_column_sums<T>(
+        nets, [&](Index e) { return dys.rows(slots.offset[e], slots.offset[e + 1]); }, bias(&GatedMlp::down), ctx);
+    kernels::add_expert_column_sums<T>(
+        nets, [&](Index e) { return units.of(dgate, e); }, bias(&GatedMlp::gate), ctx);
+    kernels::add_expert_column_sums<T>(
+        nets, [&](Index e) { return units.of(dup, e); }, bias(&GatedMlp::up), ctx);
   }
 
   template <PackedAs<T> F>
   GatedMlp<T, Act, StorageOf<F>> packed() const requires kTrainable {
-    GatedMlp<T, Act, StorageOf<F>> other({.width = 0, .hidden = 0});
+    GatedMlp<T, Act, StorageOf<F>> other({.width = up.in(), .hidden = up.out()});
     other.gate = pack<F>(gate);
     other.up = pack<F>(up);
     other.down = pack<F>(down);
     return other;
+  }
+
+ private:
+  static const Options& checked(const Options& o) {
+    expect_size("GatedMlp", "width", o.width);
+    expect_size("GatedMlp", "hidden", o.hidden);
+    return o;
+  }
+
+  struct Widths {
+    Index in, out;
+  };
+  static void expect_fit(std::span<const GatedMlp> nets, const Widths& width) {
+    for (std::size_t e = 0; e < nets.size(); ++e) {
+      const kernels::NetOfMany who{"GatedMlp: ", static_cast<Index>(e), std::ssize(nets)};
+      const Index hidden = nets[e].up.out();
+      kernels::expect_linear(nets[e].up, {hidden, width.in}, who, "up");
+      kernels::expect_linear(nets[e].gate, {hidden, width.in}, who, "gate");
+      kernels::expect_linear(nets[e].down, {width.out, hidden}, who, "down");
+    }
+  }
+  static void expect_gradients(std::span<const GatedMlp> grads, std::span<const GatedMlp> nets) {
+    for (std::size_t e = 0; e < nets.size(); ++e) {
+      const kernels::NetOfMany who{"GatedMlp::backward: the gradient of ", static_cast<Index>(e), std::ssize(nets)};
+      kernels::expect_gradient(grads[e].gate, nets[e].gate, who, "gate");
+      kernels::expect_gradient(grads[e].up, nets[e].up, who, "up");
+      kernels::expect_gradient(grads[e].down, nets[e].down, who, "down");
+    }
   }
 };
 

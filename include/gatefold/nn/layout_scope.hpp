@@ -3,7 +3,8 @@
 
 namespace gatefold {
 
-/// Lets the layers see the layout of the rows they are given, and no longer than they run.
+/// Lets the layers see the layout of the rows they are given, and no longer than they run: a scope around forward is
+/// enough, and so is a layout that dies after it.
 class LayoutScope {
  public:
   LayoutScope(Context& ctx, const TokenLayout& layout) : ctx_(ctx), before_(ctx.layout) { ctx.layout = &layout; }

@@ -21,7 +21,8 @@ struct Linear {
   W weight;           // [out, in]
   Tensor<T, 1> bias;  // [out], or [0] without one
 
-  explicit Linear(Options o) : weight({o.out, o.in}), bias({o.bias == Bias::none ? 0 : o.out}) {}
+  /// Throws OptionError for a size below 1.
+  explicit Linear(Options o) : weight(shape_of(o)), bias({o.bias == Bias::none ? 0 : o.out}) {}
   static void visit(auto& v, auto&... self) {
     v("weight", self.weight...);
     const bool some = ((self.bias.size() > 0) || ...), all = ((self.bias.size() > 0) && ...);
@@ -36,6 +37,7 @@ struct Linear {
   Saved forward(Rows<const T> x, Rows<T> y, Context& ctx) const {
     expect_shape(x, {x.extent(0), in()}, "Linear::forward: x");
     expect_shape(y, {x.extent(0), out()}, "Linear::forward: y");
+    if (bias.size()) expect_shape(bias.view(), {out()}, "Linear::forward: bias");
     if constexpr (TrainableStorage<W, T>)
       kernels::matmul<T>(x, weight, y, ctx, bias_or_null());
     else
@@ -55,6 +57,8 @@ struct Linear {
   void backward_params(const Saved& saved, Rows<const T> dy, Linear& grad,
                        Context& ctx) const requires TrainableStorage<W, T> {
     expect_shape(dy, {saved.x.extent(0), out()}, "Linear::backward: dy");
+    expect_shape(grad.weight.view(), weight.shape(), "Linear::backward: grad.weight");
+    expect_shape(grad.bias.view(), bias.shape(), "Linear::backward: grad.bias");
     kernels::add_matmul_grad_weight<T>(dy, saved.x, grad.weight, ctx);
     if (bias.size()) kernels::add_column_sums<T>(dy, grad.bias, ctx);
   }
@@ -65,6 +69,13 @@ struct Linear {
     other.weight = StorageOf<F>(weight);
     other.bias = bias;
     return other;
+  }
+
+ private:
+  static Shape<2> shape_of(const Options& o) {
+    expect_size("Linear", "in", o.in);
+    expect_size("Linear", "out", o.out);
+    return {o.out, o.in};
   }
 };
 

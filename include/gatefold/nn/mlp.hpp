@@ -18,16 +18,18 @@ struct Mlp {
   };
   static constexpr bool kTrainable = TrainableStorage<W, T>;
   struct Kept {
-    Rows<const T> x;         // as it came
-    SlotRows slots;          // the rows of it that each net saw
-    Rows<const T> pre, act;  // [N, H] hidden units before and after the activation
+    Rows<const T> x;             // as it came
+    SlotRows slots;              // the rows of it that each net saw
+    kernels::HiddenRows hidden;  // [N, H_e] where the units of each net lie
+    View<const T, 1> pre, act;   // [N H_e] before and after the activation
   };
   using Saved = std::conditional_t<kTrainable, Kept, Nothing>;
   using GroupedSaved = Saved;
 
   Linear<T, W> up, down;
 
-  explicit Mlp(Options o) : up({.in = o.width, .out = o.hidden}), down({.in = o.hidden, .out = o.width}) {}
+  /// Throws OptionError for a size below 1.
+  explicit Mlp(Options o) : up({.in = checked(o).width, .out = o.hidden}), down({.in = o.hidden, .out = o.width}) {}
   static void visit(auto& v, auto&... self) {
     v("up", self.up...);
     v("down", self.down...);
@@ -42,36 +44,44 @@ struct Mlp {
   }
 
   void backward(const Saved& saved, Rows<const T> dy, Rows<T> dx, Mlp& grad, Context& ctx) const requires kTrainable {
-    expect_shape(dy, {saved.pre.extent(0), down.out()}, "Mlp::backward: dy");
-    expect_shape(dx, {saved.pre.extent(0), up.in()}, "Mlp::backward: dx");
+    expect_shape(dy, {saved.slots.num_slots(), down.out()}, "Mlp::backward: dy");
+    expect_shape(dx, {saved.slots.num_slots(), up.in()}, "Mlp::backward: dx");
     backward_grouped({this, 1}, saved, dy, dx, {&grad, 1}, ctx);
   }
 
-  /// experts [E] of equal shapes, x [S, D], ys [N, D]
+  /// Throws ShapeError «Mlp: experts[1].up.weight has shape [64, 24], expected [64, 32]» unless all nets take and give
+  /// rows of one width. Their hidden widths may differ.
+  static void expect_fit(std::span<const Mlp> experts) {
+    if (!experts.empty()) expect_fit(experts, {experts[0].up.in(), experts[0].down.out()});
+  }
+
+  /// experts [E], of any hidden width each, x [S, D], ys [N, D]
   static GroupedSaved forward_grouped(std::span<const Mlp> experts, Rows<const T> x, SlotRows slots, Rows<T> ys,
                                       Context& ctx) {
+    expect_fit(experts, {x.extent(1), ys.extent(1)});
     if constexpr (kTrainable) {
-      const Index hidden = experts[0].up.out();
-      auto pre = ctx.workspace.take<T>(ys.extent(0), hidden), act = ctx.workspace.take<T>(ys.extent(0), hidden);
+      const kernels::HiddenRows hidden(
+          slots, [&](Index e) { return experts[static_cast<std::size_t>(e)].up.out(); }, ctx.workspace);
+      auto pre = ctx.workspace.take<T>(hidden.num_units()), act = ctx.workspace.take<T>(hidden.num_units());
       const auto scope = ctx.workspace.scope();
       kernels::ProductList<T> ups(slots.num_experts(), ctx.workspace), downs(slots.num_experts(), ctx.workspace);
       for (Index e = 0; e < slots.num_experts(); ++e) {
         const Mlp& net = experts[static_cast<std::size_t>(e)];
         const Index begin = slots.offset[e], end = slots.offset[e + 1];
         if (begin == end) continue;
-        ups.add(kernels::product<T>(kernels::expert_rows(x, slots, e), net.up.weight, pre.rows(begin, end),
+        ups.add(kernels::product<T>(kernels::expert_rows(x, slots, e), net.up.weight, hidden.of(pre, e),
                                     net.up.bias_or_null()));
         downs.add(
-            kernels::product<T>(act.rows(begin, end), net.down.weight, ys.rows(begin, end), net.down.bias_or_null()));
+            kernels::product<T>(hidden.of(act, e), net.down.weight, ys.rows(begin, end), net.down.bias_or_null()));
       }
       ups.run(ctx, [&](const kernels::ProductBlock& block) {
         const Rows<T> from = kernels::block_of(ups[block.product].c, block);
-        const Rows<T> to(act.data() + (from.data() - pre.data()), from.shape(), {act.stride(0)});
+        const Rows<T> to(act.data() + (from.data() - pre.data()), from.shape(), {from.stride(0)});
         kernels::map_block<T>(
             to, ctx.isa, [](auto v) { return Act::value(v); }, from);
       });
       downs.run(ctx);
-      return {x, slots, pre, act};
+      return {x, slots, hidden, pre, act};
     } else if constexpr (detail::is_packed<W>) {
       const auto scope = ctx.workspace.scope();
       auto nets = ctx.workspace.take<kernels::PackedFfn<typename W::Format>>(slots.num_experts());
@@ -102,15 +112,17 @@ struct Mlp {
                                std::span<Mlp> grads, Context& ctx) requires kTrainable {
     const auto scope = ctx.workspace.scope();
     const auto& slots = saved.slots;
-    auto dpre = ctx.workspace.take<T>(saved.pre.extent(0), saved.pre.extent(1));
+    const auto& units = saved.hidden;
+    expect_gradients(grads, experts);
+    auto dpre = ctx.workspace.take<T>(units.num_units());
     kernels::ProductList<T> hidden(slots.num_experts(), ctx.workspace), rest(3 * slots.num_experts(), ctx.workspace);
     for (Index e = 0; e < slots.num_experts(); ++e) {
       const Mlp& net = experts[static_cast<std::size_t>(e)];
       Mlp& grad = grads[static_cast<std::size_t>(e)];
       const Index begin = slots.offset[e], end = slots.offset[e + 1];
       if (begin == end) continue;
-      const auto dy = dys.rows(begin, end), act = saved.act.rows(begin, end);
-      const auto d = dpre.rows(begin, end);
+      const auto dy = dys.rows(begin, end), act = units.of(saved.act, e);
+      const auto d = units.of(dpre, e);
       hidden.add(kernels::product_grad_input<T>(dy, net.down.weight, d));
       rest.add(kernels::product_grad_weight<T>(dy, act, grad.down.weight));
       rest.add(kernels::product_grad_input<T>(d, net.up.weight, dxs.rows(begin, end)));
@@ -118,7 +130,7 @@ struct Mlp {
     }
     hidden.run(ctx, [&](const kernels::ProductBlock& block) {
       const Rows<T> d = kernels::block_of(hidden[block.product].c, block);
-      const Rows<const T> pre(saved.pre.data() + (d.data() - dpre.data()), d.shape(), {saved.pre.stride(0)});
+      const Rows<const T> pre(saved.pre.data() + (d.data() - dpre.data()), d.shape(), {d.stride(0)});
       kernels::map_block<T>(
           d, ctx.isa, [](auto v, auto x) { return v * Act::slope(x); }, d, pre);
     });
@@ -126,16 +138,46 @@ struct Mlp {
     const auto bias = [&](auto member) {
       return [=](Index e) { return View<T, 1>((grads[static_cast<std::size_t>(e)].*member).bias); };
     };
-    kernels::add_expert_column_sums<T>(dys, slots, bias(&Mlp::down), ctx);
-    kernels::add_expert_column_sums<T>(dpre, slots, bias(&Mlp::up), ctx);
+    const Index nets = slots.num_experts();
+    kernels::add_expert_column_sums<T>(
+        nets, [&](Index e) { return dys.rows(slots.offset[e], slots.offset[e + 1]); }, bias(&Mlp::down), ctx);
+    kernels::add_expert_column_sums<T>(
+        nets, [&](Index e) { return units.of(dpre, e); }, bias(&Mlp::up), ctx);
   }
 
   template <PackedAs<T> F>
   Mlp<T, Act, StorageOf<F>> packed() const requires kTrainable {
-    Mlp<T, Act, StorageOf<F>> other({.width = 0, .hidden = 0});
+    Mlp<T, Act, StorageOf<F>> other({.width = up.in(), .hidden = up.out()});
     other.up = pack<F>(up);
     other.down = pack<F>(down);
     return other;
+  }
+
+ private:
+  static const Options& checked(const Options& o) {
+    expect_size("Mlp", "width", o.width);
+    expect_size("Mlp", "hidden", o.hidden);
+    return o;
+  }
+
+  struct Widths {
+    Index in, out;
+  };
+  static void expect_fit(std::span<const Mlp> nets, const Widths& width) {
+    for (std::size_t e = 0; e < nets.size(); ++e) {
+      const kernels::NetOfMany who{"Mlp: ", static_cast<Index>(e), std::ssize(nets)};
+      const Index hidden = nets[e].up.out();
+      kernels::expect_linear(nets[e].up, {hidden, width.in}, who, "up");
+      kernels::expect_linear(nets[e].down, {width.out, hidden}, who, "down");
+    }
+  }
+  /// A gradient is as its net.
+  static void expect_gradients(std::span<const Mlp> grads, std::span<const Mlp> nets) {
+    for (std::size_t e = 0; e < nets.size(); ++e) {
+      const kernels::NetOfMany who{"Mlp::backward: the gradient of ", static_cast<Index>(e), std::ssize(nets)};
+      kernels::expect_gradient(grads[e].up, nets[e].up, who, "up");
+      kernels::expect_gradient(grads[e].down, nets[e].down, who, "down");
+    }
   }
 };
 

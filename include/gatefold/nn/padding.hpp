@@ -15,6 +15,14 @@ inline void expect_sequences(View<const Index, 1> offset, Index rows, std::strin
                      std::to_string(rows) + "]");
 }
 
+/// The layout that no layout stands for: all rows are one sequence, without padding. // in the workspace
+inline TokenLayout one_sequence(Index rows, Workspace& workspace) {
+  auto offset = workspace.take<Index>(2);
+  offset[0] = 0;
+  offset[1] = rows;
+  return {.offset = offset, .modality = workspace.take_zeroed<std::uint8_t>(rows)};
+}
+
 /// x with zeros in the rows of padding, which may hold anything: 0 times that need not be 0. x itself where nothing is
 /// padding, else a copy in the workspace. // [R, D]
 template <Real T>

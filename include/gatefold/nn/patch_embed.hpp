@@ -20,12 +20,11 @@ struct PatchEmbed {
   Linear<T, W> projection;
   Index patch, channels;
 
+  /// Throws OptionError for a size below 1.
   explicit PatchEmbed(Options o)
-      : projection({.in = o.patch * o.patch * o.channels, .out = o.width, .bias = o.bias}),
+      : projection({.in = checked(o).patch * o.patch * o.channels, .out = o.width, .bias = o.bias}),
         patch(o.patch),
-        channels(o.channels) {
-    expect_option(o.patch >= 1, "PatchEmbed: patch is " + std::to_string(o.patch) + ", expected 1 or more");
-  }
+        channels(o.channels) {}
   static void visit(auto& v, auto&... self) { v("projection", self.projection...); }
 
   /// Patches of an image of this size. // image [H, W]
@@ -67,6 +66,14 @@ struct PatchEmbed {
     PatchEmbed<T, StorageOf<F>> other({.patch = patch, .channels = channels, .width = projection.out()});
     other.projection = pack<F>(projection);
     return other;
+  }
+
+ private:
+  static const Options& checked(const Options& o) {
+    expect_size("PatchEmbed", "patch", o.patch);
+    expect_size("PatchEmbed", "channels", o.channels);
+    expect_size("PatchEmbed", "width", o.width);
+    return o;
   }
 };
 

@@ -16,7 +16,8 @@ struct LearnedPosition {
 
   Tensor<T, 2> table;  // [L, D]
 
-  explicit LearnedPosition(Options o) : table({o.length, o.width}) {}
+  /// Throws OptionError for a size below 1.
+  explicit LearnedPosition(Options o) : table(shape_of(o)) {}
   static void visit(auto& v, auto&... self) { v("table", self.table...); }
 
   /// x[i] += table[i - start of its sequence]. // x [R, D], offset [B+1]
@@ -41,11 +42,20 @@ struct LearnedPosition {
   }
 
   void backward(const Saved& saved, Rows<const T> dx, LearnedPosition& grad, Context& ctx) const {
+    expect_shape(dx, {saved.position.extent(0), table.extent(1)}, "LearnedPosition::backward: dx");
+    expect_shape(grad.table.view(), table.shape(), "LearnedPosition::backward: grad.table");
     for (Index i = 0; i < dx.extent(0); ++i) {
       T* const row = grad.table.data() + saved.position[i] * table.extent(1);
       kernels::simd::transform<T>(
           ctx.isa, table.extent(1), [](auto a, auto b) { return a + b; }, row, row, dx.data() + i * dx.stride(0));
     }
+  }
+
+ private:
+  static Shape<2> shape_of(const Options& o) {
+    expect_size("LearnedPosition", "length", o.length);
+    expect_size("LearnedPosition", "width", o.width);
+    return {o.length, o.width};
   }
 };
 
@@ -61,6 +71,10 @@ template <Real T>
 Tensor<T, 2> sincos2d(const SinCos2d& o) {
   expect_option(o.width % 4 == 0 && o.width >= 8,
                 "sincos2d: width is " + std::to_string(o.width) + ", expected a multiple of 4, 8 or more");
+  expect_size("sincos2d", "height", o.height);
+  expect_size("sincos2d", "width_in_patches", o.width_in_patches);
+  expect_option(o.temperature > 0 && std::isfinite(o.temperature), "sincos2d", "temperature", o.temperature,
+                "a finite number above 0");
   const Index quarter = o.width / 4;
   Tensor<T, 2> table({o.height * o.width_in_patches, o.width});
   auto view = table.view();

@@ -61,7 +61,7 @@ struct Residual {
   }
   {
     auto layer = pack<F>(inner);
-    Residual<decltype(layer)> other({.width = 0}, std::move(layer));
+    Residual<decltype(layer)> other({.width = norm.gain.extent(0)}, std::move(layer));
     other.norm = norm;
     return other;
   }

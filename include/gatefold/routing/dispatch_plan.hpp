@@ -31,7 +31,10 @@ namespace detail {
 /// Consecutive rows routed together; the last group may be shorter.
 struct RowGroups {
   Index rows = 0, size = 0;
-  static RowGroups of(Index rows, Index group_size) { return {.rows = rows, .size = group_size ? group_size : rows}; }
+  static RowGroups of(Index rows, Index group_size) {
+    expect_option(group_size >= 0, "routing", "group_size", group_size, "0 (all rows) or more");
+    return {.rows = rows, .size = group_size ? group_size : rows};
+  }
   Index count() const { return size ? (rows + size - 1) / size : 0; }
   Index begin(Index g) const { return g * size; }
   Index end(Index g) const { return std::min(rows, begin(g) + size); }

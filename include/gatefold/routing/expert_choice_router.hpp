@@ -32,8 +32,10 @@ struct ExpertChoiceRouter {
   Index num_experts() const { return options.num_experts; }
 
   Saved forward(Rows<const T> x, Context& ctx) const {
+    checked(options);  // anew, since they may be assigned
     const Index rows = x.extent(0);
     expect_shape(x, {rows, options.width}, "ExpertChoiceRouter::forward: x");
+    expect_shape(weight.view(), {options.num_experts, options.width}, "ExpertChoiceRouter::forward: weight");
     detail::expect_layout(ctx.layout, rows, "ExpertChoiceRouter::forward: ctx.layout->modality");
     Saved saved;
     const RouterNoise noise{.normal = options.noise, .jitter = options.jitter};
@@ -54,6 +56,7 @@ struct ExpertChoiceRouter {
     expect_shape(dweight, {saved.plan.num_slots()}, "ExpertChoiceRouter::backward: dweight");
     if (dlogits.size()) expect_shape(dlogits, saved.gates.shape(), "ExpertChoiceRouter::backward: dlogits");
     expect_shape(dx, {rows, options.width}, "ExpertChoiceRouter::backward: dx");
+    expect_shape(grad.weight.view(), weight.shape(), "ExpertChoiceRouter::backward: grad.weight");
     const auto scope = ctx.workspace.scope();
     auto dgates = ctx.workspace.take_zeroed<T>(rows, options.num_experts);
     for (Index n = 0; n < saved.plan.num_slots(); ++n) dgates(saved.plan.token[n], saved.plan.expert[n]) = dweight[n];
@@ -62,12 +65,10 @@ struct ExpertChoiceRouter {
 
  private:
   static const Options& checked(const Options& o) {
-    const std::string who = "ExpertChoiceRouter";
-    expect_option(o.width >= 1, who + ": width is " + std::to_string(o.width) + ", expected at least 1");
-    expect_option(o.num_experts >= 1,
-                  who + ": num_experts is " + std::to_string(o.num_experts) + ", expected at least 1");
-    expect_option(o.group_size >= 0,
-                  who + ": group_size is " + std::to_string(o.group_size) + ", expected 0 (all rows) or more");
+    const std::string_view who = "ExpertChoiceRouter";
+    expect_size(who, "width", o.width);
+    expect_size(who, "num_experts", o.num_experts);
+    expect_option(o.group_size >= 0, who, "group_size", o.group_size, "0 (all rows) or more");
     o.capacity.check();
     detail::check_router_noise({.normal = o.noise, .jitter = o.jitter}, who);
     return o;

@@ -36,11 +36,9 @@ struct Gating {
 
 namespace detail {
 
-inline void check_router_noise(const RouterNoise& noise, const std::string& who) {
-  expect_option(noise.normal >= 0 && std::isfinite(noise.normal),
-                who + ": noise is " + std::to_string(noise.normal) + ", expected a finite number from 0");
-  expect_option(noise.jitter >= 0 && noise.jitter < 1,
-                who + ": jitter is " + std::to_string(noise.jitter) + ", expected 0 <= jitter < 1");
+inline void check_router_noise(const RouterNoise& noise, std::string_view who) {
+  expect_rate(who, "noise", noise.normal);
+  expect_option(noise.jitter >= 0 && noise.jitter < 1, who, "jitter", noise.jitter, "a number in [0, 1)");
 }
 
 }  // namespace detail
@@ -55,7 +53,7 @@ Gating<T> gate_forward(Rows<const T> x, Rows<const T> weight, const RouterNoise&
   auto& ws = ctx.workspace;
   Gating<T> out;
   out.x = x;
-  out.layout = ctx.layout;
+  out.layout = keep_layout(ctx);
   const bool jitter = ctx.rng && noise.jitter > 0, normal = ctx.rng && noise.normal > 0;
   bool padded = false;
   for (Index row = 0; row < rows && !padded; ++row) padded = detail::is_padding(ctx.layout, row);

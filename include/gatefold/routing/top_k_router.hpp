@@ -43,8 +43,10 @@ struct TopKRouter {
   Index num_experts() const { return options.num_experts; }
 
   Saved forward(Rows<const T> x, Context& ctx) const {
+    checked(options);  // anew, since they may be assigned
     const Index rows = x.extent(0);
     expect_shape(x, {rows, options.width}, "TopKRouter::forward: x");
+    expect_shape(weight.view(), {options.num_experts, options.width}, "TopKRouter::forward: weight");
     detail::expect_layout(ctx.layout, rows, "TopKRouter::forward: ctx.layout->modality");
     auto& ws = ctx.workspace;
     Saved saved;
@@ -88,6 +90,7 @@ struct TopKRouter {
     expect_shape(dweight, {saved.plan.num_slots()}, "TopKRouter::backward: dweight");
     if (dlogits.size()) expect_shape(dlogits, saved.gates.shape(), "TopKRouter::backward: dlogits");
     expect_shape(dx, {rows, options.width}, "TopKRouter::backward: dx");
+    expect_shape(grad.weight.view(), weight.shape(), "TopKRouter::backward: grad.weight");
     const auto scope = ctx.workspace.scope();
     auto dgates = ctx.workspace.take<T>(rows, options.num_experts);
     kernels::for_each_row(rows, options.num_experts, ctx, [&](Index row) {
@@ -112,19 +115,17 @@ struct TopKRouter {
 
  private:
   static const Options& checked(const Options& o) {
-    const std::string who = "TopKRouter";
-    expect_option(o.width >= 1, who + ": width is " + std::to_string(o.width) + ", expected at least 1");
-    expect_option(o.num_experts >= 1,
-                  who + ": num_experts is " + std::to_string(o.num_experts) + ", expected at least 1");
-    expect_option(
-        1 <= o.num_selected && o.num_selected <= o.num_experts,
-        who + ": num_selected is " + std::to_string(o.num_selected) + ", expected 1.." + std::to_string(o.num_experts));
-    expect_option(o.num_selected > 1 || o.renormalise == Renormalise::none,
-                  who +
-                      ": one expert per token with renormalised gates; the gate is then constantly 1, so the router "
-                      "gets no gradient. Expected num_selected of at least 2 or Renormalise::none");
-    expect_option(o.group_size >= 0,
-                  who + ": group_size is " + std::to_string(o.group_size) + ", expected 0 (all rows) or more");
+    const std::string_view who = "TopKRouter";
+    expect_size(who, "width", o.width);
+    expect_size(who, "num_experts", o.num_experts);
+    if (o.num_selected < 1 || o.num_selected > o.num_experts)
+      throw OptionError("TopKRouter: num_selected is " + std::to_string(o.num_selected) + ", expected 1.." +
+                        std::to_string(o.num_experts));
+    if (o.num_selected == 1 && o.renormalise != Renormalise::none)
+      throw OptionError(
+          "TopKRouter: one expert per token with renormalised gates; the gate is then constantly 1, so the router gets "
+          "no gradient. Expected num_selected of at least 2 or Renormalise::none");
+    expect_option(o.group_size >= 0, who, "group_size", o.group_size, "0 (all rows) or more");
     o.capacity.check();
     detail::check_router_noise({.normal = o.noise, .jitter = o.jitter}, who);
     return o;
