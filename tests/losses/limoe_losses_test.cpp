@@ -50,6 +50,8 @@ TEST(LimoeLosses, NamesItsTermsApart) {
 }
 
 TEST(LimoeLosses, RefusesContradictions) {
+  for (const double coefficient : {-1.0, std::numeric_limits<double>::quiet_NaN()})
+    EXPECT_THROW((void)limoe_losses({.coefficient = coefficient}), OptionError);
   EXPECT_THROW((void)limoe_losses({.min_text_experts = .5}), OptionError);
   EXPECT_THROW((void)limoe_losses({.image_modality = 1, .text_modality = 1}), OptionError);
   EXPECT_THROW(value_of<double>(limoe_losses(), images_and_text()), OptionError) << "20 of 4 experts";

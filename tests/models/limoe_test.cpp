@@ -401,6 +401,16 @@ TEST(Limoe, RefusesWhatDoesNotFit) {
   auto o = tiny();
   o.patch = 3;
   EXPECT_THROW(Limoe<float>{o}, OptionError);
+  for (const auto field :
+       {&LimoeOptions::image_size, &LimoeOptions::patch, &LimoeOptions::channels, &LimoeOptions::vocabulary,
+        &LimoeOptions::max_text_tokens, &LimoeOptions::width, &LimoeOptions::hidden, &LimoeOptions::num_layers,
+        &LimoeOptions::num_heads, &LimoeOptions::embedding}) {
+    o = tiny(), o.*field = 0;
+    EXPECT_THAT([&] { Limoe<float>{o}; },
+                testing::ThrowsMessage<OptionError>(testing::HasSubstr(" is 0, expected at least 1")));
+  }
+  o = tiny(), o.initial_temperature = 0;
+  EXPECT_THROW(Limoe<float>{o}, OptionError);
   o = tiny(), o.num_heads = 3;
   EXPECT_THROW(Limoe<float>{o}, OptionError);
   o = tiny(), o.num_selected = 4;

@@ -121,6 +121,7 @@ TEST(Upcycle, RefusesWhatMakesNoSense) {
   Rng rng(7);
   EXPECT_THROW((void)upcycle(model, {.num_experts = 4, .num_selected = 1}, rng), OptionError);
   EXPECT_THROW((void)upcycle(model, {.num_experts = 2, .num_selected = 3}, rng), OptionError);
+  EXPECT_THROW((void)upcycle(model, {.balance = -1}, rng), OptionError);
   EXPECT_THROW((void)upcycle(model, {.vision = Placement{{3}}}, rng), OptionError);
   EXPECT_THROW((void)upcycle(upcycle(model, {}, rng), {}, rng), OptionError);
 }

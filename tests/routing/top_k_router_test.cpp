@@ -202,6 +202,18 @@ TEST(TopKRouter, PaddingMayHoldAnything) {
   EXPECT_THAT(list(View<const double, 2>(dx)[1]), Each(0.0));
 }
 
+TEST(TopKRouter, LooksAgainAtWhatWasAssigned) {
+  auto r = router<double>({.width = 4, .num_experts = 2});
+  const auto x = random<double>({3, 4}, 1);
+  Context ctx;
+  r.options.num_selected = 3;
+  EXPECT_THROW((void)r.forward(x, ctx), OptionError);
+  r.options.num_selected = 1;
+  r.weight = Tensor<double, 2>({1, 4});
+  EXPECT_THAT([&] { (void)r.forward(x, ctx); },
+              testing::ThrowsMessage<ShapeError>(HasSubstr("weight has shape [1, 4], expected [2, 4]")));
+}
+
 TEST(TopKRouter, RefusesContradictions) {
   const auto refused = [](const Options& o, const char* why) {
     EXPECT_THAT([&] { TopKRouter<double>{o}; },

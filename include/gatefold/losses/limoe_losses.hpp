@@ -41,9 +41,10 @@ struct LimoeLossOptions {
   static LimoeLossOptions classic() { return {.local_text = false, .global_image = false, .global_text = false}; }
 };
 
-/// Throws OptionError if a soft minimum is below 1 or a modality is named twice; that the minimum is at most E is
-/// checked when the losses meet the router.
+/// Throws OptionError if the coefficient is negative or not finite, a soft minimum is below 1 or a modality is named
+/// twice; that the minimum is at most E is checked when the losses meet the router.
 inline LimoeLosses limoe_losses(const LimoeLossOptions& o = {}) {
+  expect_rate("limoe_losses", "coefficient", o.coefficient);
   for (const double minimum : {o.min_image_experts, o.min_text_experts})
     expect_option(minimum >= 1,
                   "limoe_losses: a soft minimum of experts is " + std::to_string(minimum) + ", expected at least 1");

@@ -17,6 +17,7 @@ void upcycle_tower(ClipTower<T>& tower, ClipTowerOptions& options, const std::op
   expect_option(how.num_selected >= 2,
                 "upcycle: num_selected is " + std::to_string(how.num_selected) +
                     ", expected 2 or more: renormalised, the gate of a single expert is 1 whatever the router says");
+  expect_rate("upcycle", "balance", how.balance);
   expect_option(options.mixture.placement.layers.empty(),
                 "upcycle: the model has mixtures already, expected a dense one");
   options.mixture = {.placement = placement ? *placement : Placement::last(options.num_layers, options.num_layers),
