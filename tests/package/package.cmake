@@ -72,6 +72,9 @@ else()
     # What the optimiser believes to see in our headers, which are no system's here.
     set(build_type Release)
     set(programs io readme)
+  else()
+    # The same of the compiler's own vector headers, where ours bring them.
+    string(APPEND flags " -O2 -march=native")
   endif()
   run(${CMAKE_COMMAND} -S ${SOURCE}/tests/package/consumer -B ${binary} -G ${GENERATOR} -D WAY=${WAY}
       -D CMAKE_CXX_COMPILER=${COMPILER} -D CMAKE_CXX_FLAGS=${flags} -D CMAKE_BUILD_TYPE=${build_type}

@@ -1,7 +1,16 @@
 #pragma once
 // Compiled in, so that nothing is to be linked; other uses of the library in the same unit are not disturbed.
 #define XXH_INLINE_ALL
+// It brings g++ 12's own AVX-512 headers along, whose deliberately undefined registers that takes for mistakes.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #include <xxhash.h>
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
 
 #include <cstddef>
 #include <cstdint>

@@ -1,5 +1,7 @@
-#include "gatefold/blocks/sparse_mlp.hpp"
+// First, since what it brings along must not disturb the others.
 #include "gatefold/io/checkpoint.hpp"
+
+#include "gatefold/blocks/sparse_mlp.hpp"
 #include "gatefold/nn/init.hpp"
 #include "gatefold/nn/mlp.hpp"
 #include "gatefold/routing/top_k_router.hpp"
