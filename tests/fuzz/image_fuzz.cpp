@@ -40,7 +40,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   static constexpr std::array<std::uint8_t, 2> kJpegEnd{0xff, 0xd9};
   static constexpr std::array<std::uint8_t, 12> kPngEnd{0, 0, 0, 0, 'I', 'E', 'N', 'D', 0xae, 0x42, 0x60, 0x82};
   std::vector<std::uint8_t> ended(data, data + size);
-  if (gatefold::detail::is_jpeg(ended))
+  if (gatefold::detail::kind_of(ended).kind == gatefold::detail::ImageKind::jpeg)
     ended.insert(ended.end(), kJpegEnd.begin(), kJpegEnd.end());
   else
     ended.insert(ended.end(), kPngEnd.begin(), kPngEnd.end());
