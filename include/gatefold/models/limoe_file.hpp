@@ -5,12 +5,14 @@
 #include "gatefold/io/finite.hpp"
 #include "gatefold/io/json_file.hpp"
 #include "gatefold/models/limoe.hpp"
+#include "gatefold/models/options_json.hpp"
 #include "gatefold/text/vocabulary.hpp"
 
 namespace gatefold {
 
 /// Every option of a LIMoE under its name, once, for writing and reading.
 template <class Visitor, class Options>
+requires std::same_as<std::remove_const_t<Options>, LimoeOptions>
 void visit_options(Visitor&& v, Options& o) {
   v("image_size", o.image_size);
   v("patch", o.patch);
@@ -48,13 +50,11 @@ void visit_options(Visitor&& v, Options& o) {
   v("max_temperature", o.max_temperature);
 }
 
-namespace detail {
 constexpr int num_values(LimoeOptions::Towers) { return 2; }
 constexpr int num_values(Priority) { return 3; }
-constexpr int num_values(Capacity::Counts) { return 2; }
-constexpr int num_values(Capacity::Rounding) { return 3; }
 constexpr int num_values(LossScope) { return 2; }
 
+namespace detail {
 /// What a model of these options holds; in double, since a file may ask for more than an Index counts.
 inline double count_numbers(const LimoeOptions& o) {
   const auto number = [](Index n) { return static_cast<double>(n); };
@@ -70,66 +70,12 @@ inline double count_numbers(const LimoeOptions& o) {
 }  // namespace detail
 
 /// The options as JSON; an unlimited capacity factor is null.
-inline std::string to_json(const LimoeOptions& options) {
-  nlohmann::ordered_json json;
-  visit_options(
-      [&](const char* name, const auto& value) {
-        using Value = std::remove_cvref_t<decltype(value)>;
-        if constexpr (std::is_enum_v<Value>) {
-          json[name] = static_cast<int>(value);
-        } else if constexpr (std::is_same_v<Value, double>) {
-          if (std::isfinite(value))
-            json[name] = value;
-          else
-            json[name] = nullptr;
-        } else {
-          json[name] = value;
-        }
-      },
-      options);
-  return json.dump();
-}
+inline std::string to_json(const LimoeOptions& options) { return options_to_json(options); }
 
 /// Throws FormatError that names the first option that is missing, unknown or of another kind.
 inline LimoeOptions limoe_options_from_json(const std::string& text, const std::string& source) {
+  const auto options = options_from_json<LimoeOptions>(text, source);
   const auto refuse = [&](const std::string& why) { throw FormatError(source + ": model configuration: " + why); };
-  const auto json = parse_json(text, source);
-  if (!json.is_object()) refuse("not a JSON object");
-  // The library would cut 6.5 down to 6.
-  const auto whole = [](const nlohmann::json& number) {
-    if (!number.is_number_integer()) throw nlohmann::json::type_error::create(302, "no whole number", &number);
-    return number.get<Index>();
-  };
-  LimoeOptions options;
-  std::size_t known = 0;
-  visit_options(
-      [&](const char* name, auto& value) {
-        using Value = std::remove_cvref_t<decltype(value)>;
-        const auto at = json.find(name);
-        if (at == json.end()) return refuse(std::string("«") + name + "» is missing");
-        ++known;
-        try {
-          if constexpr (std::is_enum_v<Value>) {
-            const Index number = whole(*at);
-            if (number < 0 || number >= detail::num_values(Value{}))
-              refuse(std::string("«") + name + "» is " + std::to_string(number));
-            value = static_cast<Value>(number);
-          } else if constexpr (std::is_same_v<Value, Index>) {
-            value = whole(*at);
-          } else if constexpr (std::is_same_v<Value, std::vector<Index>>) {
-            value.clear();
-            for (const auto& number : at->template get<nlohmann::json::array_t>()) value.push_back(whole(number));
-          } else if constexpr (std::is_same_v<Value, double>) {
-            value = at->is_null() ? std::numeric_limits<double>::infinity() : at->template get<double>();
-          } else {
-            value = at->template get<Value>();
-          }
-        } catch (const nlohmann::json::exception&) {
-          refuse(std::string("«") + name + "» has another type");
-        }
-      },
-      options);
-  if (known != json.size()) refuse("it holds options that this version does not know");
   // A file is not trusted with the size of what is allocated for it.
   constexpr Index kMost = Index{1} << 16;
   for (const Index n : {options.image_size, options.patch, options.channels, options.vocabulary,
