@@ -38,8 +38,9 @@ bool parse(Arguments& a, int argc, char** argv) {
                       "a model of train_limoe, or a CLIP: its folder (Hugging Face's), or a .safetensors of OpenAI, "
                       "open_clip or CLIP-MoE with the tokenizer's files beside it. Without it, the small model that "
                       "comes with this program");
-  app.add_option("--format", a.format, "what the weights are packed as: fewer bits are faster and less exact")
-      ->capture_default_str()
+  app.add_option("--format", a.format,
+                 "what the weights are packed as: fewer bits are faster and less exact. Without it fp32, or as "
+                 "--save-packed left them")
       ->check(CLI::IsMember(clip_formats()));
   gatefold::add_texts(app, "--samples", a.samples, "folder of the samples, made by make_samples");
   const auto* top = app.add_option("--top", a.top,
@@ -75,7 +76,19 @@ bool parse(Arguments& a, int argc, char** argv) {
   gatefold::add_texts(app, "--templates", a.template_set,
                       "imagenet: OpenAI's 80; or a file with one template a line, as for --labels-file")
       ->group(clip);
-  gatefold::add_texts(app, "--cache", a.cache, "a file that keeps what the labels are for the next run")->group(clip);
+  gatefold::add_texts(
+      app, "--cache", a.cache,
+      "a file that keeps what the labels are for the next run; it is written every two minutes, and what "
+      "a run that is stopped has done is kept")
+      ->group(clip);
+  gatefold::add_texts(
+      app, "--save-packed", a.packed,
+      "make a folder with the model as --format packs it, which --model can name from then on and which "
+      "starts at once; pictures need not be given")
+      ->group(clip);
+  app.add_option("--activation", a.activation, "of weights under open_clip's names that do not tell theirs")
+      ->check(CLI::IsMember(clip_activations()))
+      ->group(clip);
   app.add_flag("--multi-label", a.multi_label,
                "any number of labels may be right: show the cosine of each instead of a probability among all")
       ->group(clip);

@@ -1,163 +1,254 @@
 #pragma once
-#include <chrono>
-#include <filesystem>
-#include <map>
-#include <nlohmann/json.hpp>
-#include <optional>
-#include <string>
-#include <vector>
+#include <unordered_map>
+#include <unordered_set>
 
-#include "gatefold/io/safetensors_writer.hpp"
+#include "search/index_file.hpp"
 #include "zero_shot/clip_embed.hpp"
 #include "zero_shot/clip_photos.hpp"
+#include "zero_shot/saving.hpp"
 
 namespace search {
-
-using gatefold::Index;
-namespace fs = std::filesystem;
-
-/// A photograph as it was when it was looked at; another size or time of change means that it is another.
-struct Entry {
-  std::string name;                    ///< Relative to the index's folder, with / between folders.
-  std::int64_t size = 0, changed = 0;  ///< Bytes; ticks of the file system's clock.
-
-  bool operator==(const Entry&) const = default;
-};
-
-/// The embeddings of a folder's photographs, in a file beside their names.
-struct PhotoIndex {
-  std::string folder;                    ///< As it was named, made absolute.
-  std::string model, format;             ///< What embedded them: ClipModel::identity, ClipModel::format.
-  std::vector<Entry> entries;            // [N]
-  gatefold::Tensor<float, 2> z{{0, 0}};  // [N, P] of length 1
-
-  std::string path_of(std::size_t i) const { return (fs::path(folder) / entries[i].name).string(); }
-};
-
-/// What the file system says of a photograph now. Throws FormatError when it is gone.
-inline Entry entry_of(const fs::path& photo, const fs::path& folder) {
-  std::error_code error;
-  const auto size = fs::file_size(photo, error);
-  const auto changed = error ? fs::file_time_type() : fs::last_write_time(photo, error);
-  if (error) throw gatefold::FormatError(photo.string() + ": " + error.message());
-  return {fs::relative(photo, folder).generic_string(), static_cast<std::int64_t>(size),
-          static_cast<std::int64_t>(changed.time_since_epoch().count())};
-}
-
-/// The bytes of a name as text that JSON can hold: a name that is not UTF-8 is not found again and embedded anew.
-inline void write_index(const PhotoIndex& index, const fs::path& path) {
-  nlohmann::json names = nlohmann::json::array(), sizes = names, changes = names;
-  for (const Entry& entry : index.entries) {
-    names.push_back(entry.name);
-    sizes.push_back(entry.size);
-    changes.push_back(entry.changed);
-  }
-  const nlohmann::json facts{{"folder", index.folder}, {"model", index.model}, {"format", index.format},
-                             {"names", names},         {"sizes", sizes},       {"changed", changes}};
-  gatefold::SafeTensorsWriter writer;
-  writer.add("photos", index.z.view());
-  writer.add_metadata("search.index", facts.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
-  try {
-    writer.write(path);
-  } catch (const std::system_error& error) {
-    throw gatefold::FormatError(std::string("the index: ") + error.what());
-  }
-}
-
-/// Throws FormatError for what is no whole index; nothing in it is trusted.
-inline PhotoIndex read_index(const fs::path& path) {
-  const auto refuse = [&](const std::string& why) {
-    throw gatefold::FormatError(path.string() + ": " + why +
-                                "; expected an index, which search index FOLDER --model DIR makes");
-  };
-  if (!fs::exists(path)) refuse("does not exist");
-  std::optional<gatefold::SafeTensors> file;
-  try {
-    file.emplace(gatefold::MappedFile(path));
-    file->expect_checksum();
-  } catch (const std::exception& error) {
-    refuse(error.what());
-  }
-  const auto note = file->metadata().find("search.index");
-  if (note == file->metadata().end()) refuse("has no «search.index»");
-  const auto json = nlohmann::json::parse(note->second, nullptr, false);
-  PhotoIndex index;
-  const auto* photos = file->find("photos");
-  try {
-    json.at("folder").get_to(index.folder);
-    json.at("model").get_to(index.model);
-    json.at("format").get_to(index.format);
-    const auto names = json.at("names").get<std::vector<std::string>>();
-    const auto sizes = json.at("sizes").get<std::vector<std::int64_t>>();
-    const auto changed = json.at("changed").get<std::vector<std::int64_t>>();
-    const auto count = std::ssize(names);
-    if (!photos || photos->dtype != gatefold::Dtype::f32 || photos->shape.size() != 2 || photos->shape[0] != count ||
-        std::ssize(sizes) != count || std::ssize(changed) != count)
-      refuse("its names, sizes, times and embeddings are not equally many");
-    for (std::size_t i = 0; i < names.size(); ++i) index.entries.push_back({names[i], sizes[i], changed[i]});
-  } catch (const nlohmann::json::exception&) {
-    refuse("its notes are not what search writes");
-  }
-  index.z = gatefold::Tensor<float, 2>({photos->shape[0], photos->shape[1]});
-  gatefold::decode<float>(gatefold::Dtype::f32, photos->bytes, index.z.flat());
-  return index;
-}
 
 /// What a run of `search index` did.
 struct Update {
   PhotoIndex index;
   Index kept = 0, embedded = 0, gone = 0;
-  std::vector<std::string> faults{};  ///< Of photographs that cannot be read; they are not in the index.
+  Index not_seen = 0;  ///< In folders that cannot be opened; they stay in the index.
+  zero_shot::LeftOut left{};
+  bool stopped = false;               ///< Before the end; what was done is in the index.
+  std::vector<std::string> faults{};  ///< Of photographs that cannot be read.
 };
 
-/// The index of a folder as it is now, taking over from `old` what has not changed. Throws FormatError.
+namespace detail {
+
+/// The photographs of an index by name and by content. Only embeddings are of use, which are rows of length 1.
+class KnownPhotos {
+ public:
+  explicit KnownPhotos(const PhotoIndex* index) : index_(index) {
+    for (std::size_t i = 0; index && i < index->entries.size(); ++i) {
+      if (!zero_shot::is_unit(row(i))) continue;
+      const Entry& entry = index->entries[i];
+      by_name_.emplace(entry.name, i);
+      by_content_.emplace(entry.content, i);
+    }
+  }
+
+  /// Where the same bytes stand, whatever their name and times: of one that was moved, copied or touched.
+  std::optional<std::size_t> find_content(const zero_shot::SummedFile& file) const {
+    const auto at = by_content_.find(file.sum);
+    if (at == by_content_.end() || entry(at->second).facts.size != file.facts.size) return std::nullopt;
+    return at->second;
+  }
+  std::optional<std::size_t> find(const std::string& name) const {
+    const auto at = by_name_.find(name);
+    return at == by_name_.end() ? std::nullopt : std::optional(at->second);
+  }
+  /// Those without one of these names, in their order.
+  std::vector<std::size_t> without(std::span<const std::string> names) const {
+    const std::unordered_set<std::string_view> without(names.begin(), names.end());
+    std::vector<std::size_t> rest;
+    for (const auto& [name, i] : by_name_)
+      if (!without.contains(name)) rest.push_back(i);
+    std::sort(rest.begin(), rest.end());
+    return rest;
+  }
+  const Entry& entry(std::size_t i) const { return index_->entries[i]; }
+  gatefold::View<const float, 1> row(std::size_t i) const { return index_->z.view()[static_cast<Index>(i)]; }
+
+ private:
+  const PhotoIndex* index_;
+  std::unordered_map<std::string_view, std::size_t> by_name_;
+  std::unordered_map<std::uint64_t, std::size_t> by_content_;
+};
+
+/// The index while it is made: photographs come in any order and stand in that of their places.
+class GrowingIndex {
+ public:
+  GrowingIndex(PhotoIndex facts, std::size_t places, Index width)
+      : facts_(std::move(facts)), entries_(places), z_({static_cast<Index>(places), width}) {}
+
+  void put(std::size_t place, Entry entry, gatefold::View<const float, 1> row) {
+    entries_[place] = std::move(entry);
+    std::copy_n(row.data(), z_.extent(1), z_.view()[static_cast<Index>(place)].data());
+  }
+  void remove(std::size_t place) { entries_[place].reset(); }
+  /// What is there so far.
+  PhotoIndex index() const {
+    PhotoIndex index = facts_;
+    std::vector<Index> rows;
+    for (std::size_t i = 0; i < entries_.size(); ++i) {
+      if (!entries_[i]) continue;
+      index.entries.push_back(*entries_[i]);
+      rows.push_back(static_cast<Index>(i));
+    }
+    index.z = gatefold::Tensor<float, 2>({std::ssize(rows), z_.extent(1)});
+    for (std::size_t i = 0; i < rows.size(); ++i)
+      std::copy_n(z_.view()[rows[i]].data(), z_.extent(1), index.z.view()[static_cast<Index>(i)].data());
+    return index;
+  }
+
+ private:
+  PhotoIndex facts_;
+  std::vector<std::optional<Entry>> entries_;  // [N]
+  gatefold::Tensor<float, 2> z_;               // [N, P]
+};
+
+/// One run over a folder.
+class FolderRun {
+ public:
+  FolderRun(const PhotoIndex& facts, const zero_shot::ClipModel& clip, const PhotoIndex* old,
+            const zero_shot::EmbedOptions& how)
+      : folder_(facts.folder),
+        clip_(clip),
+        how_(how),
+        known_(old),
+        found_(zero_shot::find_photos(std::array{facts.folder}, update_.left)),
+        names_(names_of(found_, facts.folder)),
+        others_(known_.without(names_)),
+        growing_(facts, found_.size() + others_.size(), clip.options.embedding) {
+    how_.progress_from = std::numeric_limits<Index>::max();  // of a batch; there is one line for all
+    for (std::size_t i = 0; i < others_.size(); ++i)
+      growing_.put(found_.size() + i, known_.entry(others_[i]), known_.row(others_[i]));
+    for (std::size_t i = 0; i < found_.size(); ++i) {
+      const auto at = known_.find(names_[i]);
+      if (at) growing_.put(i, known_.entry(*at), known_.row(*at));
+      try {
+        const bool same = zero_shot::facts_of(found_[i]) == (at ? known_.entry(*at).facts : zero_shot::FileFacts());
+        same ? void(++update_.kept) : unread_.push_back(i);
+      } catch (const std::system_error& error) {  // it went after it had been listed, or its folder is closed
+        refuse(i, error.what(), is_absence(error));
+      }
+    }
+  }
+
+  /// Photographs that have to be read, and those of them that have been.
+  Index unread() const { return std::ssize(unread_); }
+  Index read() const { return read_; }
+  PhotoIndex index() const { return growing_.index(); }
+
+  void read_batch(gatefold::Context& ctx) {
+    const Index batch = std::min(std::max<Index>(how_.batch, 1), unread() - read_);
+    const auto here = std::span(unread_).subspan(static_cast<std::size_t>(read_), static_cast<std::size_t>(batch));
+    // Summed before they are embedded: who writes into one between the two changes its facts, and then its sum tells.
+    std::vector<zero_shot::SummedFile> files(here.size());
+    std::vector<std::string> faults(here.size());
+    std::vector<std::uint8_t> absent(here.size());
+    ctx.parallel_for(batch, [&](Index begin, Index end, Index) {
+      for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i) try {
+          files[i] = zero_shot::sum_file(found_[here[i]]);
+        } catch (const std::system_error& error) {
+          faults[i] = error.what();
+          absent[i] = is_absence(error);
+        }
+    });
+    std::vector<fs::path> fresh;
+    std::vector<std::size_t> position;
+    for (std::size_t i = 0; i < here.size(); ++i) {
+      if (!faults[i].empty()) {
+        refuse(here[i], faults[i], absent[i]);
+      } else if (const auto at = known_.find_content(files[i])) {
+        growing_.put(here[i], {names_[here[i]], files[i].facts, files[i].sum}, known_.row(*at));
+        ++update_.kept;
+      } else {
+        fresh.push_back(found_[here[i]]);
+        position.push_back(i);
+      }
+    }
+    const auto embedded = zero_shot::embed_photos(clip_, fresh, how_, ctx);
+    for (std::size_t f = 0; f < fresh.size(); ++f) {
+      const auto i = position[f];
+      const auto row = embedded.z.view()[static_cast<Index>(f)];
+      if (!embedded.faults[f].empty()) {
+        refuse(here[i], embedded.faults[f]);
+      } else if (!zero_shot::is_unit(row)) {
+        const std::string why = "the model makes no number of it; are its weights damaged?";
+        if (++no_numbers_ >= kMostWithoutNumber && update_.embedded == 0)
+          throw gatefold::FormatError(fresh[f].string() + ": " + why + " It makes none of any other photograph either");
+        refuse(here[i], fresh[f].string() + ": " + why);
+      } else {
+        growing_.put(here[i], {names_[here[i]], files[i].facts, files[i].sum}, row);
+        ++update_.embedded;
+      }
+    }
+    read_ += batch;
+  }
+
+  /// The index as it shall stay.
+  Update finish() {
+    update_.stopped = read_ < unread();
+    for (std::size_t i = 0; !update_.stopped && i < others_.size(); ++i) {
+      if (may_be_there(known_.entry(others_[i]).name)) {
+        ++update_.not_seen;
+      } else {
+        growing_.remove(found_.size() + i);
+        ++update_.gone;
+      }
+    }
+    update_.index = growing_.index();
+    return std::move(update_);
+  }
+
+ private:
+  static constexpr Index kMostWithoutNumber = 8;
+
+  static std::vector<std::string> names_of(std::span<const fs::path> photos, const fs::path& folder) {
+    std::vector<std::string> names;
+    for (const auto& photo : photos) names.push_back(photo.lexically_relative(folder).generic_string());
+    return names;
+  }
+  /// Of one that was not found: what is in a folder that cannot be opened is not gone.
+  bool may_be_there(const std::string& name) const {
+    std::error_code error;
+    return !update_.left.closed.empty() && fs::status(folder_ / name, error).type() != fs::file_type::not_found;
+  }
+  static bool is_absence(const std::system_error& error) {
+    return error.code() == std::errc::no_such_file_or_directory || error.code() == std::errc::not_a_directory;
+  }
+  /// What the index has of it stays while nobody can tell whether it still holds.
+  void refuse(std::size_t place, const std::string& why, bool drop = true) {
+    update_.faults.push_back(why);
+    if (drop) growing_.remove(place);
+  }
+
+  Update update_;
+  const fs::path folder_;
+  const zero_shot::ClipModel& clip_;
+  zero_shot::EmbedOptions how_;
+  KnownPhotos known_;
+  std::vector<fs::path> found_;
+  std::vector<std::string> names_;
+  std::vector<std::size_t> others_;  // known, but not found; they stand behind those that are
+  std::vector<std::size_t> unread_;
+  GrowingIndex growing_;
+  Index read_ = 0, no_numbers_ = 0;
+};
+
+}  // namespace detail
+
+/// The index of a folder as it is now, taking over from `old` what has not changed: a photograph with the same facts is
+/// not even opened, one with the same bytes is not embedded again. `save` is given the index as it is so far, now and
+/// then. Until a run has come to its end, also when it is stopped, nothing of `old` that may still be of use is left
+/// out, so that the next run goes on where this one was. Throws FormatError.
 inline Update update_index(const fs::path& folder, const zero_shot::ClipModel& clip,
                            const std::optional<PhotoIndex>& old, const zero_shot::EmbedOptions& how,
-                           gatefold::Context& ctx) {
+                           gatefold::Context& ctx, const zero_shot::SaveOptions& saving = {},
+                           const std::function<void(const PhotoIndex&)>& save = {}) {
   if (!fs::is_directory(folder)) throw gatefold::FormatError(folder.string() + ": expected a folder of photographs");
-  Update update;
-  PhotoIndex& index = update.index;
-  index.folder = fs::canonical(folder).string();
-  index.model = clip.identity;
-  index.format = clip.format;
-  std::map<std::string, std::size_t> known;
-  if (old && old->model == index.model && old->format == index.format && old->z.extent(1) == clip.options.embedding)
-    for (std::size_t i = 0; i < old->entries.size(); ++i) known.emplace(old->entries[i].name, i);
-  const fs::path places[]{fs::path(index.folder)};
-  const auto photos = zero_shot::find_photos(places);
-  std::vector<fs::path> changed;
-  std::vector<Entry> now;
-  for (const auto& photo : photos) {
-    now.push_back(entry_of(photo, index.folder));
-    const auto at = known.find(now.back().name);
-    if (at == known.end() || old->entries[at->second] != now.back()) changed.push_back(photo);
+  gatefold::expect_option(!clip.identity.empty(), "update_index: the model was opened without sums of its files");
+  PhotoIndex facts;
+  facts.folder = fs::canonical(folder);
+  facts.model = clip.identity, facts.format = clip.format, facts.sums = clip.sums;
+  const bool fits =
+      old && old->model == facts.model && old->format == facts.format && old->z.extent(1) == clip.options.embedding;
+  detail::FolderRun run(facts, clip, fits ? &*old : nullptr, how);
+  gatefold::Progress progress(zero_shot::detail::progress_of(run.unread(), "photo", how));
+  zero_shot::SaveClock clock(saving);
+  while (run.read() < run.unread() && !saving.stops()) {
+    run.read_batch(ctx);
+    progress.update(run.read());
+    if (save && run.read() < run.unread()) clock.save_if_due([&] { save(run.index()); });
   }
-  const auto fresh = zero_shot::embed_photos(clip, changed, how, ctx);
-  std::vector<const float*> rows;
-  std::size_t next = 0;
-  for (std::size_t i = 0; i < photos.size(); ++i) {
-    const bool is_fresh = next < changed.size() && changed[next] == photos[i];
-    if (is_fresh) {
-      const auto at = next++;
-      if (!fresh.faults[at].empty()) {
-        update.faults.push_back(fresh.faults[at]);
-        continue;
-      }
-      rows.push_back(fresh.z.view()[static_cast<Index>(at)].data());
-      ++update.embedded;
-    } else {
-      rows.push_back(old->z.view()[static_cast<Index>(known.at(now[i].name))].data());
-      ++update.kept;
-    }
-    index.entries.push_back(now[i]);
-  }
-  if (old)
-    for (const Entry& entry : old->entries)
-      update.gone += std::none_of(now.begin(), now.end(), [&](const Entry& e) { return e.name == entry.name; });
-  index.z = gatefold::Tensor<float, 2>({std::ssize(rows), clip.options.embedding});
-  for (std::size_t i = 0; i < rows.size(); ++i)
-    std::copy_n(rows[i], clip.options.embedding, index.z.view()[static_cast<Index>(i)].data());
-  return update;
+  return run.finish();
 }
 
 struct Hit {

@@ -15,8 +15,9 @@ struct Arguments {
   std::vector<std::filesystem::path> images;  ///< Or folders of them.
   std::vector<std::string> labels, templates;
   std::string labels_file, template_set, report;
-  std::filesystem::path model, samples, cache;
-  std::string format = "fp32";
+  std::filesystem::path model, samples, cache, packed;
+  std::string format{};  ///< Empty: as the model is packed, fp32 where it is not.
+  std::string activation{};
   gatefold::Index top = 5, batch = 32, upcycle = 0;
   gatefold::Index json_top =
       std::numeric_limits<gatefold::Index>::max();  ///< Of JSON, which has all labels unless told.

@@ -47,6 +47,13 @@ inline void to_unit_length(gatefold::Rows<float> z) {
   }
 }
 
+/// What may be kept as an embedding: a row of length 1. // [P]
+inline bool is_unit(gatefold::View<const float, 1> z) {
+  double squares = 0;
+  for (Index i = 0; i < z.extent(0); ++i) squares += double{z[i]} * double{z[i]};
+  return std::abs(squares - 1) < 1e-4;
+}
+
 /// The cosine of two rows of length 1, summed in double and so alike wherever they stand. // [P]
 inline double cosine(gatefold::View<const float, 1> a, gatefold::View<const float, 1> b) {
   double sum = 0;

@@ -6,6 +6,7 @@
 #include "gatefold/models/clip_file.hpp"
 #include "gatefold/models/clip_image_config.hpp"
 #include "gatefold/models/clip_tokenizer_file.hpp"
+#include "gatefold/models/packed_clip_file.hpp"
 #include "gatefold/models/upcycle.hpp"
 
 namespace zero_shot {
@@ -28,6 +29,10 @@ class TowersOf final : public ClipTowers {
                     gatefold::Context& ctx) const override {
     clip_.encode_texts(ids, z, ctx);
   }
+  void save(gatefold::ClipNames names, const fs::path& path,
+            const std::map<std::string, std::string>& notes) const override {
+    gatefold::save_packed_clip(clip_, names, path, notes);
+  }
 
  private:
   Clip<float, W> clip_;
@@ -48,12 +53,15 @@ Loaded wrap(Clip<float, W> clip) {
 struct Format {
   Loaded (*load)(const gatefold::ClipFile&, const gatefold::ParallelFor&);
   Loaded (*pack)(const Clip<float>&);
+  Loaded (*map)(const gatefold::PackedClipFile&);
 };
 template <gatefold::PackedFormat F>
-constexpr Format kFormat{[](const gatefold::ClipFile& file, const gatefold::ParallelFor& parallel_for) {
-                           return wrap(gatefold::load_clip<Packed<F>>(file, parallel_for));
-                         },
-                         [](const Clip<float>& dense) { return wrap(dense.packed<F>()); }};
+constexpr Format kFormat{
+    [](const gatefold::ClipFile& file, const gatefold::ParallelFor& parallel_for) {
+      return wrap(gatefold::load_clip<Packed<F>>(file, parallel_for));
+    },
+    [](const Clip<float>& dense) { return wrap(dense.packed<F>()); },
+    [](const gatefold::PackedClipFile& file) { return wrap(gatefold::load_packed_clip<F>(file)); }};
 const std::map<std::string, Format>& formats() {
   static const std::map<std::string, Format> all{{"fp32", kFormat<float>},
                                                  {"bf16", kFormat<gatefold::bf16>},
@@ -62,13 +70,18 @@ const std::map<std::string, Format>& formats() {
   return all;
 }
 
-Loaded load(const gatefold::ClipFile& file, const OpenClipOptions& how) {
-  const auto format = formats().find(how.format);
-  if (format == formats().end()) throw gatefold::OptionError("open_clip: there is no format " + how.format);
-  if (how.upcycle == 0) return format->second.load(file, how.parallel_for);
+const Format& format_of(const std::string& name) {
+  const auto format = formats().find(name);
+  if (format == formats().end()) throw gatefold::OptionError("open_clip: there is no format " + name);
+  return format->second;
+}
+
+Loaded load(const gatefold::ClipFile& file, const std::string& name, const OpenClipOptions& how) {
+  const auto& format = format_of(name);
+  if (how.upcycle == 0) return format.load(file, how.parallel_for);
   gatefold::Rng rng(1);
-  return format->second.pack(gatefold::upcycle(gatefold::load_clip(file, how.parallel_for),
-                                               {.num_experts = how.upcycle, .num_selected = 2}, rng));
+  return format.pack(gatefold::upcycle(gatefold::load_clip(file, how.parallel_for),
+                                       {.num_experts = how.upcycle, .num_selected = 2}, rng));
 }
 
 /// FNV-1a: it need not withstand anybody, only tell files apart.
@@ -88,33 +101,43 @@ class Fingerprint {
   std::uint64_t hash_ = 0xcbf29ce484222325u;
 };
 
+constexpr const char* kWeightsNote = "weights";
 constexpr const char* kTokenizerFiles[] = {"vocab.json", "merges.txt", "tokenizer.json", "bpe_simple_vocab_16e6.txt"};
 constexpr const char* kConfigFiles[] = {"config.json", "open_clip_config.json", "preprocessor_config.json",
                                         "processor_config.json", "tokenizer_config.json"};
 
-/// Of every tensor the name, the shape and a few bytes, of the small files all: reading 600 MB would take longer than
-/// loading them, and training changes nearly every tensor everywhere.
-std::string identity_of(const gatefold::ClipFile& file, const OpenClipOptions& how) {
-  constexpr std::size_t kSample = 64, kMostBytes = std::size_t{64} << 20;
+/// Of the weights that embeddings depend on, whatever their files' names and places: sums, which are taken once, and
+/// what was done to them.
+std::string identity_of_weights(const gatefold::ClipFile& file, const OpenClipOptions& how) {
+  std::string text;
+  for (const auto& weights : file.tensors.files()) text += gatefold::to_hex(how.sums->of(weights->source())) + " ";
+  text += "upcycle " + std::to_string(how.upcycle);
+  if (how.activation) text += *how.activation == gatefold::ClipActivation::gelu ? " gelu" : " quick_gelu";
+  return text;
+}
+
+/// Of the weights, and of all bytes of the small files beside them.
+std::string identity_of(const std::string& weights, const fs::path& folder) {
+  constexpr std::size_t kMostBytes = std::size_t{64} << 20;
   Fingerprint print;
-  for (const auto& [name, tensor] : file.tensors.tensors()) {
-    print.add(name);
-    for (const Index extent : tensor.entry->shape) print.add(std::to_string(extent));
-    const auto bytes = tensor.entry->bytes;
-    const std::string_view all(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-    for (const std::size_t at : {std::size_t{0}, all.size() / 2, all.size() - std::min(kSample, all.size())})
-      print.add(all.substr(at, kSample));
-  }
+  print.add(weights);
   const auto add_file = [&](const char* name) {
-    print.add(fs::exists(file.folder / name) ? gatefold::read_text_file(file.folder / name, kMostBytes) : "");
+    print.add(fs::exists(folder / name) ? gatefold::read_text_file(folder / name, kMostBytes) : "");
   };
   for (const char* name : kTokenizerFiles) add_file(name);
   for (const char* name : kConfigFiles) add_file(name);
-  print.add("upcycle " + std::to_string(how.upcycle));
-  // What does not stand in the files, and how they are understood by this version.
-  print.add(file.options.vision.activation == gatefold::ClipActivation::gelu ? "gelu" : "quick_gelu");
-  print.add(file.names == gatefold::ClipNames::hugging_face ? "transparency over white" : "transparency ignored");
   return print.text();
+}
+
+/// What save_packed has written, if that is what the path names.
+std::optional<gatefold::PackedClipFile> find_packed(const fs::path& path) {
+  const auto file = fs::is_directory(path) ? path / "model.safetensors" : path;
+  try {
+    if (!gatefold::is_packed_clip(gatefold::SafeTensors(gatefold::MappedFile(file)))) return std::nullopt;
+  } catch (const std::exception&) {  // another kind of file, of which others say what is wrong
+    return std::nullopt;
+  }
+  return gatefold::open_packed_clip(file);
 }
 
 /// Says which tensors were left, in one line.
@@ -171,23 +194,82 @@ std::vector<std::string> clip_formats() {
   return names;
 }
 
-ClipModel open_clip(const fs::path& path, const OpenClipOptions& how) {
-  const auto file = gatefold::open_clip_file(path, {.activation = how.activation});
-  if (!file.left_out.empty() && how.warn) how.warn(left_out(file));
-  const auto& o = file.options;
-  const auto words = gatefold::clip_tokenizer_options(file.folder, file.names, o.context);
-  auto tokenizer = load_tokenizer(file.folder, words);  // before the weights, which take longer
-  const gatefold::ClipPreprocess preprocess(gatefold::load_clip_image_options(file.folder, file.names, o.image_size));
-  auto loaded = load(file, how);
+namespace {
+
+/// With all that lies beside the weights. `load` gives these: last, for they take longest.
+template <class Load>
+ClipModel assemble(const fs::path& folder, gatefold::ClipNames names, const gatefold::ClipOptions& o,
+                   const std::string& format, const Load& load) {
+  auto tokenizer = load_tokenizer(folder, gatefold::clip_tokenizer_options(folder, names, o.context));
+  const gatefold::ClipPreprocess preprocess(gatefold::load_clip_image_options(folder, names, o.image_size));
+  Loaded loaded = load();
   ClipModel clip{.options = std::move(loaded.options),
                  .towers = std::move(loaded.towers),
                  .tokenizer = std::move(tokenizer),
                  .preprocess = preprocess,
                  .temperature = loaded.temperature,
-                 .format = how.format,
-                 .identity = identity_of(file, how)};
-  expect_to_fit(clip, file.folder);
+                 .format = format,
+                 .identity = "",
+                 .folder = folder,
+                 .names = names};
+  expect_to_fit(clip, folder);
   return clip;
+}
+
+ClipModel open_packed(const gatefold::PackedClipFile& file, const OpenClipOptions& how) {
+  const fs::path path = file.reader.file().source();
+  const auto refuse = [&](const std::string& why) {
+    throw FormatError(path.string() + ": is packed as " + file.format + " and " + why +
+                      "; there is no way back, so take the model that it was made of");
+  };
+  if (!how.format.empty() && how.format != file.format) refuse("cannot be had as " + how.format);
+  if (how.upcycle > 0) refuse("cannot be upcycled");
+  if (how.activation) refuse("knows its activation");
+  auto clip = assemble(path.has_parent_path() ? path.parent_path() : fs::path("."), file.names, file.options,
+                       file.format, [&] { return format_of(file.format).map(file); });
+  if (!how.sums) return clip;
+  if (const auto weights = file.notes.find(kWeightsNote); weights != file.notes.end())
+    clip.weights = weights->second;
+  else
+    clip.weights = gatefold::to_hex(how.sums->of(path));
+  clip.identity = identity_of(clip.weights, clip.folder);
+  clip.sums = how.sums->text();
+  return clip;
+}
+
+}  // namespace
+
+ClipModel open_clip(const fs::path& path, const OpenClipOptions& how) {
+  if (const auto packed = find_packed(path)) return open_packed(*packed, how);
+  const auto file = gatefold::open_clip_file(path, {.activation = how.activation});
+  if (!file.left_out.empty() && how.warn) how.warn(left_out(file));
+  const auto format = how.format.empty() ? "fp32" : how.format;
+  auto clip = assemble(file.folder, file.names, file.options, format, [&] { return load(file, format, how); });
+  if (!how.sums) return clip;
+  clip.weights = identity_of_weights(file, how);
+  clip.identity = identity_of(clip.weights, clip.folder);
+  clip.sums = how.sums->text();
+  return clip;
+}
+
+void save_packed(const ClipModel& clip, const fs::path& folder) {
+  gatefold::expect_option(!clip.identity.empty(), "save_packed: the model was opened without sums of its files");
+  const auto refuse = [&](const std::string& why) { throw FormatError("the packed model: " + why); };
+  std::error_code error;
+  if (fs::exists(folder) && (!fs::is_directory(folder) || !fs::is_empty(folder)))
+    refuse(folder.string() + " is there already, expected the name of a new folder");
+  fs::create_directories(folder, error);
+  if (error) refuse("create " + folder.string() + ": " + error.message());
+  try {
+    for (const auto& files :
+         {std::span<const char* const>(kTokenizerFiles), std::span<const char* const>(kConfigFiles)})
+      for (const char* name : files)
+        if (fs::exists(clip.folder / name)) fs::copy_file(clip.folder / name, folder / name);
+    // The weights last: without them the folder is no model that could be taken for a whole one.
+    clip.towers->save(clip.names, folder / "model.safetensors", {{kWeightsNote, clip.weights}});
+  } catch (const std::system_error& failure) {
+    refuse(failure.what());
+  }
 }
 
 bool is_clip(const fs::path& path) {
@@ -199,7 +281,7 @@ bool is_clip(const fs::path& path) {
   try {
     const gatefold::SafeTensors file{gatefold::MappedFile(path)};
     for (const auto& [key, value] : file.metadata())
-      if (key.starts_with("gatefold.")) return false;
+      if (key.starts_with("gatefold.") && !gatefold::is_packed_clip(file)) return false;
     return true;
   } catch (const std::exception&) {
     const auto has = [&](const char* name) { return fs::exists(path.parent_path() / name); };

@@ -8,7 +8,9 @@
 
 #include "gatefold/image/clip_preprocess.hpp"
 #include "gatefold/models/clip.hpp"
+#include "gatefold/models/name_map.hpp"
 #include "gatefold/text/clip_tokenizer.hpp"
+#include "zero_shot/file_sums.hpp"
 
 namespace zero_shot {
 
@@ -28,6 +30,9 @@ class ClipTowers {
   virtual void encode_texts(gatefold::View<const Index, 2> ids,  // [B, T]
                             gatefold::Rows<float> z,             // [B, P]
                             gatefold::Context& ctx) const = 0;
+  /// save_packed_clip (models/packed_clip_file.hpp).
+  virtual void save(gatefold::ClipNames names, const std::filesystem::path& path,
+                    const std::map<std::string, std::string>& notes) const = 0;
 };
 
 /// A CLIP with all that belongs to it.
@@ -38,7 +43,12 @@ struct ClipModel {
   gatefold::ClipPreprocess preprocess;
   double temperature = 1;  ///< What cosines are multiplied by.
   std::string format;      ///< The name of what the weights are packed as.
-  std::string identity;    ///< Says whether embeddings that were kept are of these weights, words and pixels.
+  std::string identity;    ///< Says whether embeddings that were kept are of these weights, words and pixels. Empty
+                           ///< unless OpenClipOptions::sums asks for it.
+  std::string sums{};      ///< FileSums::text of the weights, to be kept where the identity is.
+  std::string weights{};   ///< What of the identity is theirs.
+  std::filesystem::path folder{};  ///< Where the tokenizer's and the images' files are.
+  gatefold::ClipNames names{};     ///< Whose habits these follow.
 
   bool has_mixtures() const {
     return !options.vision.mixture.placement.layers.empty() || !options.text.mixture.placement.layers.empty();
@@ -46,10 +56,11 @@ struct ClipModel {
 };
 
 struct OpenClipOptions {
-  std::string format = "fp32";  ///< One of clip_formats().
-  Index upcycle = 0;            ///< Experts to make of each feed-forward net; 0 leaves the model as it is.
+  std::string format{};  ///< One of clip_formats(). Empty: as the model is packed, fp32 where it is not.
+  Index upcycle = 0;     ///< Experts to make of each feed-forward net; 0 leaves the model as it is.
   std::optional<gatefold::ClipActivation> activation{};  ///< Of weights that do not say theirs.
   std::function<void(const std::string&)> warn{};        ///< Is told what is odd but does not matter.
+  FileSums* sums = nullptr;  ///< For the identity: what is known of the weights' files, which grows by these.
   gatefold::ParallelFor parallel_for = gatefold::default_parallel_for();
 };
 
@@ -66,8 +77,14 @@ inline const std::map<std::string, gatefold::ClipActivation>& clip_activations()
 /// open_clip's or CLIP-MoE's names in a .safetensors with the tokenizer's files beside it (models/clip_file.hpp). The
 /// names of the weights decide how texts and images are prepared: as transformers does, or as open_clip. Throws
 /// FormatError or CheckpointError that says which file is wrong and what to do, also when the model, its tokenizer and
-/// its preprocessing do not fit each other.
+/// its preprocessing do not fit each other. What save_packed has written is used where it lies.
 ClipModel open_clip(const std::filesystem::path& path, const OpenClipOptions& how = {});
+
+/// Makes a folder with the model as it is packed and copies of the small files that belong to it: a model that starts
+/// at once, for no weight has to be read and packed. Its identity is that of the model it is made of, so that an index
+/// and a cache are good for both. Throws FormatError when the folder has files already or cannot be written,
+/// OptionError for a model that was opened without sums.
+void save_packed(const ClipModel& clip, const std::filesystem::path& folder);
 
 /// Whether --model names a CLIP: a folder, or a .safetensors without what train_limoe writes into its own. A file that
 /// cannot be read counts as one if a CLIP's configuration or tokenizer lies beside it.

@@ -5,6 +5,7 @@
 #include <iostream>
 #include <optional>
 
+#include "stop_signals.hpp"
 #include "zero_shot/arguments.hpp"
 #include "zero_shot/clip_answers.hpp"
 #include "zero_shot/clip_label_cache.hpp"
@@ -20,6 +21,12 @@ inline void tell(const std::string& what) {
   std::cout.flush();
   std::cerr << "zero_shot: " << printable(what) << "\n";
 }
+inline OpenClipOptions options_of(const Arguments& a, FileSums* sums, const gatefold::Context& ctx) {
+  OpenClipOptions how{.format = a.format, .upcycle = a.upcycle, .sums = sums, .parallel_for = ctx.parallel_for};
+  if (!a.activation.empty()) how.activation = clip_activations().at(a.activation);
+  how.warn = [](const std::string& what) { tell("note: " + what); };
+  return how;
+}
 inline void tell(const LeftOut& left) {
   for (const auto& folder : left.closed) tell("folder " + folder);
   if (const auto others = left.of_other_kinds(); !others.empty()) tell("note: " + others);
@@ -33,6 +40,13 @@ inline int run_clip(const Arguments& a, gatefold::Context& ctx) {
   if (a.centre)
     throw gatefold::FormatError("--crop is for models of train_limoe, but " + a.model.string() +
                                 " is a CLIP, which crops its own way");
+  if (!a.packed.empty()) {
+    FileSums sums;
+    const auto clip = open_clip(a.model, detail::options_of(a, &sums, ctx));
+    save_packed(clip, a.packed);
+    std::cout << "The model is in " << printable(a.packed.string()) << ", packed as " << clip.format << "\n";
+    if (a.images.empty()) return 0;
+  }
   if (a.images.empty())
     throw gatefold::FormatError("no pictures: zero_shot PHOTO_OR_FOLDER... --model " + a.model.string() +
                                 " --labels \"cat\" \"dog\"");
@@ -45,18 +59,29 @@ inline int run_clip(const Arguments& a, gatefold::Context& ctx) {
   LeftOut left;
   const auto photos = find_photos(a.images, left);
   detail::tell(left);
-  const auto clip = open_clip(a.model, {.format = a.format, .upcycle = a.upcycle, .parallel_for = ctx.parallel_for});
+  FileSums sums;
+  if (!a.cache.empty()) sums = FileSums::kept_in(a.cache);
+  const auto clip = open_clip(a.model, detail::options_of(a, a.cache.empty() && !a.json ? nullptr : &sums, ctx));
   answers.cut = cut_labels(clip.tokenizer, answers.labels, answers.templates);
   if (const auto words = words_of_cut(answers.labels, answers.cut, clip.options.context); !words.empty())
     detail::tell("note: " + words);
   EmbedOptions how{
       .batch = a.batch, .routing = clip.has_mixtures() ? &answers.routing : nullptr, .max_pixels = a.max_pixels};
   gatefold::Tensor<float, 2> z_labels;
+  std::optional<LabelCache> cache;
   if (a.cache.empty()) {
     z_labels = embed_labels(clip, answers.labels, answers.templates, how, ctx);
   } else {
-    LabelCache cache(a.cache, clip, answers.templates);
-    z_labels = embed_labels(clip, answers.labels, answers.templates, cache, how, ctx);
+    cache.emplace(a.cache, clip, answers.templates);
+    const gatefold::StopSignals signals;
+    auto z =
+        embed_labels(clip, answers.labels, answers.templates, *cache, how, ctx, {.stop = gatefold::StopSignals::came});
+    if (!z) {
+      cache->write();
+      detail::tell("stopped; the labels that were done are kept in " + a.cache.string());
+      return gatefold::StopSignals::exit_status();
+    }
+    z_labels = std::move(*z);
   }
 
   const ClipPrintOptions shown{.terminal = terminal_of(STDOUT_FILENO), .top = a.top};
@@ -95,6 +120,7 @@ inline int run_clip(const Arguments& a, gatefold::Context& ctx) {
     print_summary(std::cout, answers, clip, shown);
   }
   std::cout.flush();
+  if (cache) cache->write();  // when the answers are out: they do not depend on it
   if (a.wants_report) {
     const auto reading = read_for_page(answers, clip, how, ctx);
     write_page(Page(reading, page_model(answers, clip, a.model.string()), a.top).html(), a.report);

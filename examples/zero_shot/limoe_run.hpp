@@ -73,11 +73,12 @@ inline Reading plan_own(const Arguments& a, const Reader& reader, LeftOut& left)
 /// zero_shot with a LIMoE. Returns the exit status, 1 when a picture or a folder could not be read.
 inline int run_limoe(const Arguments& a, gatefold::Context& ctx) {
   const bool for_clip = !a.templates.empty() || !a.template_set.empty() || !a.cache.empty() || a.upcycle != 0 ||
-                        a.multi_label || std::isfinite(a.threshold);
-  Reader reader = open_model(a.model, ctx, a.format);
+                        a.multi_label || std::isfinite(a.threshold) || !a.packed.empty() || !a.activation.empty();
+  Reader reader = open_model(a.model, ctx, a.format.empty() ? "fp32" : a.format);
   if (for_clip)
     throw gatefold::FormatError(
-        "--template, --templates, --cache, --upcycle, --multi-label and --threshold are for a CLIP, but " +
+        "--template, --templates, --cache, --save-packed, --activation, --upcycle, --multi-label and --threshold are "
+        "for a CLIP, but " +
         a.model.string() + " is a model of train_limoe");
   LeftOut left;
   Reading reading = a.images.empty() ? detail::plan_samples(a, reader) : detail::plan_own(a, reader, left);

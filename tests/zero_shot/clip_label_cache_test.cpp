@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 
+#include <random>
+
 #include "tests/zero_shot/tiny_clip.hpp"
 
 namespace zero_shot {
@@ -16,7 +18,13 @@ class ClipLabelCache : public ::testing::Test {
   gatefold::Tensor<float, 2> embed(const ClipModel& clip, const std::vector<std::string>& labels,
                                    const std::vector<std::string>& templates = {"a {}"}) {
     LabelCache cache(path_, clip, templates);
-    return embed_labels(clip, labels, templates, cache, {}, ctx_);
+    auto z = embed_labels(clip, labels, templates, cache, {}, ctx_);
+    cache.write();
+    return std::move(*z);
+  }
+  ClipModel open(OpenClipOptions how = {}) {
+    how.sums = &sums_;
+    return open_clip(folder_ / "clip", how);
   }
   Index size(const ClipModel& clip, const std::vector<std::string>& templates = {"a {}"}) const {
     return LabelCache(path_, clip, templates).size();
@@ -24,11 +32,12 @@ class ClipLabelCache : public ::testing::Test {
 
   const gatefold::testing::TemporaryFolder folder_;
   const std::filesystem::path path_ = folder_ / "labels.safetensors";
+  FileSums sums_;
   gatefold::Context ctx_;
 };
 
 TEST_F(ClipLabelCache, GrowsAndGivesWhatWasComputed) {
-  const auto clip = open_clip(folder_ / "clip");
+  const auto clip = open();
   const std::vector<std::string> templates{"a {}"}, all{"cat", "dog", "\xff", "cat", "bird"};
   const auto wanted = embed_labels(clip, all, templates, {.batch = 1}, ctx_);
   (void)embed(clip, {"dog"});
@@ -41,7 +50,7 @@ TEST_F(ClipLabelCache, GrowsAndGivesWhatWasComputed) {
 }
 
 TEST_F(ClipLabelCache, IsUsedAsItStands) {
-  const auto clip = open_clip(folder_ / "clip");
+  const auto clip = open();
   gatefold::Tensor<float, 2> made_up({1, 6});
   made_up.flat()[2] = 1;
   LabelCache cache(path_, clip, {"a {}"});
@@ -51,19 +60,19 @@ TEST_F(ClipLabelCache, IsUsedAsItStands) {
 }
 
 TEST_F(ClipLabelCache, OfAnotherModelFormatOrTemplatesIsReplaced) {
-  const auto clip = open_clip(folder_ / "clip");
+  const auto clip = open();
   (void)embed(clip, {"cat", "dog"});
   EXPECT_EQ(size(clip), 2);
   EXPECT_EQ(size(clip, {"the {}"}), 0);
-  EXPECT_EQ(size(open_clip(folder_ / "clip", {.format = "int8"})), 0);
-  EXPECT_EQ(size(open_clip(folder_ / "clip", {.upcycle = 2})), 0);
+  EXPECT_EQ(size(open({.format = "int8"})), 0);
+  EXPECT_EQ(size(open({.upcycle = 2})), 0);
   (void)embed(clip, {"cat"}, {"the {}"});
   EXPECT_EQ(size(clip), 0);
   EXPECT_EQ(size(clip, {"the {}"}), 1);
 }
 
 TEST_F(ClipLabelCache, WhatIsNoEmbeddingIsComputedAnew) {
-  const auto clip = open_clip(folder_ / "clip");
+  const auto clip = open();
   gatefold::Tensor<float, 2> wrong({1, 6});
   wrong.flat()[2] = std::nanf("");
   LabelCache cache(path_, clip, {"a {}"});
@@ -74,8 +83,64 @@ TEST_F(ClipLabelCache, WhatIsNoEmbeddingIsComputedAnew) {
   EXPECT_EQ(size(clip), 0);
 }
 
+TEST_F(ClipLabelCache, IsWrittenOnTheWay) {
+  const auto clip = open();
+  const std::vector<std::string> labels{"a", "b", "c", "d", "e", "f", "g", "h", "i", "j"}, templates(4, "a {}");
+  std::vector<Index> saved;
+  {
+    LabelCache cache(path_, clip, templates);
+    const SaveOptions saving{.every_seconds = 0, .stop = [&] {
+                               saved.push_back(size(clip, templates));
+                               return saved.size() == 4;
+                             }};
+    EXPECT_EQ(embed_labels(clip, labels, templates, cache, {.batch = 1}, ctx_, saving), std::nullopt);
+  }
+  EXPECT_THAT(saved, ::testing::ElementsAre(0, 2, 4, 6));
+  LabelCache cache(path_, clip, templates);
+  int rounds = 0;
+  const SaveOptions counting{.stop = [&] { return ++rounds < 0; }};
+  EXPECT_NE(embed_labels(clip, labels, templates, cache, {.batch = 1}, ctx_, counting), std::nullopt);
+  EXPECT_EQ(rounds, 2);
+}
+
+TEST_F(ClipLabelCache, TwoWritersKeepWhatBothHave) {
+  const auto clip = open();
+  const std::vector<std::string> templates{"a {}"}, cat{"cat"}, dog{"dog"};
+  LabelCache one(path_, clip, templates), other(path_, clip, templates);
+  (void)embed_labels(clip, cat, templates, one, {}, ctx_);
+  (void)embed_labels(clip, dog, templates, other, {}, ctx_);
+  one.write();
+  other.write();
+  EXPECT_EQ(size(clip), 2);
+}
+
+TEST_F(ClipLabelCache, SaysAtOnceThatItCannotBeWritten) {
+  const auto clip = open();
+  EXPECT_THAT(message_of<gatefold::FormatError>([&] { LabelCache(folder_ / "no" / "cache", clip, {"a {}"}); }),
+              HasSubstr("--cache: create"));
+  EXPECT_THAT(message_of<gatefold::FormatError>([&] { LabelCache(folder_ / "clip", clip, {"a {}"}); }),
+              HasSubstr("is no file that could be replaced"));
+  EXPECT_EQ(folder_.count(), 1);
+}
+
+TEST_F(ClipLabelCache, NoFlippedBitIsUsed) {
+  const auto clip = open();
+  (void)embed(clip, {"cat", "dog"});
+  const auto sound = gatefold::testing::read_text(path_);
+  std::mt19937 random(5);
+  for (int i = 0; i < 200; ++i) {
+    auto damaged = sound;
+    damaged[random() % damaged.size()] ^= static_cast<char>(1 << random() % 8);
+    gatefold::testing::write_text(path_, damaged);
+    try {
+      EXPECT_EQ(size(clip), 0);
+    } catch (const gatefold::FormatError&) {  // no longer to be told from a file of somebody else
+    }
+  }
+}
+
 TEST_F(ClipLabelCache, LeavesOtherFilesAlone) {
-  const auto clip = open_clip(folder_ / "clip");
+  const auto clip = open();
   const auto refusal = [&] { return message_of<gatefold::FormatError>([&] { (void)embed(clip, {"cat"}); }); };
   gatefold::testing::write_text(path_, "a letter");
   EXPECT_THAT(refusal(), HasSubstr("is no cache of labels"));

@@ -79,7 +79,9 @@ TEST_F(OpenClip, ReadsOpenAisNamesFromAFileBesideItsTokenizer) {
   EXPECT_EQ(clip.options.image_size, 8);
   EXPECT_EQ(clip.tokenizer.options().cleaning, gatefold::ClipCleaning::open_clip);
   EXPECT_EQ(clip.preprocess.options().rounding, gatefold::CropRounding::half_even);
-  EXPECT_EQ(open_clip(folder_ / "openai").identity, clip.identity);
+  FileSums sums;
+  const auto identity = open_clip(folder_ / "openai" / "tiny.safetensors", {.sums = &sums}).identity;
+  EXPECT_EQ(open_clip(folder_ / "openai", {.sums = &sums}).identity, identity);
 }
 
 // As timm has them on the hub: its own model and configuration beside open_clip's.
@@ -182,21 +184,69 @@ TEST_F(OpenClip, UpcycledGivesTheSameAndReportsEachToken) {
 }
 
 TEST_F(OpenClip, TheIdentityTellsWhatChangesEmbeddings) {
-  const auto identity = open_clip(clip_).identity;
-  EXPECT_EQ(open_clip(clip_, {.format = "bf16"}).identity, identity);
-  EXPECT_NE(open_clip(clip_, {.upcycle = 2}).identity, identity);
+  FileSums sums;
+  const auto identity_of = [&](OpenClipOptions how = {}) {
+    how.sums = &sums;
+    return open_clip(clip_, how).identity;
+  };
+  EXPECT_EQ(open_clip(clip_).identity, "");  // for whom nothing is summed
+  const auto identity = identity_of();
+  EXPECT_EQ(identity_of({.format = "bf16"}), identity);
+  EXPECT_NE(identity_of({.upcycle = 2}), identity);
   write_text(clip_ / "README.md", "words");
-  EXPECT_EQ(open_clip(clip_).identity, identity);
-  write_text(clip_ / "merges.txt", "#version: 0.2\nc a\nc a\n");
+  EXPECT_EQ(identity_of(), identity);
+  EXPECT_EQ(sums.summed(), 1);  // an unchanged file is summed once
   write_text(clip_ / "merges.txt", "#version: 0.2\nd o\ndo g</w>\n");
-  EXPECT_NE(open_clip(clip_).identity, identity);
+  EXPECT_NE(identity_of(), identity);
   tiny::write_clip(clip_);
-  EXPECT_EQ(open_clip(clip_).identity, identity);
-  std::fstream file(clip_ / "model.safetensors", std::ios::binary | std::ios::in | std::ios::out);
-  file.seekp(-4, std::ios::end);
-  file.write("\x01\x02\x03\x3e", 4);
-  file.close();
-  EXPECT_NE(open_clip(clip_).identity, identity);
+  EXPECT_EQ(identity_of(), identity);
+  // Any byte counts, also when the size and the time of the content are set back.
+  const auto path = clip_ / "model.safetensors";
+  const auto time = fs::last_write_time(path);
+  const auto size = static_cast<std::streamoff>(fs::file_size(path));
+  for (int part = 1; part < 8; ++part) {
+    std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
+    file.seekp(size / 2 + part * size / 16 / 4 * 4);
+    file.write("\x01", 1);  // of a float the part that changes least
+    file.close();
+    fs::last_write_time(path, time);
+    EXPECT_NE(identity_of(), identity);
+    tiny::write_clip(clip_);
+  }
+}
+
+TEST_F(OpenClip, APackedModelIsTheSameModel) {
+  const auto packed = folder_ / "packed";
+  const fs::path photos[]{folder_ / "photos" / "red.png", folder_ / "photos" / "green.png"};
+  const std::vector<std::string> texts{"cat", "c a t"};
+  for (const OpenClipOptions& how : {OpenClipOptions{.format = "int8"}, {.format = "bf16", .upcycle = 2}}) {
+    fs::remove_all(packed);
+    FileSums sums, other;
+    auto with = how;
+    with.sums = &sums;
+    const auto made = open_clip(clip_, with);
+    save_packed(made, packed);
+    EXPECT_TRUE(is_clip(packed));
+    const auto clip = open_clip(packed, {.sums = &other});
+    EXPECT_EQ(other.summed(), 0);
+    EXPECT_EQ(clip.identity, made.identity);
+    EXPECT_EQ(clip.format, how.format);
+    EXPECT_EQ(clip.temperature, made.temperature);
+    EXPECT_EQ(clip.has_mixtures(), how.upcycle > 0);
+    EXPECT_EQ(embed_photos(clip, photos, {}, ctx_).z, embed_photos(made, photos, {}, ctx_).z);
+    EXPECT_EQ(embed_texts(clip, texts, {}, ctx_), embed_texts(made, texts, {}, ctx_));
+    EXPECT_EQ(open_clip(packed / "model.safetensors").format, how.format);
+    EXPECT_THAT(message_of<gatefold::FormatError>([&] { save_packed(made, packed); }), HasSubstr("is there already"));
+    write_text(packed / "merges.txt", "#version: 0.2\nd o\ndo g</w>\n");
+    EXPECT_NE(open_clip(packed, {.sums = &other}).identity, made.identity);
+  }
+  const auto refusal = [&](const OpenClipOptions& how) {
+    return message_of<gatefold::FormatError>([&] { (void)open_clip(packed, how); });
+  };
+  EXPECT_THAT(refusal({.format = "int4"}),
+              HasSubstr("is packed as bf16 and cannot be had as int4; there is no way back"));
+  EXPECT_THAT(refusal({.upcycle = 4}), HasSubstr("cannot be upcycled"));
+  EXPECT_THROW(save_packed(open_clip(clip_), folder_ / "unnamed"), gatefold::OptionError);
 }
 
 TEST_F(OpenClip, SaysWhatIsMissing) {
