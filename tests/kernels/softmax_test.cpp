@@ -157,23 +157,29 @@ TEST(Softmax, RowsOfWiderMatricesAndThreads) {
 }
 
 TEST(Softmax, LogarithmAgainstTheDefinition) {
-  Context ctx;
-  for (const double size : {1.0, 30.0, 1e4})
-    for (Index n = 1; n <= 20; ++n) {
-      Tensor<float, 2> x({1, n}), y({1, n});
-      const auto values = random_row<float>(n, 5, size);
-      std::ranges::copy(values, x.flat().begin());
-      log_softmax_rows<float>(x, y, ctx);
-      long double most = -1e30L, total = 0, largest = 0;
-      for (const float v : values)
-        most = std::max<long double>(most, v), largest = std::max<long double>(largest, std::abs(v));
-      for (const float v : values) total += std::exp(static_cast<long double>(v) - most);
-      for (std::size_t i = 0; i < values.size(); ++i) {
-        const auto wanted = static_cast<double>(static_cast<long double>(values[i]) - most - std::log(total));
-        // Two roundings at the size of x, and n + 3 in a sum of at least 1.
-        ASSERT_NEAR(y.flat()[i], wanted, (4 * static_cast<double>(largest) + static_cast<double>(n) + 6) * 0x1p-24);
-      }
-    }
+  for (const Isa isa : {Isa::portable, Isa::simd})
+    for (const double shift : {0.0, 1e2, 1e4, -1e6})
+      for (const double size : {1.0, 30.0, 1e4})
+        for (Index n = 1; n <= 20; ++n) {
+          Context ctx;
+          ctx.isa = isa;
+          Tensor<float, 2> x({1, n}), y({1, n});
+          auto values = random_row<float>(n, 5, size);
+          for (float& v : values) v = static_cast<float>(v + shift);
+          std::ranges::copy(values, x.flat().begin());
+          log_softmax_rows<float>(x, y, ctx);
+          long double most = -1e30L, total = 0;
+          for (const float v : values) most = std::max<long double>(most, v);
+          for (const float v : values) total += std::exp(static_cast<long double>(v) - most);
+          for (std::size_t i = 0; i < values.size(); ++i) {
+            const auto below = static_cast<double>(static_cast<long double>(values[i]) - most);
+            const double wanted = below - static_cast<double>(std::log(total));
+            // Roundings at the size of x - largest and of the result, n + 3 in a sum of at least 1; whatever the shift.
+            ASSERT_NEAR(y.flat()[i], wanted,
+                        (std::abs(below) + std::abs(wanted) + 2 * static_cast<double>(n) + 8) * 0x1p-24)
+                << shift;
+          }
+        }
 }
 
 TEST(Softmax, LogarithmStaysFiniteWhereTheProbabilityVanishes) {

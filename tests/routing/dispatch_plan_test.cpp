@@ -396,6 +396,53 @@ TEST(PlanExpertChoice, EqualsAFullSortAndKeepsItsLaws) {
   }
 }
 
+TEST(PlanExpertChoice, NoExpertTakesATokenItIsClosedTo) {
+  constexpr double kClosed = -std::numeric_limits<double>::infinity();
+  Rng rng(8);
+  for (int i = 0; i < 300; ++i) {
+    SCOPED_TRACE(i);
+    const Index rows = 1 + rng.below(30), num_experts = 1 + rng.below(6), size = 1 + rng.below(rows);
+    Tensor<double, 2> gates({rows, num_experts}), logits({rows, num_experts});
+    for (Index t = 0; t < rows; ++t)
+      for (Index e = 0; e < num_experts; ++e) {
+        const bool closed = rng.below(4) == 0 || t % 7 == 3;
+        logits.view()(t, e) = closed ? kClosed : -900;
+        gates.view()(t, e) = closed ? 0 : static_cast<double>(rng.below(5)) / 8;  // 0 is a gate like any
+      }
+    const Capacity capacity{.factor = rng.uniform(.3, 3), .rounding = Capacity::Rounding::half_even, .minimum = 1};
+    std::vector<Index> token, expert, offset{0};
+    for (Index e = 0; e < num_experts; ++e) {
+      for (Index begin = 0; begin < rows; begin += size) {
+        std::vector<Index> best;
+        Index tokens = 0;
+        for (Index t = begin; t < std::min(rows, begin + size); ++t) {
+          bool any = false;
+          for (Index other = 0; other < num_experts; ++other) any = any || logits.view()(t, other) != kClosed;
+          tokens += any;
+          if (logits.view()(t, e) != kClosed) best.push_back(t);
+        }
+        std::ranges::stable_sort(best, [&](Index a, Index b) { return gates.view()(a, e) > gates.view()(b, e); });
+        const auto seats = static_cast<std::size_t>(capacity.seats({.tokens = tokens, .num_experts = num_experts}));
+        if (best.size() > seats) best.resize(seats);
+        token.insert(token.end(), best.begin(), best.end());
+        expert.insert(expert.end(), best.size(), e);
+      }
+      offset.push_back(std::ssize(token));
+    }
+    for (const Index workers : {1, 3}) {
+      Context ctx;
+      ctx.parallel_for = test::threads(workers);
+      const auto p = plan_expert_choice<double>(gates, logits, capacity, size, ctx);
+      ASSERT_THAT(list(p.token), ElementsAreArray(token));
+      ASSERT_THAT(list(p.expert), ElementsAreArray(expert));
+      ASSERT_THAT(list(p.offset), ElementsAreArray(offset));
+      for (Index e = 0; e < num_experts; ++e) ASSERT_EQ(p.demand[e], p.offset[e + 1] - p.offset[e]);
+      for (Index t = 0; t < rows; ++t)
+        for (Index s = 0; s < p.slots_of_token(t).extent(0); ++s) ASSERT_EQ(p.token[p.slots_of_token(t)[s]], t);
+    }
+  }
+}
+
 TEST(Plans, DoNotDependOnThreadsAndStopAllocating) {
   Rng rng(7);
   Tensor<double, 2> gates({300, 8});

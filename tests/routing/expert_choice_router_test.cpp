@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "gatefold/module/ops.hpp"
+#include "tests/routing/logit_router.hpp"
 
 namespace gatefold {
 namespace {
@@ -18,6 +19,7 @@ ExpertChoiceRouter<double> router(const ExpertChoiceRouter<double>::Options& o) 
   for (double& w : r.weight.flat()) w = rng.normal();
   return r;
 }
+std::vector<Index> list(View<const Index, 1> v) { return {v.data(), v.data() + v.size()}; }
 Tensor<double, 2> tokens(Index rows, Index width) {
   Rng rng(4);
   Tensor<double, 2> x({rows, width});
@@ -92,6 +94,26 @@ TEST(ExpertChoiceRouter, RefusesContradictions) {
   refused({.width = 4, .num_experts = 0}, "num_experts is 0");
   refused({.width = 4, .num_experts = 2, .capacity = {.factor = -2}}, "factor is -2");
   refused({.width = 4, .num_experts = 2, .group_size = -1}, "group_size is -1");
+}
+
+TEST(ExpertChoiceRouter, ClosedExpertsTakeNobodyAndATokenWithoutAnyHasNoSeat) {
+  constexpr double kClosed = -std::numeric_limits<double>::infinity();
+  const auto check = []<class T>(T) {
+    ExpertChoiceRouter<T> r({.width = 2, .num_experts = 2, .capacity = {.factor = 2}});
+    test::set_weights_for_logits(r);
+    const auto x = test::inputs_for_logits<T>({{1, 2}, {kClosed, kClosed}, {kClosed, 3}});
+    Context ctx;
+    const auto saved = r.forward(x, ctx);  // 2 tokens count, each expert has 2 seats
+    EXPECT_THAT(list(saved.plan.token), testing::ElementsAre(0, 2, 0));
+    EXPECT_THAT(list(saved.plan.expert), testing::ElementsAre(0, 1, 1));
+    EXPECT_THAT(list(saved.plan.requested), testing::ElementsAre(2, 0, 1));
+    auto grad = zeros_like(r);
+    Tensor<T, 2> dx(x.shape());
+    r.backward(saved, saved.weight, {}, dx, grad, ctx);
+    for (const T v : dx.flat()) EXPECT_TRUE(std::isfinite(v));
+  };
+  check(0.0f);
+  check(0.0);
 }
 
 }  // namespace

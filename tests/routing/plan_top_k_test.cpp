@@ -36,11 +36,13 @@ Lists guests(const Tensor<T, 2>& gates, View<const Index, 2> choice, const Case&
     std::vector<std::pair<double, Index>> tokens;
     for (Index t = begin; t < std::min(rows, begin + size); ++t) {
       if (choice(t, 0) < 0) continue;
-      requested[static_cast<std::size_t>(t)] = c.num_selected;
       double score = 0;
-      if (c.options.priority == Priority::max_gate) score = gates.view()(t, choice(t, 0));
-      if (c.options.priority == Priority::gate_sum)
-        for (Index k = 0; k < c.num_selected; ++k) score += gates.view()(t, choice(t, k));
+      for (Index k = 0; k < c.num_selected; ++k) {
+        if (choice(t, k) < 0) continue;
+        ++requested[static_cast<std::size_t>(t)];
+        if (c.options.priority == Priority::gate_sum || (c.options.priority == Priority::max_gate && k == 0))
+          score += gates.view()(t, choice(t, k));
+      }
       tokens.emplace_back(score, t);
     }
     std::stable_sort(tokens.begin(), tokens.end(), [](const auto& a, const auto& b) {
@@ -51,6 +53,7 @@ Lists guests(const Tensor<T, 2>& gates, View<const Index, 2> choice, const Case&
         {.tokens = static_cast<Index>(tokens.size()), .num_selected = c.num_selected, .num_experts = num_experts});
     std::vector<Index> taken(static_cast<std::size_t>(num_experts));
     const auto ask = [&](Index t, Index k) {
+      if (choice(t, k) < 0) return;
       const auto e = static_cast<std::size_t>(choice(t, k));
       ++demand[e];
       if (taken[e] == limit) return;
@@ -97,8 +100,15 @@ Tensor<T, 2> random_gates(Index rows, Index num_experts, Rng& rng) {
   Tensor<T, 2> gates({rows, num_experts});
   const bool ties = rng.below(2) == 0;
   for (T& g : gates.flat()) g = ties ? static_cast<T>(rng.below(5)) / T(4) : static_cast<T>(rng.uniform());
-  for (Index t = 0; t < rows; ++t)
+  const bool closes = rng.below(2) == 0;
+  for (Index t = 0; t < rows; ++t) {
     if (rng.below(20) == 0) std::fill_n(gates.view()[t].data(), num_experts, std::numeric_limits<T>::quiet_NaN());
+    if (closes && rng.below(3) == 0) {  // some of the experts, or all
+      const bool all = rng.below(3) == 0;
+      for (Index e = 0; e < num_experts; ++e)
+        if (all || rng.below(2)) gates.view()(t, e) = -std::numeric_limits<T>::infinity();
+    }
+  }
   return gates;
 }
 
@@ -126,6 +136,27 @@ TEST(PlanTopK, IsTheListsOfGuestsForDoubles) { check_against_guests<double>(120,
 TEST(PlanTopK, IsTheListsOfGuestsForManyBlocks) {
   for (const Index workers : {1, 2, 3, 7})
     check_against_guests<float>(3 * detail::ClaimBlocks::kRows + 200, 12, test::threads(workers));
+}
+
+TEST(PlanTopK, ClosedExpertsAreNotAskedAndTakeNoSeat) {
+  constexpr double kClosed = -std::numeric_limits<double>::infinity();
+  Tensor<double, 2> scores({4, 3});
+  std::ranges::copy(std::array{.5, .3, .2, kClosed, .4, kClosed, kClosed, kClosed, kClosed, kClosed, .1, .2},
+                    scores.data());
+  Context ctx;
+  auto choice = ctx.workspace.take<Index>(4, 2);
+  select_top_k<double>(scores, choice, ctx);
+  EXPECT_THAT(list({choice.data(), {8}}), testing::ElementsAre(0, 1, 1, -1, -1, -1, 2, 1));
+  for (const auto order : {ClaimOrder::rank_major, ClaimOrder::token_major})
+    for (const auto priority : {Priority::position, Priority::max_gate, Priority::gate_sum}) {
+      // 3 of the 4 tokens ask: ceil(2 * 3 / 3) seats each.
+      const auto p = plan_top_k<double>(scores, choice,
+                                        {.capacity = {.factor = 1}, .claim_order = order, .priority = priority}, ctx);
+      EXPECT_THAT(list(p.requested), testing::ElementsAre(2, 1, 0, 2));
+      EXPECT_THAT(list(p.demand), testing::ElementsAre(1, 3, 1));
+      EXPECT_THAT(list(p.offset), testing::ElementsAre(0, 1, 3, 4));
+      EXPECT_EQ(p.slots_of_token(2).extent(0), 0);
+    }
 }
 
 TEST(PlanTopK, ChoicesMayLieInAWiderMatrix) {

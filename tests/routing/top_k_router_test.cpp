@@ -3,7 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "gatefold/losses/limoe_losses.hpp"
 #include "gatefold/module/ops.hpp"
+#include "gatefold/routing/routing_report.hpp"
+#include "tests/routing/logit_router.hpp"
+#include "tests/support/dual.hpp"
 #include "tests/support/threads.hpp"
 
 namespace gatefold {
@@ -96,6 +100,133 @@ TEST(TopKRouter, DroppingLeavesOrSpreadsTheWeight) {
       halves += slots.extent(0) == 1;
     }
     EXPECT_GT(halves, 0);
+  }
+}
+
+// Token 0 fills expert 0; token 1's other choices lie so far below it that their gates are 0.
+TEST(TopKRouter, AfterDroppingWeighsTheSeatedHoweverFarBelowTheFirstChoice) {
+  const auto check = []<class T>(T, double far) {
+    for (const Isa isa : {Isa::portable, Isa::simd}) {
+      TopKRouter<T> r({.width = 6,
+                       .num_experts = 6,
+                       .num_selected = 3,
+                       .capacity = {.factor = 0.67, .rounding = Capacity::Rounding::floor, .minimum = 1},
+                       .renormalise = Renormalise::after_dropping});
+      for (Index e = 0; e < 6; ++e) r.weight.view()(e, e) = 1;
+      Tensor<T, 2> x({2, 6}), dx({2, 6});
+      const T big = T(2 * far + 200), f = T(far);
+      // The second choice stands behind the third, so that the order of the columns does not decide.
+      std::ranges::copy(std::array<T, 12>{0, -big, -big, -1, -2, -big, 0, T(-f - T(.5)), -f, -big, -big, -big},
+                        x.data());
+      Context ctx;
+      ctx.isa = isa;
+      const auto saved = r.forward(x, ctx);
+      EXPECT_THAT(list(saved.scores.choice[1]), ElementsAre(0, 2, 1));
+      const auto slots = saved.plan.slots_of_token(1);
+      ASSERT_EQ(slots.extent(0), 2);
+      EXPECT_EQ(saved.plan.expert[slots[0]], 2);
+      EXPECT_EQ(saved.plan.expert[slots[1]], 1);
+      const double w = 1 / (1 + std::exp(-.5)), unit = 4 * std::numeric_limits<T>::epsilon();
+      EXPECT_NEAR(saved.weight[slots[0]], w, unit);
+      EXPECT_NEAR(saved.weight[slots[1]], 1 - w, unit);
+
+      auto dweight = ctx.workspace.take_zeroed<T>(saved.plan.num_slots());
+      dweight[slots[0]] = 1;
+      auto grad = zeros_like(r);
+      r.backward(saved, dweight, {}, dx, grad, ctx);
+      for (Index e = 0; e < 6; ++e)
+        EXPECT_NEAR(dx.view()(1, e), e == 2 ? w * (1 - w) : e == 1 ? -w * (1 - w) : 0, unit) << e;
+    }
+  };
+  for (const double far : {1., 50., 80., 88., 100., 1e3}) check(0.0f, far);
+  for (const double far : {1., 88., 600., 700., 745., 1e4}) check(0.0, far);
+}
+
+// Of the seats that tokens got: exact for every mode and gap, by dual numbers.
+TEST(TopKRouter, GradientsOfRenormalisedWeightsAreExact) {
+  for (const auto how : {Renormalise::before_dropping, Renormalise::after_dropping})
+    for (const double stretch : {1., 400.}) {
+      const Options o{.width = 5, .num_experts = 6, .num_selected = 3, .capacity = {.factor = .6}, .renormalise = how};
+      const auto r = router<double>(o);
+      auto x = random<double>({9, 5}, 3);
+      for (double& v : x.flat()) v *= stretch;
+      Context ctx;
+      const auto saved = r.forward(x, ctx);
+      const auto dweight = random<double>({1, saved.plan.num_slots()}, 4);
+      auto grad = zeros_like(r);
+      Tensor<double, 2> dx(x.shape());
+      r.backward(saved, dweight.view()[0], {}, dx, grad, ctx);
+      TopKRouter<Dual> lifted(
+          {.width = 5, .num_experts = 6, .num_selected = 3, .capacity = {.factor = .6}, .renormalise = how});
+      std::ranges::transform(r.weight.flat(), lifted.weight.flat().begin(), [](double v) { return Dual(v); });
+      Tensor<Dual, 2> lifted_x(x.shape());
+      std::ranges::transform(x.flat(), lifted_x.flat().begin(), [](double v) { return Dual(v); });
+      for (std::size_t i = 0; i < x.flat().size(); ++i) {
+        lifted_x.flat()[i].d = 1;
+        Context dual_ctx;
+        const auto other = lifted.forward(lifted_x, dual_ctx);
+        lifted_x.flat()[i].d = 0;
+        ASSERT_EQ(other.plan.num_slots(), saved.plan.num_slots());
+        double sum = 0;
+        for (Index n = 0; n < other.plan.num_slots(); ++n) sum += dweight.data()[n] * other.weight[n].d;
+        EXPECT_NEAR(dx.flat()[i], sum, 1e-12) << i;
+      }
+    }
+}
+
+// 2 of 3 experts: token 1 has one open, token 2 none, token 3 is a NaN.
+template <class T>
+void expect_closed_experts_left_alone(Isa isa) {
+  constexpr double kClosed = -std::numeric_limits<double>::infinity();
+  TopKRouter<T> r({.width = 3, .num_experts = 3, .num_selected = 2, .renormalise = Renormalise::before_dropping});
+  test::set_weights_for_logits(r);
+  auto x = test::inputs_for_logits<T>(
+      {{1, 2, 3}, {kClosed, kClosed, 5}, {kClosed, kClosed, kClosed}, {1, 1, 1}, {2, 1, kClosed}});
+  x.view()(3, 0) = std::numeric_limits<T>::quiet_NaN();
+  Context ctx;
+  ctx.isa = isa;
+  const auto saved = r.forward(x, ctx);
+  ASSERT_EQ(saved.scores.logits(1, 0), T(kClosed));
+  EXPECT_THAT(list(View<const Index, 1>(saved.scores.choice.data(), {10})),
+              ElementsAre(2, 1, 2, -1, -1, -1, 0, 1, 0, 1));
+  EXPECT_THAT(list(saved.plan.requested), ElementsAre(2, 1, 0, 2, 2));
+  EXPECT_THAT(list(saved.plan.demand), ElementsAre(2, 3, 2));
+  EXPECT_EQ(saved.plan.num_slots(), 7);
+  EXPECT_THAT(list(saved.gates[2]), Each(T(0)));
+  EXPECT_EQ(saved.weight[saved.plan.slots_of_token(1)[0]], T(1));
+
+  // Neither backward nor the losses know of the token without experts.
+  auto grad = zeros_like(r);
+  Tensor<T, 2> dx(x.shape()), dlogits(x.shape());
+  const auto losses = limoe_losses({.coefficient = 1, .min_image_experts = 3, .min_text_experts = 3});
+  auto without = saved.scores;
+  const std::array<std::uint8_t, 5> modality{0, 0, kPadding, 0, 0};
+  const TokenLayout layout{.offset = {}, .modality = {modality.data(), {5}}};
+  without.layout = &layout;
+  EXPECT_EQ(losses.value(saved.scores, ctx), losses.value(without, ctx));
+  EXPECT_TRUE(std::isfinite(losses.value(saved.scores, ctx)));
+  losses.add_gradient(saved.scores, T(1), dlogits, ctx);
+  EXPECT_THAT(list(View<const T, 2>(dlogits)[2]), Each(T(0)));
+  r.backward(saved, saved.weight, dlogits, dx, grad, ctx);
+  EXPECT_THAT(list(View<const T, 2>(dx)[2]), Each(T(0)));
+  for (const Index t : {0, 1, 4})
+    for (const T v : list(View<const T, 2>(dx)[t])) EXPECT_TRUE(std::isfinite(v)) << t;
+
+  RoutingReport report;
+  report.record(saved);
+  const auto usage = report.layers()[0].total();
+  EXPECT_EQ(usage.tokens, 5);
+  EXPECT_EQ(usage.closed_tokens, 1);
+  EXPECT_EQ(usage.nan_tokens, 1);
+  EXPECT_EQ(usage.unseated, 1);
+  EXPECT_THAT(usage.requests, ElementsAre(2, 3, 2));
+  const double confidence = std::exp(3.) / (std::exp(1.) + std::exp(2.) + std::exp(3.)) + 1 + 1 / (1 + std::exp(-1.));
+  EXPECT_NEAR(usage.mean_confidence(), confidence / 3, 1e-6);
+}
+TEST(TopKRouter, ClosedExpertsAreNotAskedAndATokenWithoutAnyTakesNoSeat) {
+  for (const Isa isa : {Isa::portable, Isa::simd}) {
+    expect_closed_experts_left_alone<float>(isa);
+    expect_closed_experts_left_alone<double>(isa);
   }
 }
 

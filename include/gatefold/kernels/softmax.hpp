@@ -50,18 +50,25 @@ void softmax_rows_grad(Rows<const T> p, Rows<const T> dp, Rows<T> dx, Context& c
   });
 }
 
-/// y = log softmax of each row. // [R, N]
+/// log_p = log softmax of one row, as (x - largest) - log sum: a common shift of x, however large, costs no digits.
+/// Must not overlap.
+template <class T>
+void log_softmax_row(Isa isa, Index n, const T* x, T* log_p) {
+  if (n == 0) return;
+  const T most = simd::maximum<T>(isa, n, x);
+  simd::transform<T>(
+      isa, n, [=](auto v) { return kernels::exp(v - most); }, log_p, x);
+  const T log_sum = kernels::log(T(simd::sum<T>(
+      isa, n, [](auto v) { return v; }, log_p)));
+  simd::transform<T>(
+      isa, n, [=](auto v) { return (v - most) - log_sum; }, log_p, x);
+}
+
+/// y = log softmax of each row; must not overlap. // [R, N]
 template <class T>
 void log_softmax_rows(Rows<const T> x, Rows<T> y, Context& ctx) {
-  using std::exp, std::log;
   for_each_row(x.extent(0), x.extent(1), ctx, [&](Index i) {
-    const T* const in = x.data() + i * x.stride(0);
-    T* const out = y.data() + i * y.stride(0);
-    const T most = simd::maximum<T>(ctx.isa, x.extent(1), in);
-    T total(0);
-    for (Index j = 0; j < x.extent(1); ++j) total = total + exp(in[j] - most);
-    const T shift = most + log(total);
-    for (Index j = 0; j < x.extent(1); ++j) out[j] = in[j] - shift;
+    log_softmax_row<T>(ctx.isa, x.extent(1), x.data() + i * x.stride(0), y.data() + i * y.stride(0));
   });
 }
 

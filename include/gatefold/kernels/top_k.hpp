@@ -27,41 +27,51 @@ template <class T>
 struct SoftmaxTopK {
   Rows<T> gates{};          // [S, E] softmax of the logits
   View<Index, 2> choice{};  // [S, K] the largest gates; needs gates
-  View<T, 1> log_total{};   // [S] log sum exp of the logits: logit - log_total is the log-probability
+  Rows<T> log_probs{};      // [S, E] log softmax of the logits
 };
 
 namespace detail {
 
-/// The definition, and the way of every number that is no float. O(n k).
-template <class T>
-void top_k_row(Index n, const T* score, View<Index, 1> choice) {
+/// The definition, and the way of every number that is no float: the largest of score(e), none of -inf. Returns how
+/// many there are; the other choices are -1. O(n k).
+template <class Score>
+Index top_k_row(Index n, View<Index, 1> choice, Score&& score) {
+  constexpr double kNobody = -std::numeric_limits<double>::infinity();
   Ranked last{std::numeric_limits<double>::infinity(), -1};
   for (Index k = 0; k < choice.extent(0); ++k) {
     Ranked best{std::numeric_limits<double>::quiet_NaN(), n};
     for (Index e = 0; e < n; ++e)
-      if (const Ranked it{to_double(score[e]), e}; last < it && it < best) best = it;
+      if (const Ranked it{score(e), e}; last < it && it < best && it.score != kNobody) best = it;
+    if (best.at == n) {
+      std::fill_n(choice.data() + k, choice.extent(0) - k, Index{-1});
+      return k;
+    }
     choice[k] = best.at;
     last = best;
   }
+  return choice.extent(0);
 }
 
+/// The choice of one row of softmax_top_k_rows.
 template <class T>
-T log_total_row(Isa isa, Index n, const T* x) {
-  using std::exp, std::log;
-  const T most = simd::maximum<T>(isa, n, x);
-  T total(0);
-  for (Index e = 0; e < n; ++e) total = total + exp(x[e] - most);
-  return most + log(total);
+void choose_row(Index n, const T* gate, const T* logit, View<Index, 1> choice) {
+  constexpr double kNobody = -std::numeric_limits<double>::infinity();
+  const auto vanished = [&](Index e) { return to_double(gate[e]) == 0; };
+  const Index done = top_k_row(n, choice, [&](Index e) { return vanished(e) ? kNobody : to_double(gate[e]); });
+  if (done < choice.extent(0))
+    top_k_row(n, choice.rows(done, choice.extent(0)),
+              [&](Index e) { return vanished(e) ? to_double(logit[e]) : kNobody; });
 }
 
 /// One row of softmax_top_k_rows: also what rows without a proper maximum get, see softmax_row.
 template <class T>
 void softmax_top_k_row(Isa isa, Rows<const T> logits, Index row, const SoftmaxTopK<T>& out) {
   const Index n = logits.extent(1);
-  if (out.log_total.size()) out.log_total[row] = log_total_row<T>(isa, n, logits[row].data());
+  const T* const x = logits[row].data();
+  if (out.log_probs.size()) log_softmax_row<T>(isa, n, x, out.log_probs[row].data());
   if (!out.gates.size()) return;
-  softmax_row<T>(isa, n, T(1), logits[row].data(), out.gates[row].data());
-  if (out.choice.size()) top_k_row<T>(n, out.gates[row].data(), out.choice[row]);
+  softmax_row<T>(isa, n, T(1), x, out.gates[row].data());
+  if (out.choice.size()) choose_row<T>(n, out.gates[row].data(), x, out.choice[row]);
 }
 
 #if GATEFOLD_HAS_SIMD
@@ -112,25 +122,31 @@ void store_choice(V (&at)[kMost], Index done, Index begin, const View<Index, 2>&
 }
 
 /// Choices `done`..`done + kMost` of each row of a block. `column(e)` gives the scores of column e to choose from;
-/// where there are too few, the choice is -1.
+/// where there are too few, the choice is -1. Returns the scores of the last choices that are wanted.
 template <int kMost, class Block>
-void choose(const Block& block, Index done, Index begin, const View<Index, 2>& choice, auto&& column) {
+auto choose(const Block& block, Index done, Index begin, const View<Index, 2>& choice, auto&& column) {
   using V = typename Block::V;
   Best<kMost, V> best;
   V at(0.0f);
   for (Index e = 0; e < block.columns(); ++e, at = at + V(1.0f)) best.offer(column(e), at);
   store_choice(best.at, done, begin, choice);
+  const Index wanted = std::min<Index>(kMost, choice.extent(1) - done);
+  V last = best.score[0];
+#pragma GCC unroll 8
+  for (int k = 1; k < kMost; ++k)
+    if (k < wanted) last = best.score[k];
+  return last;
 }
 
 /// choose for any K: lists of 1, 2, 4 or 8 vectors, and beyond 8 in rounds, each among what comes after the last.
 template <class Block>
-void choose_all(Index begin, const View<Index, 2>& choice, const Block& block, auto&& column) {
+auto choose_all(Index begin, const View<Index, 2>& choice, const Block& block, auto&& column) {
   using V = typename Block::V;
   const Index most = choice.extent(1);
   if (most == 1) return choose<1>(block, 0, begin, choice, column);
   if (most == 2) return choose<2>(block, 0, begin, choice, column);
   if (most <= 4) return choose<4>(block, 0, begin, choice, column);
-  choose<8>(block, 0, begin, choice, column);
+  V lowest = choose<8>(block, 0, begin, choice, column);
   if constexpr (requires { block.at(0, 0); }) {
     constexpr Index kRows = Block::kRows;
     const V none(-std::numeric_limits<float>::infinity());
@@ -142,31 +158,33 @@ void choose_all(Index begin, const View<Index, 2>& choice, const Block& block, a
         last[i] = at < 0 ? -std::numeric_limits<float>::infinity() : block.at(at, i);  // after nothing comes nothing
       }
       const V bar = V::load_aligned(last), bar_at = V::load_aligned(last_at);
-      choose<8>(block, done, begin, choice, [&](Index e) {
+      lowest = choose<8>(block, done, begin, choice, [&](Index e) {
         const V v = block[e], at(static_cast<float>(e));
         return select(v < bar, v, select(at > bar_at, select(bar < v, none, v), none));
       });
     }
   }
+  return lowest;
 }
 
-/// Rows whose sum is no number are done again one by one. // total: one lane a row
+/// Rows that take another way are done again one by one: those whose sum is no number, and those that chose a gate of
+/// 0.
+/// // total, lowest (the smallest gate that was chosen): one lane a row
 template <class V>
-void redo_improper_rows(const V& total, const Rows<const float>& logits, Index begin, const SoftmaxTopK<float>& out) {
-  if (all(total == total)) return;
-  alignas(64) float lane[V::size];
-  total.store_aligned(lane);
+void redo_improper_rows(const V& total, const V& lowest, const Rows<const float>& logits, Index begin,
+                        const SoftmaxTopK<float>& out) {
+  if (all((total == total) & (lowest > V(0.0f)))) return;
+  alignas(64) float sum[V::size], gate[V::size];
+  total.store_aligned(sum);
+  lowest.store_aligned(gate);
   const Index rows = std::min(static_cast<Index>(V::size), logits.extent(0) - begin);
-  for (Index i = 0; i < rows; ++i)
-    if (lane[i] != lane[i])
-      softmax_top_k_row<float>(Isa::simd, logits, begin + i, {.gates = out.gates, .choice = out.choice});
-}
-
-template <class V>
-void store_log_total(const V& most, const V& total, Index begin, const View<float, 1>& log_total) {
-  alignas(64) float lane[V::size];
-  (most + kernels::log(total)).store_aligned(lane);
-  std::copy_n(lane, std::min(static_cast<Index>(V::size), log_total.extent(0) - begin), log_total.data() + begin);
+  for (Index i = 0; i < rows; ++i) {
+    const Index row = begin + i;
+    if (sum[i] != sum[i])
+      softmax_top_k_row<float>(Isa::simd, logits, row, {.gates = out.gates, .choice = out.choice});
+    else if (!(gate[i] > 0))
+      choose_row<float>(logits.extent(1), out.gates[row].data(), logits[row].data(), out.choice[row]);
+  }
 }
 
 /// A block of short rows, column by column.
@@ -184,13 +202,20 @@ void softmax_top_k_columns(Block&& block, const Rows<const float>& logits, Index
     block.set(e, power);
     total = total + power;
   }
-  if (out.log_total.size()) store_log_total(most, total, begin, out.log_total);
-  if (!out.gates.size()) return;
-  const V inverse = V(1.0f) / total;
-  for (Index e = 0; e < n; ++e) block.set(e, block[e] * inverse);
-  if (out.choice.size()) choose_all(begin, out.choice, block, [&](Index e) { return block[e]; });
-  block.store(out.gates, begin);
-  redo_improper_rows(total, logits, begin, out);
+  if (out.gates.size()) {
+    V lowest(1.0f);
+    const V inverse = V(1.0f) / total;
+    for (Index e = 0; e < n; ++e) block.set(e, block[e] * inverse);
+    if (out.choice.size()) lowest = choose_all(begin, out.choice, block, [&](Index e) { return block[e]; });
+    block.store(out.gates, begin);
+    redo_improper_rows(total, lowest, logits, begin, out);
+  }
+  if (out.log_probs.size()) {
+    const V log_sum = kernels::log(total);
+    block.load(logits, begin);
+    for (Index e = 0; e < n; ++e) block.set(e, (block[e] - most) - log_sum);
+    block.store(out.log_probs, begin);
+  }
 }
 
 /// Lane i of the result: op over the lanes of v[i]. Consumes v.
@@ -229,9 +254,9 @@ V fold_best(V (&score)[V::size], V (&at)[V::size]) {
 }
 
 /// The largest of each row of a block, kMost times, each round without what the last one found: cheaper for few choices
-/// among many columns than turning them. Scores are of whole vectors and from 0.
+/// among many columns than turning them. Scores are of whole vectors and from 0. Returns the last round's scores.
 template <int kMost, class Arch>
-void choose_by_rounds(const Rows<float>& scores, Index begin, const View<Index, 2>& choice) {
+simd::Batch<float, Arch> choose_by_rounds(const Rows<float>& scores, Index begin, const View<Index, 2>& choice) {
   using V = simd::Batch<float, Arch>;
   constexpr Index kRows = simd::kLanes<float, Arch>;
   constexpr float kTaken = -1;
@@ -260,6 +285,7 @@ void choose_by_rounds(const Rows<float>& scores, Index begin, const View<Index, 
   for (int k = 0; k + 1 < kMost; ++k)
     for (Index i = 0; i < rows; ++i) first[i * scores.stride(0) + static_cast<Index>(found[k][i])] = taken[k][i];
   store_choice(found_at, 0, begin, choice);
+  return best[0];
 }
 
 /// A block of rows of whole vectors, row by row, of which only maxima, sums and the best are turned to have one lane a
@@ -298,7 +324,16 @@ void softmax_top_k_rows_block(const Rows<const float>& logits, Index begin, floa
     part[i] = sum;
   }
   const V total = fold_lanes<kRows>(part, [](const V& a, const V& b) { return a + b; });
-  if (out.log_total.size()) store_log_total(most, total, begin, out.log_total);
+  if (out.log_probs.size()) {
+    alignas(64) float log_sum[kRows];
+    kernels::log(total).store_aligned(log_sum);
+    for (Index i = 0; i < rows; ++i) {
+      const float* const x = logits.data() + (begin + i) * logits.stride(0);
+      float* const log_p = out.log_probs.data() + (begin + i) * out.log_probs.stride(0);
+      const V shift(lane[i]), rest(log_sum[i]);
+      for (Index e = 0; e < n; e += kRows) ((V::load_unaligned(x + e) - shift) - rest).store_unaligned(log_p + e);
+    }
+  }
   if (!out.gates.size()) return;
 
   (V(1.0f) / total).store_aligned(lane);
@@ -308,14 +343,15 @@ void softmax_top_k_rows_block(const Rows<const float>& logits, Index begin, floa
     for (Index e = 0; e < n; e += kRows) (V::load_unaligned(p + e) * inverse).store_unaligned(p + e);
   }
   const Index most_wanted = out.choice.size() ? out.choice.extent(1) : 0;
-  if (most_wanted == 1) choose_by_rounds<1, Arch>(out.gates, begin, out.choice);
-  if (most_wanted == 2) choose_by_rounds<2, Arch>(out.gates, begin, out.choice);
+  V lowest(1.0f);
+  if (most_wanted == 1) lowest = choose_by_rounds<1, Arch>(out.gates, begin, out.choice);
+  if (most_wanted == 2) lowest = choose_by_rounds<2, Arch>(out.gates, begin, out.choice);
   if (most_wanted > 2) {
     RowBlock<Arch> block(scratch, n);
     block.load(out.gates, begin);
-    choose_all(begin, out.choice, block, [&](Index e) { return block[e]; });
+    lowest = choose_all(begin, out.choice, block, [&](Index e) { return block[e]; });
   }
-  redo_improper_rows(total, logits, begin, out);
+  redo_improper_rows(total, lowest, logits, begin, out);
 }
 
 /// Takes rows of kColumns, 2 kColumns, ... that stand one behind the other; says whether it did.
@@ -323,7 +359,8 @@ template <int kColumns, class Arch>
 bool softmax_top_k_packed(const Rows<const float>& logits, Index begin, const SoftmaxTopK<float>& out) {
   if constexpr (kColumns < simd::kLanes<float, Arch>) {
     if (logits.extent(1) != kColumns) return softmax_top_k_packed<2 * kColumns, Arch>(logits, begin, out);
-    const bool packed = logits.stride(0) == kColumns && (!out.gates.size() || out.gates.stride(0) == kColumns);
+    const auto dense = [](const auto& rows) { return !rows.size() || rows.stride(0) == kColumns; };
+    const bool packed = dense(logits) && dense(out.gates) && dense(out.log_probs);
     if (!packed || begin + simd::kLanes < float, Arch >> logits.extent(0)) return false;
     PackedBlock<Arch, kColumns> block;
     softmax_top_k_columns(block, logits, begin, out);
@@ -353,7 +390,8 @@ void top_k_block(const Rows<const float>& scores, Index begin, float* scratch, c
   choose_all(begin, choice, block, [&](Index e) { return block[e]; });
   const Index end = std::min(begin + block.kRows, scores.extent(0));
   for (Index row = begin; row < end; ++row)  // NaN or -inf among its best
-    if (choice(row, choice.extent(1) - 1) < 0) top_k_row<float>(scores.extent(1), scores[row].data(), choice[row]);
+    if (choice(row, choice.extent(1) - 1) < 0)
+      top_k_row(scores.extent(1), choice[row], [&](Index e) { return static_cast<double>(scores(row, e)); });
 }
 
 /// Calls body(begin, scratch) for every block of rows, in parallel.
@@ -375,8 +413,8 @@ inline constexpr Index kMostColumns = Index{1} << 24;  // that Best can count
 
 }  // namespace detail
 
-/// The K largest scores of each row, best first; the lower column among equals, NaN last. // scores [S, E], choice [S,
-/// K]
+/// The K largest scores of each row, best first; the lower column among equals, NaN last. A score of -inf is never
+/// chosen: where too few others are left, the rest of the choices is -1. // scores [S, E], choice [S, K]
 template <class T, class Arch = simd::DefaultArch>
 void top_k_rows(Rows<const T> scores, View<Index, 2> choice, Context& ctx) {
   const Index rows = scores.extent(0), columns = scores.extent(1);
@@ -387,13 +425,16 @@ void top_k_rows(Rows<const T> scores, View<Index, 2> choice, Context& ctx) {
         detail::top_k_block<Arch>(scores, begin, scratch, choice);
       });
   }
-  for_each_row(rows, columns * choice.extent(1), ctx,
-               [&](Index row) { detail::top_k_row<T>(columns, scores[row].data(), choice[row]); });
+  for_each_row(rows, columns * choice.extent(1), ctx, [&](Index row) {
+    detail::top_k_row(columns, choice[row], [&](Index e) { return to_double(scores(row, e)); });
+  });
 }
 
-/// Softmax of each row, its K largest in the order of top_k_rows, and the logarithm of its sum, in one pass. A row with
-/// NaN or +inf gets NaN throughout, one of nothing but -inf gates of 0. Gates below 2^-125 may be 0. `out` must not
-/// overlap the logits. // logits [S, E]
+/// Softmax of each row, its K largest in the order of top_k_rows, and its logarithm, in one pass. Gates below 2^-125
+/// may be 0; those come in the order of their logits, and a logit of -inf is never chosen (-1). A row with NaN or +inf
+/// gets NaN throughout, one of nothing but -inf gates of 0, no choice and NaN for logarithms. The logarithms are (logit
+/// - largest) - log sum, so that a common shift of the logits costs no digits. `out` must not overlap the logits.
+/// // logits [S, E]
 template <class T, class Arch = simd::DefaultArch>
 void softmax_top_k_rows(Rows<const T> logits, const SoftmaxTopK<T>& out, Context& ctx) {
   const Index rows = logits.extent(0), columns = logits.extent(1);

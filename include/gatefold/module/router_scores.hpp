@@ -11,9 +11,9 @@ namespace gatefold {
 template <Real T>
 struct RouterScores {
   Rows<const T> logits;                 // [S, E] clean
-  Rows<const T> log_probs;              // [S, E] log softmax of the clean logits
+  Rows<const T> log_probs;              // [S, E] log softmax of the clean logits; NaN where all of them are -inf
   Rows<const T> noisy_logits;           // [S, E] what was selected by; the same memory as `logits` without noise
-  View<const Index, 2> choice;          // [S, K] experts asked for, best first; -1 throughout for padding
+  View<const Index, 2> choice;          // [S, K] experts asked for, best first; then -1, as throughout for padding
   double noise_std = 0;                 ///< The standard deviation that was applied to the logits.
   Index group_size = 0;                 ///< Rows routed together, consecutive; the last group may be shorter.
   const TokenLayout* layout = nullptr;  ///< A copy (keep_layout): lives as long as the rest.

@@ -1,4 +1,6 @@
 #pragma once
+#include <limits>
+
 #include "gatefold/kernels/dispatch.hpp"
 #include "gatefold/routing/capacity.hpp"
 
@@ -14,7 +16,7 @@ struct DispatchPlan {
   View<const Index, 1> token_offset;  // [S+1]
   View<const Index, 1> token_slot;    // [N] the slots of each token, in the order of rank
   View<const Index, 1> demand;        // [E] requests, also those turned away
-  View<const Index, 1> requested;     // [S] requests of each token; 0 for padding
+  View<const Index, 1> requested;     // [S] requests of each token: K, or the experts open to it; 0 for padding
 
   Index num_slots() const { return token.extent(0); }
   Index num_experts() const { return demand.extent(0); }
@@ -41,6 +43,19 @@ struct RowGroups {
 };
 
 inline bool is_padding(const TokenLayout* layout, Index row) { return layout && layout->modality[row] == kPadding; }
+
+/// A logit of -inf closes the expert to the token.
+template <Real T>
+bool is_closed(const T& logit) {
+  return to_double(logit) == -std::numeric_limits<double>::infinity();
+}
+/// An expert is open to the token, or it has a NaN. // logits [E]
+template <Real T>
+bool any_open(View<const T, 1> logits) {
+  for (Index e = 0; e < logits.extent(0); ++e)
+    if (!is_closed(logits[e])) return true;
+  return false;
+}
 
 /// Padding asks for nobody: its choices become -1. // choice [S, K]
 inline void forget_padding(View<Index, 2> choice, const TokenLayout* layout) {

@@ -5,9 +5,9 @@
 namespace gatefold {
 
 /// Each expert takes its C best tokens of each group, so the load is even by construction; a token gets 0 to E experts,
-/// each with its gate as the weight. C = factor * S / E, clamped to S. The fate of a token depends on all tokens of its
-/// group: not for causal decoders. Keeps and costs what TopKRouter does. (Zhou et al. 2022, «Mixture-of-experts with
-/// expert choice routing».)
+/// each with its gate as the weight. C = factor * S / E, clamped to S; an expert does not take tokens with the logit
+/// -inf for it, and may then take fewer. The fate of a token depends on all tokens of its group: not for causal
+/// decoders. Keeps and costs what TopKRouter does. (Zhou et al. 2022, «Mixture-of-experts with expert choice routing».)
 template <Real T>
 struct ExpertChoiceRouter {
   using Scalar = T;
@@ -42,7 +42,8 @@ struct ExpertChoiceRouter {
     saved.gating = gate_forward<T>(x, weight, noise, ctx);
     saved.gates = saved.gating.gates;
     saved.scores = saved.gating.scores(View<const Index, 2>(nullptr, {rows, 0}), options.group_size);
-    saved.plan = plan_expert_choice<T>(saved.gates, options.capacity, options.group_size, ctx);
+    saved.plan =
+        plan_expert_choice<T>(saved.gates, saved.gating.noisy_logits, options.capacity, options.group_size, ctx);
     auto combine = ctx.workspace.take<T>(saved.plan.num_slots());
     slot_gates<T>(saved.gates, saved.plan, combine, ctx);
     saved.weight = combine;

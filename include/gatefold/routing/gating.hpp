@@ -88,17 +88,10 @@ Gating<T> gate_forward(Rows<const T> x, Rows<const T> weight, const RouterNoise&
         noisy(row, e) = logits(row, e) + T(out.noise_std * stream.normal_at(row * num_experts + e));
     });
   }
-  const auto scope = ws.scope();
-  auto log_total = ws.take<T>(rows);
-  if (normal) kernels::softmax_top_k_rows<T>(logits, {.log_total = log_total}, ctx);
-  kernels::softmax_top_k_rows<T>(
-      noisy, {.gates = gates, .choice = choice, .log_total = normal ? View<T, 1>() : log_total}, ctx);
+  if (normal) kernels::softmax_top_k_rows<T>(logits, {.log_probs = log_probs}, ctx);
+  kernels::softmax_top_k_rows<T>(noisy, {.gates = gates, .choice = choice, .log_probs = normal ? Rows<T>() : log_probs},
+                                 ctx);
   detail::forget_padding(choice, ctx.layout);
-  kernels::for_each_row(rows, num_experts, ctx, [&](Index row) {
-    const T shift = log_total[row];
-    kernels::simd::transform<T>(
-        ctx.isa, num_experts, [shift](auto v) { return v - shift; }, log_probs[row].data(), logits[row].data());
-  });
   out.logits = logits;
   out.log_probs = log_probs;
   out.noisy_logits = noisy;
@@ -112,25 +105,29 @@ Gating<T> gate_forward(Rows<const T> x, Rows<const T> weight, const RouterNoise&
   return gate_forward<T>(x, weight, noise, View<Index, 2>(), ctx);
 }
 
-/// Overwrites dx, adds to dweight. `dgates` is consumed: it turns into the gradient by the logits, to which
-/// `dlogits` of the auxiliary losses (may be empty) is added. Noise is a constant shift, so all logits share one
-/// gradient. Padding gives and takes nothing. // dgates, dlogits [S, E]
+/// By what a router's own gradient is: the gates, or the logits that they come from.
+enum class GradientBy { gates, logits };
+
+/// Overwrites dx, adds to dweight. `dscores`, the gradient by the gates or by the logits, is consumed: it turns into
+/// that by the logits, to which `dlogits` of the auxiliary losses (may be empty) is added. Noise is a constant shift,
+/// so all logits share one gradient. Padding gives and takes nothing. // dscores, dlogits [S, E]
 template <Real T>
-void gate_backward(const Gating<T>& saved, Rows<const T> weight, Rows<T> dgates, Rows<const T> dlogits, Rows<T> dx,
-                   Rows<T> dweight, Context& ctx) {
+void gate_backward(const Gating<T>& saved, Rows<const T> weight, Rows<T> dscores, Rows<const T> dlogits, Rows<T> dx,
+                   Rows<T> dweight, Context& ctx, GradientBy by = GradientBy::gates) {
   const Index num_experts = saved.gates.extent(1);
   kernels::for_each_row(saved.gates.extent(0), num_experts, ctx, [&](Index row) {
-    T* const out = dgates[row].data();
+    T* const out = dscores[row].data();
     if (detail::is_padding(saved.layout, row)) {
       std::fill_n(out, num_experts, T(0));
       return;
     }
-    kernels::softmax_row_grad<T>(ctx.isa, num_experts, T(1), saved.gates[row].data(), out, out);
+    if (by == GradientBy::gates)
+      kernels::softmax_row_grad<T>(ctx.isa, num_experts, T(1), saved.gates[row].data(), out, out);
     if (dlogits.size())
       for (Index e = 0; e < num_experts; ++e) out[e] = out[e] + dlogits(row, e);
   });
-  kernels::matmul_grad_input<T>(dgates, weight, dx, ctx);
-  kernels::add_matmul_grad_weight<T>(dgates, saved.x, dweight, ctx);
+  kernels::matmul_grad_input<T>(dscores, weight, dx, ctx);
+  kernels::add_matmul_grad_weight<T>(dscores, saved.x, dweight, ctx);
   if (saved.jitter.size())
     kernels::map_rows<T>(
         dx, ctx, [](auto a, auto b) { return a * b; }, dx, saved.jitter);

@@ -65,7 +65,11 @@ struct ClaimCounter {
   std::uint32_t* claimed;
   Index num_experts, rank_stride;
 
-  void operator()(Index row, auto num_selected) const { rows(row, row + 1, num_selected); }
+  void operator()(Index row, auto num_selected) const {
+    for (Index k = 0; k < num_selected && choice(row, k) >= 0; ++k)
+      seat(k, row) = claimed[k * rank_stride + choice(row, k)]++;
+  }
+  /// Of rows that make all their claims.
   void rows(Index begin, Index end, auto num_selected) const {
     const Index *wish = choice.data() + begin * choice.stride(0), stride = choice.stride(0), of_rank = rank_stride;
     std::uint32_t *out = seat.data(), *const made = claimed;
@@ -83,17 +87,24 @@ struct ClaimCounter {
   }
 };
 
-/// requested[row] = K, or 0 for padding; returns how many rows ask.
-inline Index count_requests(const View<const Index, 2>& choice, Index begin, Index end, Index num_selected,
-                            Index* requested) {
-  const Index *first = choice.data(), stride = choice.stride(0);
-  Index asking = 0;
-  for (Index row = begin; row < end; ++row) {
-    const bool asks = first[row * stride] >= 0;
-    requested[row] = asks ? num_selected : 0;
-    asking += asks;
+struct Asking {
+  Index rows = 0;    // that ask for somebody
+  bool all = false;  // every row asks K times
+};
+
+/// requested[row] = how many experts it asks for: choices that are not -1, which come first.
+inline Asking count_requests(const View<const Index, 2>& choice, Index begin, Index end, auto num_selected,
+                             Index* requested) {
+  const Index *wish = choice.data() + begin * choice.stride(0), stride = choice.stride(0), most = num_selected;
+  Index complete = 0, some = 0;
+  for (Index row = begin; row < end; ++row, wish += stride) {
+    Index count = most;
+    while (count > 0 && wish[count - 1] < 0) --count;
+    requested[row] = count;
+    complete += count == most;
+    some += count > 0;
   }
-  return asking;
+  return {.rows = some, .all = complete == end - begin};
 }
 
 /// The rows of one block and where their slots go: those of rank k at expert e from base[k rank_stride + e] on, as far
@@ -131,15 +142,14 @@ inline void seat_all(const Seating& in, const SeatLists& out, auto selected) {
     }
 }
 
-/// Some rows are padding, or some wishes are turned away.
-inline void seat_some(const Seating& in, const SeatLists& out, const Index* requested, auto selected) {
+/// Some rows ask less often, or some wishes are turned away.
+inline void seat_some(const Seating& in, const SeatLists& out, auto selected) {
   const Index* wish = in.choice;
   const std::uint32_t* claim = in.claim;
   Index n = in.first_of_list;
   for (Index row = in.begin; row < in.end; ++row, wish += in.choice_stride, ++claim) {
     out.token_offset[row] = n;
-    if (requested[row] == 0) continue;
-    for (Index k = 0; k < selected; ++k) {
+    for (Index k = 0; k < selected && wish[k] >= 0; ++k) {
       const Index next = in.base[k * in.rank_stride + wish[k]] + claim[k * in.claim_stride];
       const bool seated = next < in.end_slot[wish[k]];
       const Index slot = seated ? next : in.nowhere;
@@ -165,17 +175,21 @@ void claim_by_score(Index begin, Index end, View<const Index, 1> requested, Keye
 
 }  // namespace detail
 
-/// The K experts with the largest gates of each token, best first; the lower expert among equals, NaN last. An expert
-/// whose gate is exactly 0 (a logit of -inf) is still asked when fewer than K others are left, as in V-MoE; it adds
-/// nothing but takes a seat. Padding gets -1. // gates [S, E], choice [S, K]
+/// The K experts with the largest scores (gates, or any others) of each token, best first; the lower expert among
+/// equals, NaN last. A score of -inf closes the expert to the token: it is not asked, and where fewer than K are open
+/// the rest of the choices is -1, as is every choice of padding. (V-MoE lets closed experts be asked, which adds
+/// nothing but takes seats.) The routers of this library choose by gates, and among gates of 0 by logits: one of -inf
+/// closes.
+/// // gates [S, E], choice [S, K]
 template <Real T>
 void select_top_k(Rows<const T> gates, View<Index, 2> choice, Context& ctx) {
   kernels::top_k_rows<T>(gates, choice, ctx);
   detail::forget_padding(choice, ctx.layout);
 }
 
-/// Seats the choices of the tokens, group by group; an expert without a free seat turns a request away. Capacity counts
-/// the tokens that are no padding. O(S K) with counting, for priorities too. // gates [S, E], choice [S, K]
+/// Seats the choices of the tokens, group by group; an expert without a free seat turns a request away. A choice of -1
+/// asks for nobody, and only more of them may follow it. Capacity counts the tokens that ask: neither padding nor those
+/// to whom every expert is closed. O(S K) with counting, for priorities too. // gates [S, E], choice [S, K]
 template <Real T>
 DispatchPlan plan_top_k(Rows<const T> gates, View<const Index, 2> choice, const SeatingOptions& options, Context& ctx) {
   const Index rows = gates.extent(0), num_experts = gates.extent(1), num_selected = choice.extent(1);
@@ -213,16 +227,16 @@ DispatchPlan plan_top_k(Rows<const T> gates, View<const Index, 2> choice, const 
         const Index begin = blocks.begin(b), end = blocks.end(b);
         const detail::ClaimCounter count{choice, seat, claims[b].data(), num_experts, rank_stride};
         const auto claim = [&](Index row) { count(row, selected); };
-        const Index asking = detail::count_requests(choice, begin, end, selected, requested.data());
+        const detail::Asking asking = detail::count_requests(choice, begin, end, selected, requested.data());
         if (options.priority == Priority::position) {
-          if (asking == end - begin) {
+          if (asking.all) {
             count.all(ctx.isa, begin, end, selected);
           } else {
             for (Index row = begin; row < end; ++row)
               if (requested[row] > 0) claim(row);
           }
         }
-        tokens[b] = asking;
+        tokens[b] = asking.rows;
         if (by_float)
           detail::claim_by_score(
               begin, end, requested, floats.data() + 2 * begin,
@@ -232,7 +246,7 @@ DispatchPlan plan_top_k(Rows<const T> gates, View<const Index, 2> choice, const 
               begin, end, requested, doubles.data() + 2 * begin,
               [&](Index row) {
                 double score = 0;
-                const Index summed = options.priority == Priority::gate_sum ? num_selected : 1;
+                const Index summed = options.priority == Priority::gate_sum ? requested[row] : 1;
                 for (Index k = 0; k < summed; ++k) score += to_double(gates(row, choice(row, k)));
                 return score;
               },
@@ -285,7 +299,7 @@ DispatchPlan plan_top_k(Rows<const T> gates, View<const Index, 2> choice, const 
         if (block.end_of_list - block.first_of_list == (block.end - block.begin) * selected)
           detail::seat_all(block, lists, selected);
         else
-          detail::seat_some(block, lists, requested.data(), selected);
+          detail::seat_some(block, lists, selected);
       });
   });
   token_offset[rows] = slots;

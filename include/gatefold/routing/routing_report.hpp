@@ -17,7 +17,8 @@ class RoutingReport {
   /// Sums over the tokens of one modality; padding is not among them.
   struct Usage {
     double tokens = 0;
-    double nan_tokens = 0;              ///< Tokens with a NaN score; they enter no average of probabilities.
+    double nan_tokens = 0;              ///< Tokens with a NaN score; they enter no average of probabilities,
+    double closed_tokens = 0;           ///< nor do those to whom every expert is closed: all logits are -inf.
     double unseated = 0;                ///< Tokens with no seat at all.
     double confidence = 0;              ///< Sum of the largest probability.
     std::vector<double> requests{};     // [E] before dropping
@@ -26,7 +27,10 @@ class RoutingReport {
 
     double success_rate() const { return sum(requests) > 0 ? sum(seated) / sum(requests) : 1; }
     double drop_fraction() const { return 1 - success_rate(); }
-    double mean_confidence() const { return tokens > nan_tokens ? confidence / (tokens - nan_tokens) : 0; }
+    double mean_confidence() const {
+      const double with_probabilities = tokens - nan_tokens - closed_tokens;
+      return with_probabilities > 0 ? confidence / with_probabilities : 0;
+    }
     /// exp(H(mean probability)): between 1, all tokens alike and sure, and E. (LIMoE, Mustafa et al. 2022.)
     double effective_experts() const {
       const double total = sum(probability);
@@ -47,8 +51,8 @@ class RoutingReport {
       for (auto* values : {&requests, &seated, &probability}) values->resize(static_cast<std::size_t>(num_experts));
     }
     void add(const Usage& other) {
-      tokens += other.tokens, nan_tokens += other.nan_tokens, unseated += other.unseated;
-      confidence += other.confidence;
+      tokens += other.tokens, nan_tokens += other.nan_tokens, closed_tokens += other.closed_tokens;
+      unseated += other.unseated, confidence += other.confidence;
       for (std::size_t e = 0; e < requests.size(); ++e) {
         requests[e] += other.requests[e], seated[e] += other.seated[e];
         probability[e] += other.probability[e];
@@ -117,7 +121,9 @@ class RoutingReport {
           most = std::max(most, p[e]);
           total += p[e];
         }
-        if (std::isnan(total)) {
+        if (!detail::any_open<T>(scores.logits[row])) {
+          usage.closed_tokens += 1;
+        } else if (std::isnan(total)) {
           usage.nan_tokens += 1;
         } else {
           usage.confidence += most;

@@ -8,7 +8,7 @@ namespace gatefold {
 enum class Renormalise {
   none,             ///< Nothing: the weights sum to at most 1 (V-MoE, LIMoE, Switch).
   before_dropping,  ///< The sum of the K selected gates (GShard, CLIP-MoE: softmax over the selected logits).
-  after_dropping,   ///< The sum of the gates that got a seat (DeepSpeed).
+  after_dropping,   ///< The sum of the gates that got a seat (DeepSpeed): softmax over the logits of the seated.
 };
 
 /// Each token asks for its K best experts; a full expert turns the token away. Gates are softmax(x wT) over all E
@@ -75,8 +75,10 @@ struct TopKRouter {
         if (options.renormalise == Renormalise::after_dropping)
           for (Index i = 0; i < slots.extent(0); ++i) sum = sum + gate(i);
         divisor[row] = sum;
-        // Only gates of exactly 0 sum to 0, and what they weigh is 0.
-        for (Index i = 0; i < slots.extent(0); ++i) combine[slots[i]] = to_double(sum) == 0 ? T(0) : gate(i) / sum;
+        // Where the best experts turned the token away, the gates of the seated may have lost their digits, or all be
+        // 0.
+        if (to_double(sum) < kVanishing && slots.extent(0) > 0) return renormalise_logits(saved, row, combine);
+        for (Index i = 0; i < slots.extent(0); ++i) combine[slots[i]] = gate(i) / sum;
       });
     saved.weight = combine;
     saved.divisor = divisor;
@@ -92,28 +94,45 @@ struct TopKRouter {
     expect_shape(dx, {rows, options.width}, "TopKRouter::backward: dx");
     expect_shape(grad.weight.view(), weight.shape(), "TopKRouter::backward: grad.weight");
     const auto scope = ctx.workspace.scope();
-    auto dgates = ctx.workspace.take<T>(rows, options.num_experts);
+    auto dscores = ctx.workspace.take<T>(rows, options.num_experts);
+    const auto by = options.renormalise == Renormalise::none ? GradientBy::gates : GradientBy::logits;
     kernels::for_each_row(rows, options.num_experts, ctx, [&](Index row) {
-      std::fill_n(dgates[row].data(), options.num_experts, T(0));
+      std::fill_n(dscores[row].data(), options.num_experts, T(0));
       const auto slots = saved.plan.slots_of_token(row);
-      if (options.renormalise == Renormalise::none) {
-        for (Index i = 0; i < slots.extent(0); ++i) dgates(row, saved.plan.expert[slots[i]]) = dweight[slots[i]];
+      if (by == GradientBy::gates) {
+        for (Index i = 0; i < slots.extent(0); ++i) dscores(row, saved.plan.expert[slots[i]]) = dweight[slots[i]];
         return;
       }
-      if (slots.extent(0) == 0 || to_double(saved.divisor[row]) == 0) return;
-      // w_i = g_i / s, s the sum of some gates: dg_i = (dw_i - sum_j w_j dw_j) / s for the gates in s.
+      if (slots.extent(0) == 0) return;
+      // w is a softmax over some of the logits: dl_i = w_i (dw_i - sum_j w_j dw_j), where dw = 0 for those turned away.
       T mean(0);
       for (Index i = 0; i < slots.extent(0); ++i) mean = mean + saved.weight[slots[i]] * dweight[slots[i]];
       if (options.renormalise == Renormalise::before_dropping)
-        for (Index k = 0; k < options.num_selected; ++k)
-          dgates(row, saved.scores.choice(row, k)) = (T(0) - mean) / saved.divisor[row];
+        for (Index k = 0; k < saved.plan.requested[row]; ++k) {
+          const Index e = saved.scores.choice(row, k);
+          dscores(row, e) = saved.gates(row, e) / saved.divisor[row] * (T(0) - mean);
+        }
       for (Index i = 0; i < slots.extent(0); ++i)
-        dgates(row, saved.plan.expert[slots[i]]) = (dweight[slots[i]] - mean) / saved.divisor[row];
+        dscores(row, saved.plan.expert[slots[i]]) = saved.weight[slots[i]] * (dweight[slots[i]] - mean);
     });
-    gate_backward<T>(saved.gating, weight, dgates, dlogits, dx, grad.weight, ctx);
+    gate_backward<T>(saved.gating, weight, dscores, dlogits, dx, grad.weight, ctx, by);
   }
 
  private:
+  using Limits = std::numeric_limits<std::conditional_t<std::is_floating_point_v<T>, T, double>>;
+  /// Gates that sum to less are made again from their logits: beside such a sum, what exp rounds to 0 would count.
+  static constexpr double kVanishing = double{Limits::min()} / (double{Limits::epsilon()} * double{Limits::epsilon()});
+
+  /// The weights of a token whose seated gates vanish beside those that turned it away.
+  static void renormalise_logits(const Saved& saved, Index row, View<T, 1> weight) {
+    const auto slots = saved.plan.slots_of_token(row);
+    const auto logit = [&](Index i) { return saved.gating.noisy_logits(row, saved.plan.expert[slots[i]]); };
+    const T most = logit(0);  // seated in the order of their choice: the first is the largest
+    T sum(0);
+    for (Index i = 0; i < slots.extent(0); ++i) sum = sum + (weight[slots[i]] = kernels::exp(T(logit(i) - most)));
+    for (Index i = 0; i < slots.extent(0); ++i) weight[slots[i]] = weight[slots[i]] / sum;
+  }
+
   static const Options& checked(const Options& o) {
     const std::string_view who = "TopKRouter";
     expect_size(who, "width", o.width);
