@@ -111,6 +111,14 @@ Arguments parse(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     std::exit(app.exit(e));
   }
+  if (a.losses == "limoe" && !a.dense && a.resume.empty() && a.evaluate.empty())
+    for (const auto& [option, minimum] :
+         {std::pair("--min-image-experts", a.min_image_experts), std::pair("--min-text-experts", a.min_text_experts)}) {
+      char given[32];
+      std::snprintf(given, sizeof given, "%g", minimum);
+      expect_option(minimum >= 1 && minimum <= static_cast<double>(a.experts),
+                    std::string(option) + " is " + given + ", expected 1 to --experts, " + std::to_string(a.experts));
+    }
   if (a.minutes > 0 && app.count("--warmup") == 0) a.warmup = 50;  // a short run cannot spend itself on warming up
   return a;
 }

@@ -1,5 +1,6 @@
 # A training run is a pure function of its settings: cmake -DTRAIN=<train_limoe> -DFOLDER=<scratch> -P training_test.cmake
 # One and two threads give the same checkpoint, byte for byte; so does a run that was interrupted and resumed.
+# Settings that contradict each other are refused before there is a folder.
 set(settings --steps 6 --batch 16 --width 32 --hidden 64 --heads 4 --layers 2 --experts 4 --patch 8 --embedding 16
     --warmup 2 --no-evaluation --save-every 100)
 file(REMOVE_RECURSE ${FOLDER})
@@ -34,4 +35,9 @@ if(NOT status EQUAL 0)
 endif()
 if(early STREQUAL wanted)
   message(SEND_ERROR "three steps and six gave the same checkpoint")
+endif()
+train(${settings} --experts 2 --out ${FOLDER}/few)
+if(status EQUAL 0 OR NOT output MATCHES "--min-image-experts is 4, expected 1 to --experts, 2" OR EXISTS ${FOLDER}/few)
+  message(SEND_ERROR "two experts, of which images shall use four: ${status}, expected a refusal that names the option "
+                     "and makes no folder\n${output}")
 endif()

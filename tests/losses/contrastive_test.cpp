@@ -178,6 +178,62 @@ TEST(SoftmaxContrastive, FloatAgreesWithDouble) {
   EXPECT_EQ(got.correct_b_to_a, wanted.correct_b_to_a);
 }
 
+// Near neighbours at a high temperature: logits of which all but a little is common to all. The loss of the cosines
+// that float found is right to the roundings of differences, not of logits.
+TEST(SoftmaxContrastive, WhatAllLogitsShareCostsNoDigits) {
+  constexpr Index kBatch = 12, kFurther = 3;
+  for (const double temperature : {1., 1e2, 1e3, 1e4}) {
+    Rng rng(11);
+    Tensor<float, 2> a({kBatch, 4}), b({kBatch + kFurther, 4});
+    for (auto* side : {&a, &b})
+      for (float& v : side->flat()) v = static_cast<float>(1 + rng.normal() / std::sqrt(temperature));
+    Context ctx;
+    const SoftmaxContrastive loss{.label_smoothing = .1};
+    const auto saved = loss.forward(a, b, static_cast<float>(std::log(temperature)), ctx);
+    Tensor<float, 2> da(a.shape()), db(b.shape());
+    float got = 0;
+    loss.backward(saved, 1.0f, da, db, got, ctx);
+
+    const auto& c = saved.pairs.similarity;
+    const auto at = [&](Index i, Index j) { return static_cast<long double>(saved.scale) * c(i, j); };
+    long double wanted = 0, slope = 0, spread = 0;
+    const auto softmax = [&](Index own, Index count, auto&& logit) {
+      long double top = logit(0), total = 0;
+      for (Index j = 1; j < count; ++j) top = std::max(top, logit(j));
+      for (Index j = 0; j < count; ++j) total += std::exp(logit(j) - top);
+      for (Index j = 0; j < count; ++j) {
+        const long double log_p = logit(j) - top - std::log(total);
+        const long double q = (j == own ? .9L : 0) + .1L / static_cast<long double>(count);
+        wanted -= q * log_p / (2 * kBatch);
+        slope += (std::exp(log_p) - q) * (logit(j) - top) / (2 * kBatch);
+        spread = std::max(spread, std::abs(log_p));
+      }
+    };
+    for (Index i = 0; i < kBatch; ++i) {
+      softmax(i, kBatch + kFurther, [&](Index j) { return at(i, j); });
+      softmax(i, kBatch, [&](Index j) { return at(j, i); });
+    }
+    // Differences reach `spread`; an exponential of one rounds once before and twice after, a sum of 15 of them more.
+    const double unit = 0x1p-24 * (static_cast<double>(spread) + 20);
+    EXPECT_NEAR(saved.loss, static_cast<double>(wanted), unit * (1 + static_cast<double>(wanted))) << temperature;
+    EXPECT_NEAR(got, static_cast<double>(slope), 2 * unit * (1 + static_cast<double>(spread))) << temperature;
+  }
+}
+
+TEST(SoftmaxContrastive, APairAloneInItsSoftmaxHasNoLoss) {
+  Context ctx;
+  const auto p = convert_pairs<float>(random_pairs({.batch = 2, .width = 3}, 12));
+  Tensor<std::uint8_t, 2> left_out({2, 2});
+  std::ranges::fill(left_out.flat(), std::uint8_t{1});
+  const SoftmaxContrastive loss;
+  const auto saved = loss.forward(p.a, p.b, std::log(100.0f), ctx, left_out);
+  Tensor<float, 2> da(p.a.shape()), db(p.b.shape());
+  float slope = 0;
+  loss.backward(saved, 1.0f, da, db, slope, ctx);
+  EXPECT_EQ(saved.loss, 0);
+  EXPECT_EQ(slope, 0);
+}
+
 TEST(SoftmaxContrastive, TheSplitOfTheWorkDoesNotShow) {
   const auto p = convert_pairs<float>(random_pairs({.batch = 150, .extra = 31, .width = 8}, 8));
   Context ctx, serial, odd;

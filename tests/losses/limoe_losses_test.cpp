@@ -26,6 +26,55 @@ TEST(LimoeLosses, IsTheMeanOfItsSixTermsTimesTheCoefficient) {
   EXPECT_NEAR(value_of<double>(losses, c), .04 * sum / 6, 1e-15);
 }
 
+TEST(LimoeLosses, WithoutNoiseLoadIsNoTermOfTheMean) {
+  const auto c = images_and_text(0);
+  const double classic = value_of<double>(Importance{}, c) + value_of<double>(ZLoss{}, c);
+  const double sum = classic + value_of<double>(LocalEntropy{.modality = 1}, c) +
+                     value_of<double>(GlobalEntropy{.modality = 0, .threshold = std::log(3.)}, c) +
+                     value_of<double>(GlobalEntropy{.modality = 1, .threshold = std::log(2.)}, c);
+  EXPECT_NEAR(value_of<double>(limoe_losses(small()), c), .04 * sum / 5, 1e-15);
+  EXPECT_NEAR(value_of<double>(limoe_losses(LimoeLossOptions::classic()), c), .04 * classic / 2, 1e-15);
+  auto without = small();
+  without.load = false;
+  EXPECT_EQ(gradient_of(limoe_losses(small()), c), gradient_of(limoe_losses(without), c));
+  EXPECT_EQ(
+      gradient_of(
+          limoe_losses(
+              {.importance = false, .z = false, .local_text = false, .global_image = false, .global_text = false}),
+          c),
+      gradient_of(NoAux{}, c))
+      << "nothing but load";
+
+  Context ctx;
+  Scored<double> s;
+  look_at(c, s);
+  EXPECT_EQ(limoe_losses(small()).num_active(), 6);
+  EXPECT_EQ(limoe_losses(small()).num_acting(s.scores), 5);
+  std::vector<std::string> names;
+  limoe_losses(small()).for_each(s.scores, ctx, [&](std::string_view name, double) { names.emplace_back(name); });
+  EXPECT_EQ(names, (std::vector<std::string>{"importance", "z", "local_entropy_text", "global_entropy_image",
+                                             "global_entropy_text"}));
+}
+
+TEST(LimoeLosses, TooFewExpertsAreRefusedByTheOptionToChange) {
+  const auto message = [](auto&& refused) -> std::string {
+    try {
+      refused();
+    } catch (const OptionError& e) {
+      return e.what();
+    }
+    return "nothing thrown";
+  };
+  const auto value = [&](const LimoeLossOptions& o) {
+    return message([&] { value_of<double>(limoe_losses(o), images_and_text()); });
+  };
+  const LimoeLossOptions image{.min_image_experts = 5, .min_text_experts = 2}, text{.min_image_experts = 4};
+  EXPECT_EQ(value(image), "LimoeLossOptions: min_image_experts is 5.000000, expected at most 4, the number of experts");
+  EXPECT_EQ(message([&] { gradient_of(limoe_losses(image), images_and_text()); }), value(image));
+  EXPECT_EQ(value(text), "LimoeLossOptions: min_text_experts is 9.000000, expected at most 4, the number of experts");
+  EXPECT_EQ(value(LimoeLossOptions::classic()), "nothing thrown") << "what is off asks for nothing";
+}
+
 TEST(LimoeLosses, PresetsAreValuesOfOneType) {
   const auto c = images_and_text();
   LimoeLosses losses = limoe_losses(LimoeLossOptions::none());

@@ -56,7 +56,7 @@ void look_at(const RouterCase& c, Scored<T>& s, std::optional<Index> varied = {}
       if (top < l) top = l;
     }
     for (Index e = 0; e < experts; ++e) sum += exp(s.logits.view()(t, e) - top);
-    for (Index e = 0; e < experts; ++e) s.log_probs.view()(t, e) = s.logits.view()(t, e) - (top + log(sum));
+    for (Index e = 0; e < experts; ++e) s.log_probs.view()(t, e) = (s.logits.view()(t, e) - top) - log(sum);
     std::vector<Index> order(static_cast<std::size_t>(experts));
     std::iota(order.begin(), order.end(), 0);
     const auto key = [&](Index e) {

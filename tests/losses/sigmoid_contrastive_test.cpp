@@ -152,5 +152,30 @@ TEST(SigmoidContrastive, AllocatesInTheFirstPassOnly) {
   EXPECT_EQ(ctx.workspace.allocations(), allocations);
 }
 
+// A bias that all but cancels the scaled cosines, as SigLIP learns it.
+TEST(SigmoidContrastive, ScaleAndBiasMayNearlyCancel) {
+  constexpr Index kBatch = 8;
+  for (const double scale : {1e1, 1e3, 1e4}) {
+    Rng rng(13);
+    Tensor<float, 2> a({kBatch, 4}), b({kBatch, 4});
+    for (auto* side : {&a, &b})
+      for (float& v : side->flat()) v = static_cast<float>(1 + rng.normal() / std::sqrt(scale));
+    Context ctx;
+    const SigmoidContrastive loss;
+    const auto saved = loss.forward<float>(
+        a, b, {.log_scale = static_cast<float>(std::log(scale)), .bias = static_cast<float>(-scale)}, ctx);
+    long double wanted = 0, most = 0;
+    for (Index i = 0; i < kBatch; ++i)
+      for (Index j = 0; j < kBatch; ++j) {
+        const long double logit =
+            static_cast<long double>(saved.scale) * saved.pairs.similarity(i, j) + static_cast<long double>(saved.bias);
+        wanted += std::log1p(std::exp(i == j ? -logit : logit)) / kBatch;
+        most = std::max(most, std::abs(logit));
+      }
+    // Each of B^2 terms rounds at the size of what is left of its logit, and in two functions.
+    EXPECT_NEAR(saved.loss, static_cast<double>(wanted), 0x1p-24 * (static_cast<double>(most) + 8) * kBatch) << scale;
+  }
+}
+
 }  // namespace
 }  // namespace gatefold

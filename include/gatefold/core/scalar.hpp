@@ -19,6 +19,11 @@ concept Real = std::copyable<T> && requires(T a, T b) {
   { a < b } -> std::convertible_to<bool>;
 };
 
+/// What sums of T are taken in: double for float, so that the mean over many thousand terms keeps float's precision; T
+/// itself otherwise.
+template <Real T>
+using Wide = std::conditional_t<std::same_as<T, float>, double, T>;
+
 /// The value of a Real as a double; number types of the user overload this.
 template <class T>
 requires std::is_arithmetic_v<T>

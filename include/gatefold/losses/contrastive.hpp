@@ -20,10 +20,11 @@ struct SoftmaxContrastive {
   template <Real T>
   struct Saved {
     CosineSimilarity::Saved<T> pairs;
-    T scale{};                                     // exp(log_scale)
-    View<const Wide<T>, 1> row_lse, column_lse;    // [B] log sum exp of A's rows and first B columns
-    View<const Index, 1> row_count, column_count;  // [B] pairs in each softmax
-    View<const std::uint8_t, 2> left_out;          // [B, B + X] or empty
+    T scale{};                                           // exp(log_scale)
+    View<const Wide<T>, 1> row_top, column_top;          // [B] largest of A's rows and first B columns
+    View<const Wide<T>, 1> row_log_sum, column_log_sum;  // [B] log sum exp(A - top)
+    View<const Index, 1> row_count, column_count;        // [B] pairs in each softmax
+    View<const std::uint8_t, 2> left_out;                // [B, B + X] or empty
     T loss{};
     Index correct_a_to_b = 0;  ///< Rows whose partner is nearer than any other row of b.
     Index correct_b_to_a = 0;  ///< The same for the first B rows of b.
@@ -44,27 +45,30 @@ struct SoftmaxContrastive {
     const auto pairs = CosineSimilarity::forward<T>(z_a, z_b, ctx);
     const Index batch = pairs.u.extent(0);
     if (left_out.size()) expect_shape(left_out, {batch, pairs.v.extent(0)}, "SoftmaxContrastive::forward: left_out");
-    const auto row_lse = ctx.workspace.take<W>(batch), column_lse = ctx.workspace.take<W>(batch);
+    const auto row_top = ctx.workspace.take<W>(batch), column_top = ctx.workspace.take<W>(batch);
+    const auto row_log_sum = ctx.workspace.take<W>(batch), column_log_sum = ctx.workspace.take<W>(batch);
     const auto row_count = ctx.workspace.take<Index>(batch), column_count = ctx.workspace.take<Index>(batch);
     Saved<T> saved{.pairs = pairs,
                    .scale = exp(log_scale),
-                   .row_lse = row_lse,
-                   .column_lse = column_lse,
+                   .row_top = row_top,
+                   .column_top = column_top,
+                   .row_log_sum = row_log_sum,
+                   .column_log_sum = column_log_sum,
                    .row_count = row_count,
                    .column_count = column_count,
                    .left_out = left_out};
 
     const auto scope = ctx.workspace.scope();
-    const Directions<T> out{.lse = {row_lse, column_lse},
+    const Directions<T> out{.top = {row_top, column_top},
+                            .log_sum = {row_log_sum, column_log_sum},
                             .count = {row_count, column_count},
                             .cross_entropy = ctx.workspace.take<W>(2, batch),
                             .correct = ctx.workspace.take<Index>(2, batch)};
     kernels::for_each_row(batch, pairs.v.extent(0), ctx, [&](Index i) { row(saved, i, out); });
-    const auto top = ctx.workspace.take<T>(batch);
     const auto sum = ctx.workspace.take<W>(batch), total = ctx.workspace.take<W>(batch);
     const Index blocks = (batch + kColumns - 1) / kColumns;
     ctx.parallel_for(blocks, [&](Index begin, Index end, Index) {
-      columns(saved, {begin * kColumns, std::min(batch, end * kColumns)}, {top, sum, total}, out);
+      columns(saved, {begin * kColumns, std::min(batch, end * kColumns)}, {sum, total}, out);
     });
 
     W loss(0.0);
@@ -93,19 +97,22 @@ struct SoftmaxContrastive {
     const auto share = [&](Index count) { return T(label_smoothing / static_cast<double>(count)); };
     kernels::for_each_row(batch, candidates, ctx, [&](Index i) {
       W sum(0.0);
-      const T row_share = share(saved.row_count[i]);
       for (Index j = 0; j < candidates; ++j) {
         if (is_left_out(saved, i, j)) {
           d_similarity(i, j) = T(0);
           continue;
         }
-        const T a = saved.scale * similarity(i, j);
-        T d = exp(static_cast<T>(W(a) - saved.row_lse[i])) - row_share;
-        if (j < batch) d += exp(static_cast<T>(W(a) - saved.column_lse[j])) - share(saved.column_count[j]);
-        if (j == i) d -= T(2 * (1 - label_smoothing));
-        d *= factor;
-        sum += W(d) * W(a);
-        d_similarity(i, j) = d * saved.scale;
+        const W a = logit(saved, i, j);
+        // What a softmax and its target differ by sums to 0, so the scale's gradient may be taken by A - top as well.
+        const auto add = [&](const W& below, const W& log_sum, Index count) {
+          T d = exp(static_cast<T>(below - log_sum)) - share(count);
+          if (j == i) d -= T(1 - label_smoothing);
+          sum += W(factor) * W(d) * below;
+          return d;
+        };
+        T d = add(a - saved.row_top[i], saved.row_log_sum[i], saved.row_count[i]);
+        if (j < batch) d += add(a - saved.column_top[j], saved.column_log_sum[j], saved.column_count[j]);
+        d_similarity(i, j) = d * factor * saved.scale;
       }
       d_scale[i] = sum;
     });
@@ -120,24 +127,30 @@ struct SoftmaxContrastive {
 
   template <Real T>
   struct Directions {  // index 0: a to b, 1: b to a
-    View<Wide<T>, 1> lse[2];
+    View<Wide<T>, 1> top[2], log_sum[2];
     View<Index, 1> count[2];
     Rows<Wide<T>> cross_entropy;  // [2, B]
     Rows<Index> correct;          // [2, B]
   };
   template <Real T>
   struct ColumnScratch {
-    View<T, 1> top;               // [B] largest logit
-    View<Wide<T>, 1> sum, total;  // [B] of exp(logit - top), of logits
+    View<Wide<T>, 1> sum, total;  // [B] of exp(logit - top), of logit - top
   };
   struct Range {
     Index begin, end;
   };
 
-  /// -sum_j q_j log softmax_j = lse - (1 - eps) A_own - eps mean(A).
+  /// A_ij, whose product is exact for floats: cosines near 1 share most of it, and what they differ by is all that
+  /// counts.
   template <Real T>
-  Wide<T> cross_entropy(const Wide<T>& lse, const T& own, const Wide<T>& mean) const {
-    return lse - Wide<T>(1 - label_smoothing) * Wide<T>(own) - Wide<T>(label_smoothing) * mean;
+  static Wide<T> logit(const Saved<T>& saved, Index i, Index j) {
+    return Wide<T>(saved.scale) * Wide<T>(saved.pairs.similarity(i, j));
+  }
+
+  /// -sum_j q_j log softmax_j = log sum - (1 - eps) (A_own - top) - eps mean(A - top).
+  template <class W>
+  W cross_entropy(const W& log_sum, const W& own, const W& mean) const {
+    return log_sum - W(1 - label_smoothing) * own - W(label_smoothing) * mean;
   }
 
   template <Real T>
@@ -149,25 +162,28 @@ struct SoftmaxContrastive {
   void row(const Saved<T>& saved, Index i, const Directions<T>& out) const {
     using std::exp, std::log;
     using W = Wide<T>;
-    const auto c = saved.pairs.similarity[i];
-    const T own = saved.scale * c[i];
-    T top = own;
-    W sum(0.0), total(0.0);
+    const Index candidates = saved.pairs.similarity.extent(1);
+    const W own = logit(saved, i, i);
+    W top = own, sum(0.0), total(0.0);
     bool ahead = true;
     Index count = 0;
-    for (Index j = 0; j < c.extent(0); ++j) {
+    for (Index j = 0; j < candidates; ++j) {
       if (is_left_out(saved, i, j)) continue;
       ++count;
-      const T a = saved.scale * c[j];
+      const W a = logit(saved, i, j);
       if (top < a) top = a;
       if (j != i && !(a < own)) ahead = false;
-      total += W(a);
     }
-    for (Index j = 0; j < c.extent(0); ++j)
-      if (!is_left_out(saved, i, j)) sum += W(exp(saved.scale * c[j] - top));
-    out.lse[0][i] = W(top) + log(sum);
+    for (Index j = 0; j < candidates; ++j) {
+      if (is_left_out(saved, i, j)) continue;
+      const W below = logit(saved, i, j) - top;
+      sum += W(exp(static_cast<T>(below)));
+      total += below;
+    }
+    out.top[0][i] = top;
+    out.log_sum[0][i] = log(sum);
     out.count[0][i] = count;
-    out.cross_entropy(0, i) = cross_entropy<T>(out.lse[0][i], own, total / W(static_cast<double>(count)));
+    out.cross_entropy(0, i) = cross_entropy<W>(log(sum), own - top, total / W(static_cast<double>(count)));
     out.correct(0, i) = ahead;
   }
 
@@ -176,10 +192,10 @@ struct SoftmaxContrastive {
   void columns(const Saved<T>& saved, Range range, const ColumnScratch<T>& s, const Directions<T>& out) const {
     using std::exp, std::log;
     using W = Wide<T>;
-    const Rows<const T> c = saved.pairs.similarity;
-    const Index batch = c.extent(0);
+    const Index batch = saved.pairs.similarity.extent(0);
+    const View<W, 1> top = out.top[1];
     for (Index j = range.begin; j < range.end; ++j) {
-      s.top[j] = saved.scale * c(j, j);
+      top[j] = logit(saved, j, j);
       s.sum[j] = s.total[j] = W(0.0);
       out.correct(1, j) = 1;
       out.count[1][j] = 0;
@@ -188,18 +204,21 @@ struct SoftmaxContrastive {
       for (Index j = range.begin; j < range.end; ++j) {
         if (is_left_out(saved, i, j)) continue;
         ++out.count[1][j];
-        const T a = saved.scale * c(i, j);
-        if (s.top[j] < a) s.top[j] = a;
-        if (i != j && !(a < saved.scale * c(j, j))) out.correct(1, j) = 0;
-        s.total[j] += W(a);
+        const W a = logit(saved, i, j);
+        if (top[j] < a) top[j] = a;
+        if (i != j && !(a < logit(saved, j, j))) out.correct(1, j) = 0;
       }
     for (Index i = 0; i < batch; ++i)
-      for (Index j = range.begin; j < range.end; ++j)
-        if (!is_left_out(saved, i, j)) s.sum[j] += W(exp(saved.scale * c(i, j) - s.top[j]));
+      for (Index j = range.begin; j < range.end; ++j) {
+        if (is_left_out(saved, i, j)) continue;
+        const W below = logit(saved, i, j) - top[j];
+        s.sum[j] += W(exp(static_cast<T>(below)));
+        s.total[j] += below;
+      }
     for (Index j = range.begin; j < range.end; ++j) {
-      out.lse[1][j] = W(s.top[j]) + log(s.sum[j]);
-      out.cross_entropy(1, j) =
-          cross_entropy<T>(out.lse[1][j], saved.scale * c(j, j), s.total[j] / W(static_cast<double>(out.count[1][j])));
+      out.log_sum[1][j] = log(s.sum[j]);
+      out.cross_entropy(1, j) = cross_entropy<W>(log(s.sum[j]), logit(saved, j, j) - top[j],
+                                                 s.total[j] / W(static_cast<double>(out.count[1][j])));
     }
   }
 };

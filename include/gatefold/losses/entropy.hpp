@@ -66,13 +66,17 @@ struct GlobalEntropy {
   Index modality = 0;
   std::optional<double> threshold = {};  ///< tau = log of the soft minimum of experts, in nats.
   LossScope scope = LossScope::group;
+  std::string_view set_by = {};  ///< For errors: the option that exp(threshold) was given by; not owned.
 
-  /// Throws OptionError unless the threshold can be met with `num_experts`.
+  /// Throws OptionError, which names the option to change, unless the threshold can be met with `num_experts`.
   void check(Index num_experts) const {
     // The slack lets log(s) through whatever library rounded it.
-    if (threshold && !(*threshold <= std::log(static_cast<double>(num_experts)) + 1e-9))
-      throw OptionError("GlobalEntropy: threshold is " + std::to_string(*threshold) + ", expected at most log(" +
-                        std::to_string(num_experts) + "), the entropy of uniform use of all experts");
+    if (!threshold || *threshold <= std::log(static_cast<double>(num_experts)) + 1e-9) return;
+    if (!set_by.empty())
+      throw OptionError(std::string(set_by) + " is " + std::to_string(std::exp(*threshold)) + ", expected at most " +
+                        std::to_string(num_experts) + ", the number of experts");
+    throw OptionError("GlobalEntropy: threshold is " + std::to_string(*threshold) + ", expected at most log(" +
+                      std::to_string(num_experts) + "), the entropy of uniform use of all experts");
   }
 
   template <Real T>

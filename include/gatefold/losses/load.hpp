@@ -9,15 +9,21 @@ namespace gatefold {
 /// expert e is among token t's K if its noise alone were drawn again: 1 - Phi((l~_t,kappa - l_te) / sigma), kappa the
 /// K-th choice, l~ the noisy and l the clean logits (V-MoE, Riquelme et al. 2021, appendix A). Mean over groups.
 ///
-/// It needs noise: with noise_std = 0, as in evaluation, value and gradient are 0 (V-MoE omits the term there).
+/// It needs noise: with noise_std = 0, as in evaluation, value and gradient are 0, and it does not act (V-MoE omits the
+/// term there): a mean of losses leaves it out.
 /// A masked expert (logit -infinity) has P = 0; a token with fewer than K open experts is sure to get each, P = 1, and
 /// has no gradient. Padding and NaN tokens: see TokenGroups. O(S E), with one erfc per pair.
 struct Load {
   static constexpr std::string_view kName = "load";
 
   template <Real T>
+  bool acts(const RouterScores<T>& scores) const {
+    return scores.noise_std > 0;
+  }
+
+  template <Real T>
   T value(const RouterScores<T>& scores, Context& ctx) const {
-    if (!(scores.noise_std > 0)) return T(0.0);
+    if (!acts(scores)) return T(0.0);
     const auto scope = ctx.workspace.scope();
     const auto groups = token_groups(scores, {}, ctx);
     const auto load = ctx.workspace.take<Wide<T>>(scores.num_experts());
@@ -36,7 +42,7 @@ struct Load {
     using std::exp;
     using W = Wide<T>;
     expect_shape(dlogits, scores.logits.shape(), "Load::add_gradient: dlogits");
-    if (!(scores.noise_std > 0)) return;
+    if (!acts(scores)) return;
     const auto scope = ctx.workspace.scope();
     const auto groups = token_groups(scores, {}, ctx);
     const Index experts = scores.num_experts();

@@ -74,11 +74,12 @@ struct SigmoidContrastive {
   }
 
  private:
-  /// -y_ij A_ij: how far the pair lies on the wrong side.
+  /// -y_ij A_ij: how far the pair lies on the wrong side. Scale and bias all but cancel, so their sum is taken in Wide.
   template <Real T>
   static T wrongness(const Saved<T>& saved, Index i, Index j) {
-    const T a = saved.scale * saved.pairs.similarity(i, j) + saved.bias;
-    return i == j ? T(0.0) - a : a;
+    using W = Wide<T>;
+    const W a = W(saved.scale) * W(saved.pairs.similarity(i, j)) + W(saved.bias);
+    return static_cast<T>(i == j ? W(0.0) - a : a);
   }
   // Both take the exponential of a negative number only, so that neither overflows.
   template <Real T>

@@ -2,7 +2,6 @@
 #include <cmath>
 
 #include "gatefold/kernels/matmul.hpp"
-#include "gatefold/losses/wide.hpp"
 
 namespace gatefold {
 

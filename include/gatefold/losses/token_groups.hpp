@@ -4,7 +4,6 @@
 #include <optional>
 #include <span>
 
-#include "gatefold/losses/wide.hpp"
 #include "gatefold/module/router_scores.hpp"
 
 namespace gatefold {
@@ -13,8 +12,8 @@ namespace gatefold {
 enum class LossScope { group, batch };
 
 /// The rows that enter a router loss, group by group. Left out are padding, other modalities where one is asked for,
-/// and every token with a NaN among its scores: it gets no gradient and disturbs no other token's (the task loss shows
-/// the NaN). Groups left without a row are not listed, so that padding, whole groups of it too, changes no mean.
+/// and every token with a NaN among its scores or without an open expert (all logits -inf, whose log-probabilities are
+/// NaN): it gets no gradient and disturbs no other token's (the task loss shows the NaN). Groups left without a row are not listed, so that padding, whole groups of it too, changes no mean.
 struct TokenGroups {
   View<const Index, 1> rows;    // [R] ascending
   View<const Index, 1> offset;  // group g owns the rows offset[g]..offset[g + 1]
