@@ -124,6 +124,74 @@ TEST(Attention, DoubleIsBlockedToo) {
     for (const Index d : {3, 8, 24}) expect_as_in_double<double>(sequences({37, 5}, 2, mask), d, 0x1p-53);
 }
 
+/// One sequence of n tokens and one head, from the definition, a query at a time in double. // qkv [n, 3 d], dy [n, d]
+Result<double> by_definition(const Tensor<float, 2>& qkv, const Tensor<float, 2>& dy, bool causal) {
+  const Index n = dy.extent(0), d = dy.extent(1);
+  Result<double> r{Tensor<double, 2>(dy.shape()), Tensor<double, 2>(qkv.shape())};
+  const double scale = 1 / std::sqrt(static_cast<double>(d));
+  std::vector<double> p(static_cast<std::size_t>(n)), dp(p);
+  for (Index i = 0; i < n; ++i) {
+    const Index seen = causal ? i + 1 : n;
+    double total = 0, mean = 0;
+    for (Index j = 0; j < seen; ++j) {
+      double score = 0, slope = 0;
+      for (Index c = 0; c < d; ++c) {
+        score += double{qkv.view()(i, c)} * qkv.view()(j, d + c);
+        slope += double{dy.view()(i, c)} * qkv.view()(j, 2 * d + c);
+      }
+      const auto at = static_cast<std::size_t>(j);
+      total += p[at] = std::exp(score * scale);
+      dp[at] = slope;
+    }
+    for (std::size_t j = 0; j < static_cast<std::size_t>(seen); ++j) mean += (p[j] /= total) * dp[j];
+    for (Index j = 0; j < seen; ++j) {
+      const double w = p[static_cast<std::size_t>(j)], dscore = w * (dp[static_cast<std::size_t>(j)] - mean) * scale;
+      for (Index c = 0; c < d; ++c) {
+        r.y.view()(i, c) += w * qkv.view()(j, 2 * d + c);
+        r.dqkv.view()(i, c) += dscore * qkv.view()(j, d + c);
+        r.dqkv.view()(j, d + c) += dscore * qkv.view()(i, c);
+        r.dqkv.view()(j, 2 * d + c) += w * dy.view()(i, c);
+      }
+    }
+  }
+  return r;
+}
+
+// Values and gradients lie around 2, so that partial sums grow steadily, which is when a long chain of additions rounds
+// most: in the root mean square, one of c terms errs by some sqrt(c / 3) units of 2^-24. Of chains of 256 that is 9, of
+// which the mean over 16 chains leaves a quarter, and the sum of 16 adds as much; one chain of 4096 would err by 37.
+TEST(Attention, LongSequencesKeepFloatsDigits) {
+  constexpr Index n = 4096, d = 8;
+  auto qkv = random_rows<float>({n, 3 * d}, 1, .5), dy = random_rows<float>({n, d}, 2, .5);
+  for (Index i = 0; i < n; ++i)
+    for (Index c = 0; c < d; ++c) qkv.view()(i, 2 * d + c) += 2, dy.view()(i, c) += 2;
+  Sequences s{.offset = {0, n}, .row = {}, .heads = 1};
+  for (Index i = 0; i < n; ++i) s.row.push_back(i);
+  const double chains = n / kChain, chain = std::sqrt((kChain / chains + chains) / 3);
+  // Two such sums, of the weights and of what they weigh, and two units for all else.
+  const double tolerance = 0x1p-24 * (std::sqrt(2) * chain + 2);
+  for (const auto mask : {AttentionMask::none, AttentionMask::causal}) {
+    s.mask = mask;
+    const auto wanted = by_definition(qkv, dy, mask == AttentionMask::causal);
+    for (const Isa isa : {Isa::simd, Isa::portable}) {
+      Context ctx;
+      ctx.isa = isa;
+      ctx.parallel_for = ParallelFor();
+      Tensor<float, 2> y(dy.shape()), stats({n, 2}), dqkv(qkv.shape());
+      attend<float>(qkv, s.plan(), y, stats, ctx);
+      attend_grad<float>(qkv, s.plan(), stats, dy, dqkv, ctx);
+      double error_y = 0, error_dv = 0;
+      for (Index i = 0; i < n; ++i)
+        for (Index c = 0; c < d; ++c) {
+          error_y += std::pow(y.view()(i, c) / wanted.y.view()(i, c) - 1, 2);
+          error_dv += std::pow(dqkv.view()(i, 2 * d + c) / wanted.dqkv.view()(i, 2 * d + c) - 1, 2);
+        }
+      EXPECT_LT(std::sqrt(error_y / (n * d)), tolerance) << name(isa);
+      EXPECT_LT(std::sqrt(error_dv / (n * d)), tolerance) << name(isa);
+    }
+  }
+}
+
 // The plain loops themselves: from the definition, by dual numbers.
 TEST(Attention, GradientsByDualNumbers) {
   for (const auto mask : {AttentionMask::none, AttentionMask::causal}) {

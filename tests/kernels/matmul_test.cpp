@@ -267,19 +267,14 @@ TEST(Matmul, TheThreeProductsOfALinearLayer) {
                dy = tensor({2, 2}, {1, 2, 3, 4});
     auto y = tensor({2, 2}, {9, 9, 9, 9}), dx = tensor({2, 3}, {9, 9, 9, 9, 9, 9}),
          dw = tensor({2, 3}, {100, 100, 100, 100, 100, 100});
-    Tensor<T, 1> db({2});
-    db.data()[0] = db.data()[1] = T(50.0f);
     const T bias[] = {T(10.0f), T(20.0f)};
     auto ctx = context(isa);
     matmul<T>(x, w, y, ctx, bias);
     matmul_grad_input<T>(dy, w, dx, ctx);
     add_matmul_grad_weight<T>(dy, x, dw, ctx);
-    add_column_sums<T>(dy, db, ctx);
     EXPECT_EQ(y, tensor({2, 2}, {10 - 2, 20 + 4, 10 - 2, 20 + 13}));
     EXPECT_EQ(dx, tensor({2, 3}, {5, 2, -1, 11, 4, -3}));
     EXPECT_EQ(dw, tensor({2, 3}, {113, 117, 121, 118, 124, 130}));
-    EXPECT_EQ(db.data()[0], T(54.0f));
-    EXPECT_EQ(db.data()[1], T(56.0f));
     multiply<T>(product_grad_input<T>(dy, w, dx, Store::add), ctx);
     EXPECT_EQ(dx, tensor({2, 3}, {10, 4, -2, 22, 8, -6}));
 
@@ -295,25 +290,6 @@ TEST(Matmul, TheThreeProductsOfALinearLayer) {
     run(float{}, isa);
     run(double{}, isa);
     run(Dual{}, isa);
-  }
-}
-
-TEST(Matmul, ColumnSumsOfEveryWidthAddToWhatIsThere) {
-  std::mt19937 random(7);
-  for (Index n = 0; n <= 130; ++n) {
-    Guarded<float> dy(11, n, 3), before(1, n, 1);
-    dy.fill(random), before.fill(random);
-    auto serial = before, parallel = before;
-    auto one = context(Isa::simd), seven = context(Isa::simd, gatefold::test::threads(7));
-    add_column_sums<float>(dy.view(), serial.view()[0], one);
-    add_column_sums<float>(dy.view(), parallel.view()[0], seven);
-    ASSERT_TRUE(serial.intact());
-    for (Index j = 0; j < n; ++j) {
-      float sum = before.at(0, j);  // in the order of the rows
-      for (Index i = 0; i < 11; ++i) sum += dy.at(i, j);
-      ASSERT_EQ(serial.at(0, j), sum) << n << " " << j;
-      ASSERT_EQ(parallel.at(0, j), sum) << n << " " << j;
-    }
   }
 }
 

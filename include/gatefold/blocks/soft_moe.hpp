@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "gatefold/kernels/dispatch.hpp"
+#include "gatefold/kernels/long_sum.hpp"
 #include "gatefold/kernels/matmul.hpp"
 #include "gatefold/kernels/softmax.hpp"
 
@@ -168,7 +169,9 @@ struct SoftMoe {
         da[n] = gamma * da[n];
       }
     });
-    for (Index row = 0; row < rows; ++row) grad.scale.data()[0] = grad.scale.data()[0] + dscale[row];
+    kernels::LongSum<T> dscale_sum;
+    for (Index row = 0; row < rows; ++row) dscale_sum.add(dscale[row]);
+    grad.scale.data()[0] = grad.scale.data()[0] + dscale_sum.value();
 
     auto dunit_x = ws.template take<T>(rows, width), dunit_mu = ws.template take_zeroed<T>(slots, width);
     kernels::matmul_grad_input<T>(dcosine, saved.unit_mu, dunit_x, ctx);
@@ -275,6 +278,16 @@ struct SoftMoe {
     });
   }
 
+  /// total[i] += the sum over the rows [begin, end) of term(row, i).
+  static void add_chains(Index begin, Index end, std::array<T, kStrip>& total, auto&& term) {
+    for (Index row0 = begin; row0 < end; row0 += kernels::kChain) {
+      std::array<T, kStrip> chain{};
+      for (Index row = row0; row < std::min(end, row0 + kernels::kChain); ++row)
+        for (std::size_t i = 0; i < chain.size(); ++i) chain[i] = chain[i] + term(row, i);
+      for (std::size_t i = 0; i < chain.size(); ++i) total[i] = total[i] + chain[i];
+    }
+  }
+
   void softmax_over_tokens(const Saved& saved, Rows<const T> cosine, Rows<T> dispatch, Context& ctx) const {
     const T gamma = scale.data()[0];
     for_each_strip(saved, ctx, [&](Index begin, Index end, Index n0, Index n1) {
@@ -290,12 +303,11 @@ struct SoftMoe {
         }
         first = false;
       }
-      for (Index row = begin; row < end; ++row)
-        for (Index n = n0; n < n1; ++n) {
-          const auto i = static_cast<std::size_t>(n - n0);
-          dispatch(row, n) = padding(saved, row) ? T(0) : exp(gamma * cosine(row, n) - most[i]);
-          total[i] = total[i] + dispatch(row, n);
-        }
+      add_chains(begin, end, total, [&](Index row, std::size_t i) {
+        const Index n = n0 + static_cast<Index>(i);
+        if (n >= n1) return T(0);
+        return dispatch(row, n) = padding(saved, row) ? T(0) : T(exp(gamma * cosine(row, n) - most[i]));
+      });
       for (Index row = begin; row < end; ++row) {
         if (padding(saved, row)) continue;
         for (Index n = n0; n < n1; ++n) dispatch(row, n) = dispatch(row, n) / total[static_cast<std::size_t>(n - n0)];
@@ -306,11 +318,10 @@ struct SoftMoe {
   void softmax_over_tokens_grad(const Saved& saved, Rows<T> d, Context& ctx) const {
     for_each_strip(saved, ctx, [&](Index begin, Index end, Index n0, Index n1) {
       std::array<T, kStrip> mean{};
-      for (Index row = begin; row < end; ++row)
-        for (Index n = n0; n < n1; ++n) {
-          auto& m = mean[static_cast<std::size_t>(n - n0)];
-          m = m + saved.dispatch(row, n) * d(row, n);
-        }
+      add_chains(begin, end, mean, [&](Index row, std::size_t i) {
+        const Index n = n0 + static_cast<Index>(i);
+        return n < n1 ? saved.dispatch(row, n) * d(row, n) : T(0);
+      });
       for (Index row = begin; row < end; ++row)
         for (Index n = n0; n < n1; ++n)
           d(row, n) = saved.dispatch(row, n) * (d(row, n) - mean[static_cast<std::size_t>(n - n0)]);

@@ -82,6 +82,15 @@ struct BlockedAttention {
     }
   }
 
+  /// c[rows, columns] = a b where the depth are keys: chain by chain, so that thousands of them keep their digits, with a
+  /// part of b that stays in L1.
+  static void mix(Shape<2> shape, Index depth, Left a, Right b, T* c, Index c_stride) {
+    multiply(shape, std::min(depth, kChain), a, b, c, c_stride, Store::overwrite);
+    for (Index k = kChain; k < depth; k += kChain)
+      multiply(shape, std::min(depth - k, kChain), {a.data + k * a.step, a.row_stride, a.step},
+               {b.data + k * b.stride, b.stride}, c, c_stride, Store::add);
+  }
+
   /// The same columns of the next head, one cache line after the other: rows are far apart, so that the hardware does
   /// not see them coming, and products enough lie between now and then.
   template <int kForWriting>
@@ -163,11 +172,15 @@ struct BlockedAttention {
           const V s = simd::load<T, Arch>(strip + j * kQueries + lane);
           top = select(top < s, s, top);
         }
-        for (Index j = 0; j < b.keys; ++j) {
-          T* const at = strip + j * kQueries + lane;
-          const V e = kernels::exp(simd::load<T, Arch>(at) - top);
-          e.store_unaligned(at);
-          total = total + e;
+        for (Index j0 = 0; j0 < b.keys; j0 += kChain) {
+          V chain(T(0));
+          for (Index j = j0; j < std::min(b.keys, j0 + kChain); ++j) {
+            T* const at = strip + j * kQueries + lane;
+            const V e = kernels::exp(simd::load<T, Arch>(at) - top);
+            e.store_unaligned(at);
+            chain = chain + e;
+          }
+          total = total + chain;
         }
         top.store_unaligned(most + lane);
         (V(T(1)) / total).store_unaligned(inverse + lane);
@@ -175,7 +188,7 @@ struct BlockedAttention {
       if (confine)
         mix_one_by_one(b, strip, v, out);
       else
-        multiply({b.count, dp}, b.keys, {strip, 1, kQueries}, {v, dp}, out, dp, Store::overwrite);
+        mix({b.count, dp}, b.keys, {strip, 1, kQueries}, {v, dp}, out, dp);
       for (Index i = 0; i < b.count; ++i) {
         scatter(out + i * dp, inverse[i], t.at(y, begin + i));
         stats(t.row[begin + i], 2 * t.head) = most[i];
@@ -193,16 +206,19 @@ struct BlockedAttention {
     return simd::reduce_add(difference) == T(0);
   }
 
+  /// Adds what mix adds, in its order.
   void mix_one_by_one(const Block& b, const T* strip, const T* v, T* out) const {
-    for (Index i = 0; i < b.count; ++i) {
-      std::fill_n(out + i * dp, dp, T(0));
-      for (Index j = 0; j <= b.begin + i; ++j)
-        for (Index c = 0; c < dp; c += kWidth) {
-          T* const to = out + i * dp + c;
-          simd::fma(V(strip[j * kQueries + i]), simd::load<T, Arch>(v + j * dp + c), simd::load<T, Arch>(to))
-              .store_unaligned(to);
+    for (Index i = 0; i < b.count; ++i)
+      for (Index c = 0; c < dp; c += kWidth) {
+        V total(T(0));
+        for (Index j0 = 0; j0 <= b.begin + i; j0 += kChain) {
+          V chain(T(0));
+          for (Index j = j0; j <= std::min(b.begin + i, j0 + kChain - 1); ++j)
+            chain = simd::fma(V(strip[j * kQueries + i]), simd::load<T, Arch>(v + j * dp + c), chain);
+          total = total + chain;
         }
-    }
+        total.store_unaligned(out + i * dp + c);
+      }
   }
 
   void backward(Rows<const T> stats, Rows<const T> dy, Rows<T> dqkv, T* scratch) const {
@@ -242,7 +258,7 @@ struct BlockedAttention {
       std::fill_n(dmap + b.keys * kQueries, past * kQueries, T(0));
       multiply({b.keys, dp}, b.count, {map, kQueries, 1}, {dout, dp}, dv, dp, Store::add);
       multiply({b.keys, dp}, b.count, {dmap, kQueries, 1}, {q, dp}, dk, dp, Store::add);
-      multiply({b.count, dp}, b.keys, {dmap, 1, kQueries}, {k, dp}, dq, dp, Store::overwrite);
+      mix({b.count, dp}, b.keys, {dmap, 1, kQueries}, {k, dp}, dq, dp);
       for (Index i = 0; i < b.count; ++i) scatter(dq + i * dp, T(t.scale()), t.at(dqkv, t.q, begin + i));
     }
     for (Index i = 0; i < t.n; ++i) {
@@ -261,11 +277,15 @@ struct BlockedAttention {
     for (Index lane = 0; lane < b.lanes(); lane += kWidth) {
       const V top = simd::load<T, Arch>(most + lane), share = simd::load<T, Arch>(inverse + lane);
       V mean(T(0));
-      for (Index j = 0; j < b.keys; ++j) {
-        T* const at = map + j * kQueries + lane;
-        const V p = kernels::exp(simd::load<T, Arch>(at) - top) * share;
-        p.store_unaligned(at);
-        mean = simd::fma(p, simd::load<T, Arch>(dmap + j * kQueries + lane), mean);
+      for (Index j0 = 0; j0 < b.keys; j0 += kChain) {
+        V chain(T(0));
+        for (Index j = j0; j < std::min(b.keys, j0 + kChain); ++j) {
+          T* const at = map + j * kQueries + lane;
+          const V p = kernels::exp(simd::load<T, Arch>(at) - top) * share;
+          p.store_unaligned(at);
+          chain = simd::fma(p, simd::load<T, Arch>(dmap + j * kQueries + lane), chain);
+        }
+        mean = mean + chain;
       }
       for (Index j = 0; j < b.keys; ++j) {
         T* const at = dmap + j * kQueries + lane;
@@ -318,7 +338,8 @@ void attend(Rows<const T> qkv, const AttentionPlan& plan, Rows<T> y, Rows<T> sta
                                       });
     }
 #endif
-  detail::for_each_head<T>(plan, width, longest, ctx, [&](const detail::AttentionTask& t, T* scratch) {
+  const Index size = detail::portable_scratch(longest, width / plan.heads);
+  detail::for_each_head<T>(plan, width, size, ctx, [&](const detail::AttentionTask& t, T* scratch) {
     detail::attend_portable<T>(t, qkv, y, stats, scratch);
   });
 }
@@ -339,7 +360,8 @@ void attend_grad(Rows<const T> qkv, const AttentionPlan& plan, Rows<const T> sta
                                       });
     }
 #endif
-  detail::for_each_head<T>(plan, width, 2 * longest, ctx, [&](const detail::AttentionTask& t, T* scratch) {
+  const Index size = detail::portable_grad_scratch(longest, width / plan.heads);
+  detail::for_each_head<T>(plan, width, size, ctx, [&](const detail::AttentionTask& t, T* scratch) {
     detail::attend_grad_portable<T>(t, qkv, dy, dqkv, scratch);
   });
 }

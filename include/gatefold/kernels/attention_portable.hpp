@@ -1,5 +1,5 @@
 #pragma once
-#include "gatefold/kernels/map.hpp"
+#include "gatefold/kernels/long_sum.hpp"
 #include "gatefold/kernels/math.hpp"
 #include "gatefold/kernels/matmul_portable.hpp"
 
@@ -79,15 +79,28 @@ T attention_row(const AttentionTask& t, Rows<const T> qkv, Index i, T* p, T& mos
     p[j] = dot(t.d, t.at(qkv, t.q, i), t.at(qkv, t.k, j)) * T(t.scale());
     if (most < p[j]) most = p[j];
   }
-  T total(0.0);
+  LongSum<T> total;
   for (Index j = 0; j < seen; ++j) {
     p[j] = kernels::exp(T(p[j] - most));
-    total = total + p[j];
+    total.add(p[j]);
   }
-  return T(1.0) / total;
+  return T(1.0) / total.value();
 }
 
-/// Plain loops: for any number, and the oracle of the blocked form. scratch // [n]
+/// y += the sum over j < n of factor(j) * x(j), chain by chain. // x(j), y [d], part [d]: scratch
+template <class T, class Factor, class At>
+void add_long_mix(Index n, Index d, Factor&& factor, At&& x, T* part, T* y) {
+  for (Index j0 = 0; j0 < n; j0 += kChain) {
+    std::fill_n(part, d, T(0.0));
+    for (Index j = j0; j < std::min(n, j0 + kChain); ++j) add_scaled(d, factor(j), x(j), part);
+    add_scaled(d, T(1.0), part, y);
+  }
+}
+
+inline Index portable_scratch(Index longest, Index d) { return longest + d; }
+inline Index portable_grad_scratch(Index longest, Index d) { return 2 * longest + d + 2 * longest * d; }
+
+/// Plain loops: for any number, and the oracle of the blocked form. scratch // [n + d]
 template <class T>
 void attend_portable(const AttentionTask& t, Rows<const T> qkv, Rows<T> y, Rows<T> stats, T* p) {
   for (Index i = t.first; i < t.last; ++i) {
@@ -97,29 +110,42 @@ void attend_portable(const AttentionTask& t, Rows<const T> qkv, Rows<T> y, Rows<
     stats(t.row[i], 2 * t.head + 1) = inverse;
     T* const out = t.at(y, i);
     std::fill_n(out, t.d, T(0.0));
-    for (Index j = 0; j < t.seen(i); ++j) add_scaled(t.d, T(p[j] * inverse), t.at(qkv, t.v, j), out);
+    add_long_mix(
+        t.seen(i), t.d, [&](Index j) { return T(p[j] * inverse); }, [&](Index j) { return t.at(qkv, t.v, j); }, p + t.n,
+        out);
   }
 }
 
-/// scratch // [2 n]
+/// scratch // [2 n + d + 2 n d]
 template <class T>
 void attend_grad_portable(const AttentionTask& t, Rows<const T> qkv, Rows<const T> dy, Rows<T> dqkv, T* p) {
-  T* const dp = p + t.n;
+  T *const dp = p + t.n, *const part = dp + t.n, *const dk = part + t.d, *const dv = dk + t.n * t.d;
   for (Index i = 0; i < t.n; ++i)
-    for (const auto part : {t.q, t.k, t.v}) std::fill_n(t.at(dqkv, part, i), t.d, T(0.0));
-  for (Index i = 0; i < t.n; ++i) {
-    T most(0.0), mean(0.0);
-    const T inverse = attention_row<T>(t, qkv, i, p, most);
-    for (Index j = 0; j < t.seen(i); ++j) {
-      p[j] = p[j] * inverse;
-      dp[j] = dot(t.d, t.at(dy, i), t.at(qkv, t.v, j));
-      mean = mean + p[j] * dp[j];
+    for (const auto one : {t.q, t.k, t.v}) std::fill_n(t.at(dqkv, one, i), t.d, T(0.0));
+  for (Index begin = 0; begin < t.n; begin += kChain) {  // what a chain of queries gives to the keys
+    std::fill_n(dk, 2 * t.n * t.d, T(0.0));
+    for (Index i = begin; i < std::min(t.n, begin + kChain); ++i) {
+      T most(0.0);
+      LongSum<T> sum;
+      const T inverse = attention_row<T>(t, qkv, i, p, most);
+      for (Index j = 0; j < t.seen(i); ++j) {
+        p[j] = p[j] * inverse;
+        dp[j] = dot(t.d, t.at(dy, i), t.at(qkv, t.v, j));
+        sum.add(p[j] * dp[j]);
+      }
+      const T mean = sum.value();
+      for (Index j = 0; j < t.seen(i); ++j) {
+        dp[j] = p[j] * (dp[j] - mean) * T(t.scale());
+        add_scaled(t.d, p[j], t.at(dy, i), dv + j * t.d);
+        add_scaled(t.d, dp[j], t.at(qkv, t.q, i), dk + j * t.d);
+      }
+      add_long_mix(
+          t.seen(i), t.d, [&](Index j) { return dp[j]; }, [&](Index j) { return t.at(qkv, t.k, j); }, part,
+          t.at(dqkv, t.q, i));
     }
-    for (Index j = 0; j < t.seen(i); ++j) {
-      const T dscore = p[j] * (dp[j] - mean) * T(t.scale());
-      add_scaled(t.d, p[j], t.at(dy, i), t.at(dqkv, t.v, j));
-      add_scaled(t.d, dscore, t.at(qkv, t.k, j), t.at(dqkv, t.q, i));
-      add_scaled(t.d, dscore, t.at(qkv, t.q, i), t.at(dqkv, t.k, j));
+    for (Index j = 0; j < t.n; ++j) {
+      add_scaled(t.d, T(1.0), dk + j * t.d, t.at(dqkv, t.k, j));
+      add_scaled(t.d, T(1.0), dv + j * t.d, t.at(dqkv, t.v, j));
     }
   }
 }

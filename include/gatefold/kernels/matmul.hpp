@@ -59,19 +59,4 @@ void add_matmul_grad_weight(Rows<const T> dy, Rows<const T> x, Rows<T> dw, Conte
   multiply<T>(product_grad_weight<T>(dy, x, dw), ctx);
 }
 
-/// db += the sum of the rows of dy. // dy [R, N], db [N]
-template <Real T>
-void add_column_sums(Rows<const T> dy, View<T, 1> db, Context& ctx) {
-  constexpr Index kColumns = 64;  // a cache line or four; each column is summed in row order by one worker
-  ctx.parallel_for((db.extent(0) + kColumns - 1) / kColumns, [&](Index begin, Index end, Index) {
-    for (Index block = begin; block < end; ++block) {
-      const Index j0 = block * kColumns, n = std::min(kColumns, db.extent(0) - j0);
-      for (Index i = 0; i < dy.extent(0); ++i)
-        simd::transform<T>(
-            ctx.isa, n, [](auto sum, auto x) { return sum + x; }, db.data() + j0, db.data() + j0,
-            dy.data() + i * dy.stride(0) + j0);
-    }
-  });
-}
-
 }  // namespace gatefold::kernels

@@ -1,5 +1,5 @@
 #pragma once
-#include "gatefold/kernels/map.hpp"
+#include "gatefold/kernels/long_sum.hpp"
 
 namespace gatefold::kernels {
 
@@ -48,63 +48,16 @@ void layer_norm_grad(Rows<const T> x, View<const T, 1> gain, Rows<const T> stats
   });
 }
 
-namespace detail {
-/// One block of columns of add_layer_norm_grad_params, its sums in registers.
-template <class V, std::size_t kVectors, class T>
-void add_norm_grad_block(Rows<const T> x, Rows<const T> stats, Rows<const T> dy, Index column, T* dgain, T* dbias) {
-  constexpr Index kWidth = static_cast<Index>(V::size);
-  V gain[kVectors], bias[kVectors];
-#pragma GCC unroll 4
-  for (std::size_t c = 0; c < kVectors; ++c) {
-    gain[c] = V::load_unaligned(dgain + static_cast<Index>(c) * kWidth);
-    bias[c] = V::load_unaligned(dbias + static_cast<Index>(c) * kWidth);
-  }
-  for (Index i = 0; i < x.extent(0); ++i) {
-    const V mean(stats(i, 0)), rstd(stats(i, 1));
-    const T* const in = x.data() + i * x.stride(0) + column;
-    const T* const dout = dy.data() + i * dy.stride(0) + column;
-#pragma GCC unroll 4
-    for (std::size_t c = 0; c < kVectors; ++c) {
-      const V g = V::load_unaligned(dout + static_cast<Index>(c) * kWidth);
-      gain[c] = simd::fma(g, (V::load_unaligned(in + static_cast<Index>(c) * kWidth) - mean) * rstd, gain[c]);
-      bias[c] = bias[c] + g;
-    }
-  }
-#pragma GCC unroll 4
-  for (std::size_t c = 0; c < kVectors; ++c) {
-    gain[c].store_unaligned(dgain + static_cast<Index>(c) * kWidth);
-    bias[c].store_unaligned(dbias + static_cast<Index>(c) * kWidth);
-  }
-}
-}  // namespace detail
-
-/// dgain += Σ dy ⊙ xhat, dbias += Σ dy, in row order. // x, dy [R, D]; dgain, dbias [D]
+/// dgain += Σ dy ⊙ xhat, dbias += Σ dy. // x, dy [R, D]; dgain, dbias [D]
 template <class T>
 void add_layer_norm_grad_params(Rows<const T> x, Rows<const T> stats, Rows<const T> dy, View<T, 1> dgain,
                                 View<T, 1> dbias, Context& ctx) {
-  constexpr Index kColumns = 64;
-  ctx.parallel_for((x.extent(1) + kColumns - 1) / kColumns, [&](Index begin, Index end, Index) {
-    for (Index block = begin; block < end; ++block) {
-      Index j = block * kColumns;
-      const Index last = std::min(j + kColumns, x.extent(1));
-#if GATEFOLD_HAS_SIMD
-      if constexpr (simd::kVectorised<T>) {
-        using V = simd::Batch<T>;
-        constexpr Index kWidth = simd::kLanes<T>;
-        if (ctx.isa != Isa::portable) {
-          for (; j + 4 * kWidth <= last; j += 4 * kWidth)
-            detail::add_norm_grad_block<V, 4>(x, stats, dy, j, &dgain[j], &dbias[j]);
-          for (; j + kWidth <= last; j += kWidth)
-            detail::add_norm_grad_block<V, 1>(x, stats, dy, j, &dgain[j], &dbias[j]);
-        }
-      }
-#endif
-      for (; j < last; ++j)
-        for (Index i = 0; i < x.extent(0); ++i) {
-          dgain[j] = dgain[j] + dy(i, j) * ((x(i, j) - stats(i, 0)) * stats(i, 1));
-          dbias[j] = dbias[j] + dy(i, j);
-        }
-    }
+  add_column_sums_of<T, 2>(x.extent(0), {dgain, dbias}, ctx, [=](Index i) {
+    return [mean = stats(i, 0), rstd = stats(i, 1), in = x.data() + i * x.stride(0),
+            dout = dy.data() + i * dy.stride(0)](auto&& load) {
+      const auto g = load(dout);
+      return std::array{decltype(g)(g * ((load(in) - mean) * rstd)), g};
+    };
   });
 }
 

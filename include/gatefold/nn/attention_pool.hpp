@@ -1,4 +1,5 @@
 #pragma once
+#include "gatefold/kernels/long_sum.hpp"
 #include "gatefold/kernels/math.hpp"
 #include "gatefold/nn/layer_norm.hpp"
 #include "gatefold/nn/mlp.hpp"
@@ -141,31 +142,28 @@ struct AttentionPool {
     return kernels::simd::sum<T>(
         isa, n, [](auto u, auto v) { return u * v; }, a, b);
   }
-  static void add_scaled(Isa isa, Index n, const T& factor, const T* x, T* y) {
-    kernels::simd::transform<T>(
-        isa, n, [=](auto sum, auto v) { return sum + factor * v; }, y, y, x);
-  }
-
   void attend(Rows<const T> q, Rows<const T> kv, const TokenLayout& layout, Index b, Rows<T> weight, Rows<T> attended,
               Isa isa) const {
     const Index width = probe.extent(1), d = head_width(), begin = layout.offset[b], end = layout.offset[b + 1];
     for (Index h = 0; h < num_heads; ++h) {
-      T most = T(-std::numeric_limits<double>::infinity()), total(0);
+      T most = T(-std::numeric_limits<double>::infinity());
+      kernels::LongSum<T> total;
       for (Index i = begin; i < end; ++i) {
         weight(i, h) = dot(isa, d, &q(0, h * d), &kv(i, h * d)) * scale();
         if (layout.modality[i] != kPadding && most < weight(i, h)) most = weight(i, h);
       }
       for (Index i = begin; i < end; ++i) {
         weight(i, h) = layout.modality[i] == kPadding ? T(0) : kernels::exp(T(weight(i, h) - most));
-        total = total + weight(i, h);
+        total.add(weight(i, h));
       }
-      T* const to = &attended(b, h * d);
-      std::fill_n(to, d, T(0));
-      for (Index i = begin; i < end; ++i) {
-        if (layout.modality[i] == kPadding) continue;
-        weight(i, h) = weight(i, h) / total;
-        add_scaled(isa, d, weight(i, h), &kv(i, width + h * d), to);
-      }
+      for (Index i = begin; i < end; ++i)
+        if (layout.modality[i] != kPadding) weight(i, h) = weight(i, h) / total.value();
+      kernels::detail::sum_rows<T>(isa, begin, end, d, &attended(b, h * d), [&](Index i) {
+        return [v = &kv(i, width + h * d), w = weight(i, h), padding = layout.modality[i] == kPadding](auto&& load) {
+          using V = decltype(load(v));
+          return std::array{padding ? V(T(0)) : V(load(v) * w)};
+        };
+      });
     }
   }
 
@@ -173,20 +171,25 @@ struct AttentionPool {
     const Index width = probe.extent(1), d = head_width(), begin = saved.offset[b], end = saved.offset[b + 1];
     for (Index h = 0; h < num_heads; ++h) {
       const T* const dout = &dattended(b, h * d);
-      // d weight, until the loop below overwrites it
+      // d weight, then d score, until the last loop overwrites it
       const auto dweight = [&](Index i) -> T& { return dkv(i, h * d); };
-      T mean(0);  // <weight, dweight>
+      kernels::LongSum<T> mean;  // <weight, dweight>
       for (Index i = begin; i < end; ++i) {
         dweight(i) = dot(isa, d, dout, &saved.kv(i, width + h * d));
-        mean = mean + saved.weight(i, h) * dweight(i);
+        mean.add(saved.weight(i, h) * dweight(i));
       }
+      for (Index i = begin; i < end; ++i) dweight(i) = scale() * saved.weight(i, h) * (dweight(i) - mean.value());
+      kernels::detail::sum_rows<T>(isa, begin, end, d, &dq(b, h * d), [&](Index i) {
+        return [k = &saved.kv(i, h * d), dscore = dweight(i)](auto&& load) {
+          return std::array{decltype(load(k))(load(k) * dscore)};
+        };
+      });
       for (Index i = begin; i < end; ++i) {
-        const T w = saved.weight(i, h), dscore = scale() * w * (dweight(i) - mean);
+        const T w = saved.weight(i, h), dscore = dweight(i);
         kernels::simd::transform<T>(
             isa, d, [=](auto v) { return dscore * v; }, &dkv(i, h * d), &saved.q(0, h * d));
         kernels::simd::transform<T>(
             isa, d, [=](auto v) { return w * v; }, &dkv(i, width + h * d), dout);
-        add_scaled(isa, d, dscore, &saved.kv(i, h * d), &dq(b, h * d));
       }
     }
   }

@@ -1,5 +1,5 @@
 #pragma once
-#include "gatefold/kernels/map.hpp"
+#include "gatefold/kernels/long_sum.hpp"
 
 namespace gatefold {
 
@@ -35,10 +35,9 @@ struct ClassToken {
     expect_shape(dy, {batch * (length + 1), width}, "ClassToken::backward: dy");
     expect_shape(dx, {batch * length, width}, "ClassToken::backward: dx");
     expect_shape(grad.token.view(), {width}, "ClassToken::backward: grad.token");
-    for (Index b = 0; b < batch; ++b)
-      kernels::simd::transform<T>(
-          ctx.isa, width, [](auto sum, auto d) { return sum + d; }, grad.token.data(), grad.token.data(),
-          dy.data() + b * (length + 1) * dy.stride(0));
+    kernels::add_column_sums_of<T, 1>(batch, {grad.token.view()}, ctx, [=](Index b) {
+      return [row = dy.data() + b * (length + 1) * dy.stride(0)](auto&& load) { return std::array{load(row)}; };
+    });
     kernels::for_each_row(dx.extent(0), width, ctx, [&](Index i) {
       std::copy_n(dy.data() + (i + i / length + 1) * dy.stride(0), width, dx.data() + i * dx.stride(0));
     });

@@ -1,4 +1,5 @@
 #pragma once
+#include "gatefold/kernels/long_sum.hpp"
 #include "gatefold/nn/weight_storage.hpp"
 
 namespace gatefold {

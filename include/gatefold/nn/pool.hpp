@@ -1,5 +1,5 @@
 #pragma once
-#include "gatefold/kernels/map.hpp"
+#include "gatefold/kernels/long_sum.hpp"
 
 namespace gatefold {
 
@@ -12,18 +12,25 @@ void pool(Pooling pooling, Rows<const T> x, const TokenLayout& layout, Rows<T> y
   expect_shape(y, {layout.num_sequences(), x.extent(1)}, "pool: y");
   kernels::for_each_row(y.extent(0), x.extent(1), ctx, [&](Index b) {
     T* const out = y.data() + b * y.stride(0);
-    std::fill_n(out, x.extent(1), T(0));
-    Index count = 0;
-    for (Index i = layout.offset[b]; i < layout.offset[b + 1]; ++i) {
+    const Index begin = layout.offset[b], end = layout.offset[b + 1];
+    const auto row = [&](Index i) { return x.data() + i * x.stride(0); };
+    Index count = 0, chosen = -1;
+    for (Index i = begin; i < end; ++i) {
       if (layout.modality[i] == kPadding) continue;
-      const T* const in = x.data() + i * x.stride(0);
-      if (pooling == Pooling::mean)
-        kernels::simd::transform<T>(
-            ctx.isa, x.extent(1), [](auto sum, auto v) { return sum + v; }, out, out, in);
-      else if (pooling == Pooling::last || count == 0)
-        std::copy_n(in, x.extent(1), out);
+      if (pooling == Pooling::last || count == 0) chosen = i;
       ++count;
     }
+    if (pooling == Pooling::mean && count > 1)
+      kernels::detail::sum_rows<T>(ctx.isa, begin, end, x.extent(1), out, [&](Index i) {
+        return [in = row(i), padding = layout.modality[i] == kPadding](auto&& load) {
+          using V = decltype(load(in));
+          return std::array{padding ? V(T(0)) : load(in)};
+        };
+      });
+    else if (count > 0)
+      std::copy_n(row(chosen), x.extent(1), out);
+    else
+      std::fill_n(out, x.extent(1), T(0));
     if (pooling == Pooling::mean && count > 1) {
       const T inverse = T(1.0 / static_cast<double>(count));
       kernels::simd::transform<T>(
