@@ -76,7 +76,8 @@ TEST(Grouped, ColumnSumsGoToTheExpertOfTheRow) {
           3, [&](Index e) { return dy.view().rows(kOffset[e], kOffset[e + 1]); },
           [&](Index e) { return e == 2 ? View<float, 1>() : sums.view()[e]; }, ctx);
       for (Index j = 0; j < width; ++j) {
-        ASSERT_EQ(sums.view()(0, j), 1.0f + dy.view()(0, j) + dy.view()(1, j));
+        const float both = dy.view()(0, j) + dy.view()(1, j);
+        ASSERT_EQ(sums.view()(0, j), static_cast<float>(1.0 + double{both}));
         ASSERT_EQ(sums.view()(1, j), 1.0f);
         ASSERT_EQ(sums.view()(2, j), 1.0f) << "an expert without a bias";
       }

@@ -45,6 +45,25 @@ TEST(LongSum, OfManyTermsOfOneSignKeepsItsDigits) {
   EXPECT_NEAR(sum.value() / exact, 1, 0x1p-24 * 3 * std::sqrt(2 * static_cast<double>(kChain) / 3));
 }
 
+TEST(ColumnSums, OfExpertsKeepTheirDigitsAsThoseOfOneLayerDo) {
+  // Two experts of unlike width; the bits are those of each by itself.
+  const std::array<Tensor<float, 2>, 2> dy{random_rows<float>({100'000, 70}, 1, 1), random_rows<float>({300, 9}, 2)};
+  std::array<Tensor<float, 1>, 2> alone{Tensor<float, 1>({70}), Tensor<float, 1>({9})}, together = alone;
+  for (const auto& pool : {ParallelFor{}, test::threads(7)}) {
+    auto ctx = context(Isa::simd, pool);
+    for (auto* sums : {&alone, &together})
+      for (auto& sum : *sums) std::ranges::fill(sum.flat(), 0.5f);
+    for (std::size_t e = 0; e < 2; ++e) add_column_sums<float>(dy[e].view(), alone[e].view(), ctx);
+    add_expert_column_sums<float>(
+        2, [&](Index e) { return dy[static_cast<std::size_t>(e)].view(); },
+        [&](Index e) { return together[static_cast<std::size_t>(e)].view(); }, ctx);
+    EXPECT_EQ(alone, together);
+  }
+  double exact = 0.5;
+  for (Index i = 0; i < 100'000; ++i) exact += double{dy[0].view()(i, 3)};
+  EXPECT_NEAR(together[0].view()[3] / exact, 1, 0x1p-24 * 3 * std::sqrt(static_cast<double>(kChain) / 3));
+}
+
 TEST(ColumnSums, OfEveryWidthAddToWhatIsThere) {
   for (Index n = 0; n <= 130; ++n) {
     const auto dy = random_rows<float>({11, n + 3}, static_cast<std::uint64_t>(n));

@@ -1,5 +1,5 @@
 #pragma once
-#include "gatefold/kernels/map.hpp"
+#include "gatefold/kernels/long_sum.hpp"
 #include "gatefold/kernels/matmul.hpp"
 #include "gatefold/module/grouped_expert.hpp"
 
@@ -117,27 +117,5 @@ class ProductList {
   View<Product<T>, 1> products_;
   Index size_ = 0;
 };
-
-/// db_e += the sum of the rows dy_e, for each expert e. `rows_of(e)` is dy_e // [rows of e, N_e], `bias_of(e)` is db_e
-/// // [N_e], maybe empty.
-template <Real T, class RowsOf, class BiasOf>
-void add_expert_column_sums(Index num_experts, RowsOf&& rows_of, BiasOf&& bias_of, Context& ctx) {
-  constexpr Index kColumns = 64;  // a cache line or four; each column is summed in row order by one worker
-  Index widest = 0;
-  for (Index e = 0; e < num_experts; ++e) widest = std::max(widest, View<T, 1>(bias_of(e)).extent(0));
-  const Index parts = (widest + kColumns - 1) / kColumns;
-  ctx.parallel_for(num_experts * parts, [&](Index begin, Index end, Index) {
-    for (Index task = begin; task < end; ++task) {
-      const Index e = task / parts, j0 = task % parts * kColumns;
-      const Rows<const T> dy = rows_of(e);
-      const View<T, 1> db = bias_of(e);
-      const Index n = std::min(kColumns, db.extent(0) - j0);
-      for (Index i = 0; n > 0 && i < dy.extent(0); ++i)
-        simd::transform<T>(
-            ctx.isa, n, [](auto sum, auto x) { return sum + x; }, db.data() + j0, db.data() + j0,
-            dy.data() + i * dy.stride(0) + j0);
-    }
-  });
-}
 
 }  // namespace gatefold::kernels

@@ -121,29 +121,59 @@ void sum_rows(Isa isa, Index begin, Index end, Index columns, T* sums, Terms&& t
 
 }  // namespace detail
 
+/// The kSumColumns columns from j0 on of add_column_sums_of, on the calling thread.
+template <class T, std::size_t K, class Terms>
+void add_sums_of_some_columns(Index rows, const std::array<View<T, 1>, K>& out, Index j0, Isa isa, Terms&& terms) {
+  const Index n = std::min(detail::kSumColumns, out[0].extent(0) - j0);
+  const auto totals = detail::sum_columns<T, K>(isa, 0, rows, j0, n, terms);
+  for (std::size_t k = 0; k < K; ++k)
+    for (Index c = 0; c < n; ++c)
+      out[k][j0 + c] = static_cast<T>(Wide<T>(out[k][j0 + c]) + totals[k][static_cast<std::size_t>(c)]);
+}
+
 /// out[k][j] += the sum over all rows i of term k: terms(i)(load) gives K terms as an array, where load(row) reads what
 /// stands in `row` at the columns in question, a vector or a number. The order of the additions depends on the number
 /// of rows only: each chain in the order of its rows, the chains one after the other in Wide<T>. // out: K views [N]
 template <class T, std::size_t K, class Terms>
 void add_column_sums_of(Index rows, const std::array<View<T, 1>, K>& out, Context& ctx, Terms&& terms) {
   constexpr Index kColumns = detail::kSumColumns;
-  const Index columns = out[0].extent(0);
-  ctx.parallel_for((columns + kColumns - 1) / kColumns, [&](Index begin, Index end, Index) {
-    for (Index j0 = begin * kColumns; j0 < std::min(columns, end * kColumns); j0 += kColumns) {
-      const Index n = std::min(kColumns, columns - j0);
-      const auto totals = detail::sum_columns<T, K>(ctx.isa, 0, rows, j0, n, terms);
-      for (std::size_t k = 0; k < K; ++k)
-        for (Index c = 0; c < n; ++c)
-          out[k][j0 + c] = static_cast<T>(Wide<T>(out[k][j0 + c]) + totals[k][static_cast<std::size_t>(c)]);
-    }
+  ctx.parallel_for((out[0].extent(0) + kColumns - 1) / kColumns, [&](Index begin, Index end, Index) {
+    for (Index part = begin; part < end; ++part)
+      add_sums_of_some_columns<T, K>(rows, out, part * kColumns, ctx.isa, terms);
   });
 }
+
+namespace detail {
+template <class T>
+auto row_itself(Rows<const T> dy) {
+  return [=](Index i) {
+    return [row = dy.data() + i * dy.stride(0)](auto&& load) { return std::array{load(row)}; };
+  };
+}
+}  // namespace detail
 
 /// db += the sum of the rows of dy. // dy [R, N], db [N]
 template <Real T>
 void add_column_sums(Rows<const T> dy, View<T, 1> db, Context& ctx) {
-  add_column_sums_of<T, 1>(dy.extent(0), {db}, ctx, [=](Index i) {
-    return [row = dy.data() + i * dy.stride(0)](auto&& load) { return std::array{load(row)}; };
+  add_column_sums_of<T, 1>(dy.extent(0), {db}, ctx, detail::row_itself(dy));
+}
+
+/// The same for many experts at once: db_e += the sum of the rows dy_e. `rows_of(e)` is dy_e // [rows of e, N_e],
+/// `bias_of(e)` is db_e // [N_e], maybe empty.
+template <Real T, class RowsOf, class BiasOf>
+void add_expert_column_sums(Index num_experts, RowsOf&& rows_of, BiasOf&& bias_of, Context& ctx) {
+  constexpr Index kColumns = detail::kSumColumns;
+  Index widest = 0;
+  for (Index e = 0; e < num_experts; ++e) widest = std::max(widest, View<T, 1>(bias_of(e)).extent(0));
+  const Index parts = (widest + kColumns - 1) / kColumns;
+  ctx.parallel_for(num_experts * parts, [&](Index begin, Index end, Index) {
+    for (Index task = begin; task < end; ++task) {
+      const Index e = task / parts, j0 = task % parts * kColumns;
+      const View<T, 1> db = bias_of(e);
+      const Rows<const T> dy = rows_of(e);
+      if (j0 < db.extent(0) && dy.extent(0) > 0)
+        add_sums_of_some_columns<T, 1>(dy.extent(0), {db}, j0, ctx.isa, detail::row_itself(dy));
+    }
   });
 }
 
