@@ -70,7 +70,7 @@ struct SigmoidRouter {
                     .noisy_logits = logits,
                     .choice = choice,
                     .group_size = rows,
-                    .layout = ctx.layout};
+                    .layout = keep_layout(ctx)};
     saved.gates = gates, saved.weight = combine, saved.score = score, saved.sum = sum;
     return saved;
   }
