@@ -1,6 +1,7 @@
 // An auxiliary loss of one's own: E Σ_e (mean over tokens of p_e - 1 / E)^2, zero where all experts are equally likely.
 #include "check.hpp"
 #include "gatefold/blocks/sparse_mlp.hpp"
+#include "gatefold/losses/token_groups.hpp"
 #include "gatefold/losses/z_loss.hpp"
 #include "gatefold/nn/mlp.hpp"
 #include "gatefold/routing/top_k_router.hpp"
@@ -14,7 +15,7 @@ struct Flatness {
   T value(const RouterScores<T>& scores, Context& ctx) const {
     const auto scope = ctx.workspace.scope();
     T sum(0);
-    const auto excess = mean_excess(scores, ctx);
+    const auto excess = mean_excess(scores, tokens(scores, ctx), ctx);
     for (Index e = 0; e < scores.num_experts(); ++e) sum = sum + excess[e] * excess[e];
     return sum * T(static_cast<double>(scores.num_experts()));
   }
@@ -25,11 +26,11 @@ struct Flatness {
                     Context& ctx) const {
     using std::exp;
     const auto scope = ctx.workspace.scope();
-    const auto excess = mean_excess(scores, ctx);
+    const auto rows = tokens(scores, ctx);
+    const auto excess = mean_excess(scores, rows, ctx);
     const Index experts = scores.num_experts();
-    const T factor = scale * T(2.0 * static_cast<double>(experts) / static_cast<double>(count(scores)));
-    for (Index t = 0; t < scores.num_tokens(); ++t) {
-      if (scores.is_padding(t)) continue;
+    for (const Index t : rows) {
+      const T factor = scale * T(2.0 * static_cast<double>(experts) / static_cast<double>(rows.size()));
       T mean(0);
       for (Index e = 0; e < experts; ++e) mean = mean + exp(scores.log_probs(t, e)) * excess[e];
       for (Index e = 0; e < experts; ++e)
@@ -38,22 +39,20 @@ struct Flatness {
   }
 
  private:
+  // The rows that count: no padding, and none with a NaN.
   template <Real T>
-  static Index count(const RouterScores<T>& scores) {
-    Index tokens = 0;
-    for (Index t = 0; t < scores.num_tokens(); ++t) tokens += !scores.is_padding(t);
-    return std::max<Index>(tokens, 1);
+  static std::span<const Index> tokens(const RouterScores<T>& scores, Context& ctx) {
+    const auto groups = token_groups(scores, {.scope = LossScope::batch}, ctx);
+    return groups.count ? groups[0] : std::span<const Index>();
   }
   template <Real T>
-  static View<T, 1> mean_excess(const RouterScores<T>& scores, Context& ctx) {  // [E]
+  static View<T, 1> mean_excess(const RouterScores<T>& scores, std::span<const Index> rows, Context& ctx) {  // [E]
     using std::exp;
-    auto excess = ctx.workspace.take<T>(scores.num_experts());
-    const T tokens(static_cast<double>(count(scores))), fair(1.0 / static_cast<double>(scores.num_experts()));
-    for (Index e = 0; e < scores.num_experts(); ++e) {
-      T sum(0);
-      for (Index t = 0; t < scores.num_tokens(); ++t)
-        if (!scores.is_padding(t)) sum = sum + exp(scores.log_probs(t, e));
-      excess[e] = sum / tokens - fair;
+    auto excess = ctx.workspace.take_zeroed<T>(scores.num_experts());
+    const T count(static_cast<double>(rows.size())), fair(1.0 / static_cast<double>(scores.num_experts()));
+    for (Index e = 0; e < scores.num_experts() && !rows.empty(); ++e) {
+      for (const Index t : rows) excess[e] = excess[e] + exp(scores.log_probs(t, e)) / count;
+      excess[e] = excess[e] - fair;
     }
     return excess;
   }
