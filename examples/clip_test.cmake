@@ -53,7 +53,7 @@ expect(0 "note: the label «photos/red.png» is the name of a file" ${ZERO_SHOT}
 
 # Of a label that is longer than the context the end is not seen, which is said.
 expect(0 "note: 1 label is longer than the 10 tokens .* «a very long label indeed».*\"cut\": true" ${ZERO_SHOT}
-       photos/red.png --model clip --labels cat "a very long label indeed" --json)
+       photos/red.png --model clip --template {} --json --labels cat "a very long label indeed")
 
 # Nothing hangs, and what cannot be read is no reason not to answer for the rest.
 file(MAKE_DIRECTORY ${FOLDER}/odd)
