@@ -7,6 +7,8 @@
 #include <exception>
 #include <iostream>
 #include <new>
+#include <stdexcept>
+#include <string>
 
 #include "gatefold/core/error.hpp"
 #include "zero_shot/terminal.hpp"
@@ -15,14 +17,15 @@ namespace gatefold {
 
 namespace detail {
 
+inline const char* running_program = "";  ///< All that a signal can know.
+
 /// The kernel's answer to a touch of a mapped file that somebody has shortened meanwhile. Nothing but words is left to
 /// do, and only with what a signal may do.
 inline void say_file_was_shortened(int) {
   static constexpr char kWords[] =
       ": a file was shortened or replaced while it was read (is it still being copied?); start again when it is "
       "whole\n";
-  const char* const name = program_invocation_short_name;
-  (void)!::write(STDERR_FILENO, name, std::strlen(name));
+  (void)!::write(STDERR_FILENO, running_program, std::strlen(running_program));
   (void)!::write(STDERR_FILENO, kWords, sizeof(kWords) - 1);
   ::_exit(1);
 }
@@ -40,10 +43,17 @@ struct UsageError : std::runtime_error {
 /// What every program does around its work: says on standard error what went wrong, be it that a full disk took only a
 /// part of what was printed, in characters that do nothing to a terminal. Returns the exit status.
 inline int run_program(const char* name, int (*work)(int, char**), int argc, char** argv) {
+  detail::running_program = name;
   std::signal(SIGBUS, detail::say_file_was_shortened);
   const auto say = [&](const std::string& what) {
     std::fflush(stdout);
-    std::fprintf(stderr, "%s: %s\n", name, zero_shot::printable(what).c_str());
+    std::string lines = std::string(name) + ": ";
+    for (std::size_t at = 0; at <= what.size();) {  // advice may stand in a line of its own
+      const auto end = std::min(what.find('\n', at), what.size());
+      lines += zero_shot::printable(std::string_view(what).substr(at, end - at)) + "\n";
+      at = end + 1;
+    }
+    std::fputs(lines.c_str(), stderr);
   };
   try {
     const int status = work(argc, argv);

@@ -32,6 +32,13 @@ TEST(Program, SaysItInCharactersThatDoNothingToATerminal) {
   EXPECT_EQ(GetCapturedStderr(), "x: vocab.json: «?]0;OWNED??gnp»\n");
 }
 
+TEST(Program, KeepsTheLinesOfAdvice) {
+  CaptureStderr();
+  (void)run_program(
+      "x", [](int, char**) -> int { throw FormatError("is no model\nGet \033one:\n  hf download"); }, 0, nullptr);
+  EXPECT_EQ(GetCapturedStderr(), "x: is no model\nGet ?one:\n  hf download\n");
+}
+
 TEST(Program, SaysWhatToDoWithoutMemory) {
   CaptureStderr();
   EXPECT_EQ(run_program(
