@@ -143,7 +143,7 @@ struct SparseMlp {
 
   void report(const Saved& saved, Context& ctx) const {
     const auto& scores = saved.routing.scores;
-    ctx.report->record(saved.routing);
+    ctx.report->record_pass(saved.routing);
     if constexpr (std::is_same_v<Aux, NoAux>) {
       return;
     } else if constexpr (requires { aux.for_each(scores, ctx, [](std::string_view, const Scalar&) {}); }) {

@@ -27,12 +27,32 @@ struct MemoryError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+namespace detail {
+[[noreturn, gnu::cold, gnu::noinline]] inline void refuse_shape(std::string_view what, std::span<const Index> came,
+                                                                std::span<const Index> wanted) {
+  throw ShapeError(std::string(what) + " has shape " + shape_text(came) + ", expected " + shape_text(wanted));
+}
+
+template <class V>
+[[noreturn, gnu::cold, gnu::noinline]] void refuse_option(std::string_view who, std::string_view field, V value,
+                                                          std::string_view wanted) {
+  std::string came;
+  if constexpr (std::integral<V>) {
+    came = std::to_string(value);
+  } else {
+    char text[32];
+    came.assign(text, static_cast<std::size_t>(std::snprintf(text, sizeof text, "%g", double(value))));
+  }
+  std::string message(who);
+  message.append(": ").append(field).append(" is ").append(came).append(", expected ").append(wanted);
+  throw OptionError(message);
+}
+}  // namespace detail
+
 /// Throws ShapeError «Layer::forward: x has shape [7, 5], expected [7, 6]».
 template <class T, std::size_t Rank>
 void expect_shape(const View<T, Rank>& view, const std::type_identity_t<Shape<Rank>>& wanted, std::string_view what) {
-  if (view.shape() != wanted)
-    throw ShapeError(std::string(what) + " has shape " + to_string<Rank>(view.shape()) + ", expected " +
-                     to_string<Rank>(wanted));
+  if (view.shape() != wanted) detail::refuse_shape(what, view.shape(), wanted);
 }
 
 /// Throws OptionError «TopKRouter: num_selected is 9, expected 1..8» unless `holds`.
@@ -45,18 +65,7 @@ inline void expect_option(bool holds, const std::string& message) {
 template <class V>
 requires std::integral<V> || std::floating_point<V>
 void expect_option(bool holds, std::string_view who, std::string_view field, V value, std::string_view wanted) {
-  if (holds) [[likely]]
-    return;
-  std::string came;
-  if constexpr (std::integral<V>) {
-    came = std::to_string(value);
-  } else {
-    char text[32];
-    came.assign(text, static_cast<std::size_t>(std::snprintf(text, sizeof text, "%g", double(value))));
-  }
-  std::string message(who);
-  message.append(": ").append(field).append(" is ").append(came).append(", expected ").append(wanted);
-  throw OptionError(message);
+  if (!holds) detail::refuse_option(who, field, value, wanted);
 }
 /// A size: throws OptionError «Mlp: hidden is 0, expected at least 1» unless it is one.
 inline void expect_size(std::string_view who, std::string_view field, Index value) {

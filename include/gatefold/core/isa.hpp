@@ -37,7 +37,7 @@ inline std::span<const Isa> isas_here() { return isas_on(cpu().features); }
 
 /// The best that the CPU runs, or the one of the name `forced` if that is not empty.
 /// Throws std::invalid_argument if the name is unknown or not for this CPU.
-inline Isa choose_isa(std::string_view forced, CpuFeatures here) {
+[[gnu::cold]] inline Isa choose_isa(std::string_view forced, CpuFeatures here) {
   const auto runs = isas_on(here);
   if (forced.empty()) return runs.back();
   std::string names;

@@ -1,6 +1,7 @@
 #pragma once
 #include <array>
 #include <cstddef>
+#include <span>
 #include <string>
 
 #include "gatefold/core/language.hpp"
@@ -23,11 +24,19 @@ constexpr Index element_count(const Shape<Rank>& shape) {
   return n;
 }
 
+namespace detail {
+// Texts are made outside the templates that need them, once for all ranks and out of line: they are a large part of the
+// code that every program compiles, and run at most once.
+[[gnu::cold, gnu::noinline]] inline std::string shape_text(std::span<const Index> shape) {
+  std::string text = "[";
+  for (std::size_t axis = 0; axis < shape.size(); ++axis) text += (axis ? ", " : "") + std::to_string(shape[axis]);
+  return text + "]";
+}
+}  // namespace detail
+
 template <std::size_t Rank>
 std::string to_string(const Shape<Rank>& shape) {
-  std::string text = "[";
-  for (std::size_t axis = 0; axis < Rank; ++axis) text += (axis ? ", " : "") + std::to_string(shape[axis]);
-  return text + "]";
+  return detail::shape_text(shape);
 }
 
 }  // namespace gatefold

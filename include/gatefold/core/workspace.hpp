@@ -71,7 +71,7 @@ class Workspace {
   // Large enough that a small model needs one block, small enough not to matter in a program that needs none.
   static constexpr std::size_t kMinBlock = std::size_t{1} << 20;
 
-  void* bytes(std::size_t n) {
+  [[gnu::noinline]] void* bytes(std::size_t n) {
     n = (n + kAlignment - 1) / kAlignment * kAlignment;
     const auto free = [&] { return blocks_[*current_].size - blocks_[*current_].used; };
     while (*current_ < blocks_.size() && free() < n) current_ = *current_ + 1;
@@ -94,7 +94,7 @@ class Workspace {
   std::pair<std::size_t, std::size_t> mark() const {
     return {*current_, *current_ < blocks_.size() ? blocks_[*current_].used : 0};
   }
-  void rewind(std::pair<std::size_t, std::size_t> mark) {
+  [[gnu::noinline]] void rewind(std::pair<std::size_t, std::size_t> mark) {
     if (mark.first >= blocks_.size()) mark = {0, 0};  // of memory that was moved away: what is here is younger
     for (std::size_t i = mark.first; i < blocks_.size(); ++i)
       blocks_[i].used = i == mark.first ? std::min(mark.second, blocks_[i].used) : 0;

@@ -85,12 +85,6 @@ class SafeTensors {
 
 namespace detail {
 
-inline std::string shape_text(std::span<const Index> shape) {
-  std::string text = "[";
-  for (std::size_t axis = 0; axis < shape.size(); ++axis) text += (axis ? ", " : "") + std::to_string(shape[axis]);
-  return text + "]";
-}
-
 /// 'text' for a message: what a hostile file says must neither flood nor steer a terminal.
 inline std::string quote_text(std::string_view text, std::size_t longest = 120) {
   std::string out = "'";

@@ -112,10 +112,23 @@ class FfnScratch {
   std::byte *x_, *hidden_;
 };
 
+/// unit = act(unit) or, with gates, act(gate) unit. Through a pointer, so that one compiled net serves all activations:
+/// a call has some hundred units to do.
+using ActivateUnits = void (*)(Isa isa, Index count, const float* gate, float* unit);
+template <class Act>
+void activate_units(Isa isa, Index count, const float* gate, float* unit) {
+  if (gate)
+    simd::transform<float>(
+        isa, count, [](auto g, auto u) { return Act::value(g) * u; }, unit, gate, unit);
+  else
+    simd::transform<float>(
+        isa, count, [](auto u) { return Act::value(u); }, unit, unit);
+}
+
 /// Hidden units h0..h1 of some rows, column 0 being h0. h0 is a multiple of kPanel. `next` is the panel that is used
 /// after them.
-template <class Act, class F>
-void make_units(Isa isa, const PackedFfn<F>& net, const PreparedRows<F>& x, Index h0, Index h1,
+template <class F>
+void make_units(Isa isa, ActivateUnits activate, const PackedFfn<F>& net, const PreparedRows<F>& x, Index h0, Index h1,
                 const HiddenUnits& units, const HiddenUnits& gates, const void* next) {
   const Index p0 = h0 / kPanel;
   PanelRange panels{p0, num_panels(h1), 0, net.width(), net.gate ? net.gate->panel_data(p0) : next};
@@ -125,15 +138,7 @@ void make_units(Isa isa, const PackedFfn<F>& net, const PreparedRows<F>& x, Inde
   if (net.gate)
     multiply_panels(isa, {&x, 1}, *net.gate, panels, gates.data, gates.pitch, Store::overwrite,
                     net.gate_bias ? net.gate_bias + h0 : nullptr);
-  for (Index i = 0; i < x.rows; ++i) {
-    float* const unit = units.row(i);
-    if (net.gate)
-      simd::transform<float>(
-          isa, h1 - h0, [](auto g, auto u) { return Act::value(g) * u; }, unit, gates.row(i), unit);
-    else
-      simd::transform<float>(
-          isa, h1 - h0, [](auto u) { return Act::value(u); }, unit, unit);
-  }
+  for (Index i = 0; i < x.rows; ++i) activate(isa, h1 - h0, net.gate ? gates.row(i) : nullptr, units.row(i));
 }
 
 /// The share of hidden units h0..h1 in the outputs of panels p0..p1.
@@ -147,16 +152,16 @@ void add_outputs(Isa isa, const PackedFfn<F>& net, std::span<const PreparedRows<
 
 /// One block from x to y on one worker: each weight is read once, the hidden units never leave L2. `next` is the
 /// panel that the worker uses after it.
-template <class Act, class F>
-void run_ffn_block(Isa isa, const PackedFfn<F>& net, const FfnRows& rows, const FfnBlock& block, std::byte* memory,
-                   const void* next) {
+template <class F>
+void run_ffn_block(Isa isa, ActivateUnits activate, const PackedFfn<F>& net, const FfnRows& rows, const FfnBlock& block,
+                   std::byte* memory, const void* next) {
   const Index count = block.end - block.begin, hidden = net.hidden(), at_once = units_at_once(count, hidden);
   FfnScratch<F> own({isa, count, net.width(), hidden}, memory);
   const auto x = own.prepare_x([&](Index i) { return rows.row(block.begin + i); });
   float* const y = rows.y.data() + block.begin * rows.y.stride(0);
   for (Index h0 = 0; h0 == 0 || h0 < hidden; h0 += at_once) {  // once without hidden units, for the bias
     const Index h1 = std::min(h0 + at_once, hidden);
-    make_units<Act>(isa, net, x, h0, h1, own.units, own.gates, net.down->panel_data(0, h0));
+    make_units(isa, activate, net, x, h0, h1, own.units, own.gates, net.down->panel_data(0, h0));
     const auto units = own.prepare_hidden(h1 - h0, [&](Index i) { return own.units.row(i); });
     add_outputs(isa, net, units, h0, h1, 0, num_panels(net.width()), y, rows.y.stride(0),
                 h1 < hidden ? net.up->panel_data(h1 / kPanel) : next);
@@ -169,9 +174,9 @@ void run_ffn_block(Isa isa, const PackedFfn<F>& net, const FfnRows& rows, const 
 /// Tasks are blocks of rows, the largest first, so that skewed loads keep all workers busy;
 /// with fewer blocks than workers, first the hidden units and then the outputs are shared out instead. The result is
 /// the same either way. 4 N D H operations (6 with gates).
-template <class Act, PackedFormat F>
-void packed_ffn(View<const PackedFfn<F>, 1> nets, Rows<const float> x, const SlotRows& slots, Rows<float> y,
-                Context& ctx) {
+template <PackedFormat F>
+void packed_ffn(detail::ActivateUnits activate, View<const PackedFfn<F>, 1> nets, Rows<const float> x,
+                const SlotRows& slots, Rows<float> y, Context& ctx) {
   if (y.extent(0) == 0) return;
   const detail::FfnRows rows{x, slots, y};
   auto& ws = ctx.workspace;
@@ -212,8 +217,8 @@ void packed_ffn(View<const PackedFfn<F>, 1> nets, Rows<const float> x, const Slo
   if (count >= workers) {
     ctx.parallel_for(count, [&](Index begin, Index end, Index worker) {
       for (Index i = begin; i < end; ++i)
-        detail::run_ffn_block<Act>(ctx.isa, nets[tasks[i].net], rows, tasks[i], &scratch(worker, 0),
-                                   nets[tasks[std::min(i + 1, count - 1)].net].up->panel_data(0));
+        detail::run_ffn_block(ctx.isa, activate, nets[tasks[i].net], rows, tasks[i], &scratch(worker, 0),
+                              nets[tasks[std::min(i + 1, count - 1)].net].up->panel_data(0));
     });
     return;
   }
@@ -241,8 +246,8 @@ void packed_ffn(View<const PackedFfn<F>, 1> nets, Rows<const float> x, const Slo
     const auto in = own.prepare_x([&](Index i) { return rows.row(block.begin + i); });
     for (Index h0 = p0 * kPanel, h1; h0 < end; h0 = h1) {
       h1 = std::min(h0 + detail::units_at_once(in.rows, net.hidden()), end);
-      detail::make_units<Act>(ctx.isa, net, in, h0, h1, {&units(block.begin, h0), pitch}, own.gates,
-                              h1 < end ? net.up->panel_data(h1 / kPanel) : nullptr);
+      detail::make_units(ctx.isa, activate, net, in, h0, h1, {&units(block.begin, h0), pitch}, own.gates,
+                         h1 < end ? net.up->panel_data(h1 / kPanel) : nullptr);
     }
   });
   share(width, [&](const detail::FfnBlock& block, Index p0, Index p1, auto& own) {
@@ -255,6 +260,11 @@ void packed_ffn(View<const PackedFfn<F>, 1> nets, Rows<const float> x, const Slo
                           rows.y.stride(0), h1 < net.hidden() ? net.down->panel_data(p0, h1) : nullptr);
     }
   });
+}
+template <class Act, PackedFormat F>
+void packed_ffn(View<const PackedFfn<F>, 1> nets, Rows<const float> x, const SlotRows& slots, Rows<float> y,
+                Context& ctx) {
+  packed_ffn<F>(&detail::activate_units<Act>, nets, x, slots, y, ctx);
 }
 
 }  // namespace gatefold::kernels

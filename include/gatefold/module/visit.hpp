@@ -21,6 +21,27 @@ template <class T>
 inline constexpr bool is_optional = false;
 template <class T>
 inline constexpr bool is_optional<std::optional<T>> = true;
+
+/// The dotted path of the field at hand. Apart from the visitor, which is compiled anew for each function it carries.
+class FieldPath {
+ public:
+  /// Returns where the path ended, for `leave`.
+  [[gnu::noinline]] std::size_t enter(std::string_view name) {
+    const std::size_t mark = path_.size();
+    if (mark) path_ += '.';
+    path_ += name;
+    return mark;
+  }
+  [[gnu::noinline]] std::size_t enter(std::size_t index) { return enter(std::to_string(index)); }
+  [[gnu::noinline]] void leave(std::size_t mark) { path_.resize(mark); }
+  std::string_view text() const { return path_; }
+  [[noreturn, gnu::cold, gnu::noinline]] void refuse(std::string_view why) const {
+    throw std::invalid_argument(path_ + ": " + std::string(why));
+  }
+
+ private:
+  std::string path_;
+};
 }  // namespace detail
 
 /// Hands every parameter of one or more equally shaped modules to a function, with its dotted path. A module lists its
@@ -34,11 +55,9 @@ class ParamVisitor {
 
   template <class First, class... Rest>
   void operator()(std::string_view name, First& first, Rest&... rest) {
-    const std::size_t mark = path_.size();
-    if (mark) path_ += '.';
-    path_ += name;
+    const std::size_t mark = path_.enter(name);
     visit_field(first, rest...);
-    path_.resize(mark);
+    path_.leave(mark);
   }
 
  private:
@@ -46,14 +65,17 @@ class ParamVisitor {
   void visit_field(First& first, Rest&... rest) {
     using Field = std::remove_const_t<First>;
     if constexpr (is_tensor<Field> || is_shared_tensor<Field>) {
-      fn_(std::string_view(path_), first, rest...);
+      fn_(path_.text(), first, rest...);
     } else if constexpr (detail::is_sequence<Field>) {
-      if (((rest.size() != first.size()) || ...))
-        throw std::invalid_argument(path_ + ": the modules visited together differ in length");
-      for (std::size_t i = 0; i < first.size(); ++i) (*this)(std::to_string(i), first[i], rest[i]...);
+      if (((rest.size() != first.size()) || ...)) path_.refuse("the modules visited together differ in length");
+      for (std::size_t i = 0; i < first.size(); ++i) {
+        const std::size_t mark = path_.enter(i);
+        visit_field(first[i], rest[i]...);
+        path_.leave(mark);
+      }
     } else if constexpr (detail::is_optional<Field>) {
       if (((rest.has_value() != first.has_value()) || ...))
-        throw std::invalid_argument(path_ + ": only some of the modules visited together have it");
+        path_.refuse("only some of the modules visited together have it");
       if (first) visit_field(*first, *rest...);
     } else {
       Field::visit(*this, first, rest...);
@@ -61,7 +83,7 @@ class ParamVisitor {
   }
 
   Fn& fn_;
-  std::string path_;
+  detail::FieldPath path_;
 };
 
 /// fn(path, tensor of first, tensor of each other...), in the order of the fields.

@@ -21,7 +21,7 @@ namespace gatefold::init {
 namespace detail {
 
 /// FNV-1a over the path, started from the call's stream; the last lines (SplitMix64) spread it over all 64 bits.
-inline std::uint64_t stream_of(std::string_view path, std::uint64_t call) {
+[[gnu::noinline]] inline std::uint64_t stream_of(std::string_view path, std::uint64_t call) {
   std::uint64_t hash = 0xcbf29ce484222325u ^ (call * 0x9e3779b97f4a7c15u);
   for (const char c : path) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
   hash = (hash ^ (hash >> 30)) * 0xbf58476d1ce4e5b9u;
@@ -32,6 +32,17 @@ inline std::uint64_t stream_of(std::string_view path, std::uint64_t call) {
 struct Fan {
   double in, out;
 };
+
+/// weight[i] = draw(stream, i, size, fan).
+template <class T, class Draw>
+[[gnu::noinline]] void draw_tensor(T* weight, Index size, Rng::State stream, Fan fan, const ParallelFor& parallel_for,
+                                   const Draw& draw) {
+  constexpr Index kBlock = 4096;  // some 0.1 ms of drawing: worth a thread
+  parallel_for((size + kBlock - 1) / kBlock, [&](Index first, Index last, Index) {
+    const Index end = std::min(size, last * kBlock);
+    for (Index i = first * kBlock; i < end; ++i) weight[i] = T(draw(stream, i, size, fan));
+  });
+}
 
 /// weight[i] = draw(rng of the tensor, i, number of elements, fan) for every tensor of rank 2 and more.
 template <Module M, class Draw>
@@ -44,12 +55,7 @@ void draw_weights(M& module, Rng& rng, const ParallelFor& parallel_for, Draw&& d
         if constexpr (Field::kRank >= 2 && Real<T> && !std::integral<T>) {
           const Fan fan{.in = static_cast<double>(t.extent(Field::kRank - 1)),
                         .out = static_cast<double>(t.extent(Field::kRank - 2))};
-          const Rng::State start{call.seed, stream_of(path, call.stream), 0};
-          constexpr Index kBlock = 4096;  // some 0.1 ms of drawing: worth a thread
-          parallel_for((t.size() + kBlock - 1) / kBlock, [&](Index first, Index last, Index) {
-            const Index end = std::min(t.size(), last * kBlock);
-            for (Index i = first * kBlock; i < end; ++i) t.data()[i] = T(draw(start, i, t.size(), fan));
-          });
+          draw_tensor(t.data(), t.size(), {call.seed, stream_of(path, call.stream), 0}, fan, parallel_for, draw);
         }
       },
       module);

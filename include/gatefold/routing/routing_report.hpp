@@ -94,16 +94,34 @@ class RoutingReport {
     }
   };
 
-  explicit RoutingReport(Detail detail = Detail::totals) : detail_(detail) {}
+  // A template, so that only a program with a report compiles what it takes to fill one: a good part of all that a
+  // sparse layer is.
+  template <class Made = void>
+  explicit RoutingReport(Detail detail = Detail::totals)
+      : detail_(detail), record_float_(&RoutingReport::record<float>), record_double_(&RoutingReport::record<double>) {}
 
   const std::vector<Layer>& layers() const { return layers_; }
-  void clear() { *this = RoutingReport(detail_); }
+  void clear() {
+    layers_.clear();
+    next_ = 0;
+  }
   /// The next record is the model's first sparse layer again.
   void begin_batch() { next_ = 0; }
 
-  /// Called by each sparse layer. Throws ShapeError if the layer in this place had another number of experts.
+  /// Called by each sparse layer: `record`.
   template <Real T>
-  void record(const Routing<T>& routing) {
+  void record_pass(const Routing<T>& routing) {
+    if constexpr (std::same_as<T, float>)
+      (this->*record_float_)(routing);
+    else if constexpr (std::same_as<T, double>)
+      (this->*record_double_)(routing);
+    else
+      record(routing);
+  }
+
+  /// Throws ShapeError if the layer in this place had another number of experts.
+  template <Real T>
+  [[gnu::cold]] void record(const Routing<T>& routing) {
     using std::exp;
     const DispatchPlan& plan = routing.plan;
     const auto& scores = routing.scores;
@@ -153,7 +171,7 @@ class RoutingReport {
   }
 
  private:
-  Layer& next_layer(Index num_experts, Index num_modalities) {
+  [[gnu::cold]] Layer& next_layer(Index num_experts, Index num_modalities) {
     if (next_ == layers_.size()) layers_.push_back({.num_experts = num_experts});
     Layer& layer = layers_[next_];
     if (layer.num_experts != num_experts)
@@ -177,7 +195,7 @@ class RoutingReport {
     return routing.plan.expert[routing.plan.slots_of_token(row)[k]];
   }
   template <Real T>
-  static Token token(const Routing<T>& routing, Index row) {
+  [[gnu::cold]] static Token token(const Routing<T>& routing, Index row) {
     const DispatchPlan& plan = routing.plan;
     Token out{.modality = routing.scores.modality(row)};
     for (Index k = 0; k < plan.requested[row]; ++k) {
@@ -196,6 +214,8 @@ class RoutingReport {
   Detail detail_;
   std::vector<Layer> layers_;
   std::size_t next_ = 0;
+  void (RoutingReport::*record_float_)(const Routing<float>&);
+  void (RoutingReport::*record_double_)(const Routing<double>&);
 };
 
 /// How evenly the tokens of one pass were served, which is the question where experts choose (V-MoE's metrics).

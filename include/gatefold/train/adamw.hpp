@@ -63,8 +63,8 @@ struct AdamW {
           if constexpr (Trained<typename Field::Scalar>) {
             if (!options.trainable(path)) return;
             const double decay = options.decays(path, Field::kRank) ? options.weight_decay : 0;
-            update(Coefficients<typename Field::Scalar>(options, {lr, decay, t, step_options.gradient_scale}), w, g, m,
-                   v, ctx);
+            update(Rates{lr, decay, t, step_options.gradient_scale}, w.size(), w.data(), g.data(), m.data(), v.data(),
+                   ctx);
           }
         },
         model, grad, mean, variance);
@@ -109,11 +109,12 @@ struct AdamW {
         model, grad, mean);
   }
 
-  template <class T, std::size_t Rank>
-  static void update(const Coefficients<T>& c, Tensor<T, Rank>& weight, const Tensor<T, Rank>& gradient,
-                     Tensor<T, Rank>& first, Tensor<T, Rank>& second, Context& ctx) {
-    for_each_block({.count = weight.size()}, ctx.parallel_for, [&](Index, Index begin, Index end) {
-      const std::array moved{weight.data() + begin, first.data() + begin, second.data() + begin};
+  template <class T>
+  [[gnu::noinline]] void update(const Rates& rates, Index size, T* weight, const T* gradient, T* first, T* second,
+                                Context& ctx) const {
+    const Coefficients<T> c(options, rates);
+    for_each_block({.count = size}, ctx.parallel_for, [&](Index, Index begin, Index end) {
+      const std::array moved{weight + begin, first + begin, second + begin};
       kernels::simd::update<T>(
           ctx.isa, end - begin,
           [c](auto w, auto m, auto v, auto g) {
@@ -124,7 +125,7 @@ struct AdamW {
             const auto moved_w = c.keep * w - c.rate * mean_now / (c.root * sqrt(variance_now) + c.epsilon);
             return std::array{moved_w, mean_now, variance_now};
           },
-          moved, gradient.data() + begin);
+          moved, gradient + begin);
     });
   }
 };

@@ -29,19 +29,21 @@ class Trainable {
   template <class M>
   void expect_known(const M& module) const {
     std::vector<char> used(patterns_.size());
-    for_each_param(
-        [&](std::string_view path, const auto&) {
-          for (std::size_t i = 0; i < used.size(); ++i) used[i] |= static_cast<char>(patterns_[i].matches(path));
-        },
-        module);
-    for (std::size_t i = 0; i < used.size(); ++i)
-      expect_option(used[i], "Trainable: the pattern \"" + patterns_[i].text() + "\" matches no parameter");
+    for_each_param([&](std::string_view path, const auto&) { mark_used(path, used); }, module);
+    expect_used(used);
   }
 
   bool operator==(const Trainable&) const = default;
 
  private:
   enum class Kind { only, all_but };
+  [[gnu::noinline]] void mark_used(std::string_view path, std::vector<char>& used) const {
+    for (std::size_t i = 0; i < used.size(); ++i) used[i] |= static_cast<char>(patterns_[i].matches(path));
+  }
+  [[gnu::noinline]] void expect_used(const std::vector<char>& used) const {
+    for (std::size_t i = 0; i < used.size(); ++i)
+      expect_option(used[i], "Trainable: the pattern \"" + patterns_[i].text() + "\" matches no parameter");
+  }
   Trainable(Kind kind, const std::vector<std::string>& patterns)
       : kind_(kind), patterns_(patterns.begin(), patterns.end()) {}
 

@@ -41,12 +41,16 @@ template <class T>
 concept Trained = Real<T> && !std::integral<T>;
 
 namespace detail {
+[[noreturn, gnu::cold, gnu::noinline]] inline void refuse_like(std::string_view what, std::string_view path,
+                                                               std::span<const Index> got,
+                                                               std::span<const Index> wanted) {
+  refuse_shape(std::string(what) + " of " + std::string(path), got, wanted);
+}
+
 /// Throws ShapeError «AdamW::step: gradient of up.weight has shape [2, 3], expected [3, 2]».
 template <class Got, class Wanted>
 void expect_like(const Got& got, const Wanted& wanted, std::string_view what, std::string_view path) {
-  if (got.shape() != wanted.shape())
-    throw ShapeError(std::string(what) + " of " + std::string(path) + " has shape " + to_string(got.shape()) +
-                     ", expected " + to_string(wanted.shape()));
+  if (got.shape() != wanted.shape()) refuse_like(what, path, got.shape(), wanted.shape());
 }
 
 /// One update counter, as a tensor so that it travels with the moments; a double counts exactly to 2^53.
