@@ -102,6 +102,18 @@ function(gatefold_find_package name)
   endforeach()
 endfunction()
 
+# Defines gatefold::compiled: the kernels for float, once for all files that link it (gatefold/compiled.hpp). It is built
+# in the project that uses it and with that project's flags, since a program has one set of -m flags, and only where
+# something links it.
+function(gatefold_add_compiled)
+  set(source ${CMAKE_CURRENT_BINARY_DIR}/gatefold_compiled.cpp)
+  file(CONFIGURE OUTPUT ${source} CONTENT "#define GATEFOLD_COMPILED template\n#include \"gatefold/compiled.hpp\"\n")
+  add_library(gatefold_compiled STATIC EXCLUDE_FROM_ALL ${source})
+  add_library(gatefold::compiled ALIAS gatefold_compiled)
+  target_link_libraries(gatefold_compiled PUBLIC gatefold::gatefold)
+  target_compile_definitions(gatefold_compiled INTERFACE "GATEFOLD_COMPILED=extern template")
+endfunction()
+
 # Defines gatefold::<component> where its packages are found, else sets gatefold_missing to the reason. Pass GLOBAL to
 # show it outside this directory.
 function(gatefold_add_component component)
@@ -109,8 +121,13 @@ function(gatefold_add_component component)
   if(TARGET gatefold::${component})
     return()
   endif()
+  if(component STREQUAL "compiled")
+    gatefold_add_compiled()
+    return()
+  endif()
   if(NOT component IN_LIST gatefold_components)
     list(JOIN gatefold_components ", " all)
+    string(APPEND all ", compiled")
     set(gatefold_missing "there is no gatefold::${component}, only ${all}" PARENT_SCOPE)
     return()
   endif()

@@ -1,0 +1,11 @@
+#include "model.hpp"
+
+/// |y|^2 / 2 of the packed layer.
+float infer(const Layer& layer, gatefold::Rows<const float> x) {
+  gatefold::Context ctx;
+  gatefold::Tensor<float, 2> y(x.shape());
+  gatefold::infer(gatefold::pack<gatefold::bf16>(layer), x, y, ctx);
+  float loss = 0;
+  for (const float v : y.flat()) loss += v * v / 2;
+  return loss;
+}

@@ -1,0 +1,8 @@
+// A program of three files: each uses the same layers.
+#pragma once
+#include "gatefold/gatefold.hpp"
+
+using Layer = gatefold::SparseMlp<gatefold::TopKRouter<float>, gatefold::Mlp<float>>;
+
+float train(Layer& layer, gatefold::Rows<const float> x);
+float infer(const Layer& layer, gatefold::Rows<const float> x);
