@@ -102,16 +102,26 @@ function(gatefold_find_package name)
   endforeach()
 endfunction()
 
-# Defines gatefold::compiled: the kernels for float, once for all files that link it (gatefold/compiled.hpp). It is built
-# in the project that uses it and with that project's flags, since a program has one set of -m flags, and only where
-# something links it.
+# Defines gatefold::compiled: the kernels for float (gatefold/compiled.hpp) and, where gatefold::io is found, files
+# (gatefold/io/compiled_once.hpp), once for all that link it. It is built in the project that uses it and with that
+# project's flags, since a program has one set of -m flags, and only where something links it. Arguments as for
+# gatefold_add_component.
 function(gatefold_add_compiled)
-  set(source ${CMAKE_CURRENT_BINARY_DIR}/gatefold_compiled.cpp)
-  file(CONFIGURE OUTPUT ${source} CONTENT "#define GATEFOLD_COMPILED template\n#include \"gatefold/compiled.hpp\"\n")
-  add_library(gatefold_compiled STATIC EXCLUDE_FROM_ALL ${source})
+  set(source ${CMAKE_CURRENT_BINARY_DIR}/gatefold_compiled)
+  file(CONFIGURE OUTPUT ${source}.cpp
+       CONTENT "#define GATEFOLD_COMPILED template\n#include \"gatefold/compiled.hpp\"\n")
+  add_library(gatefold_compiled STATIC EXCLUDE_FROM_ALL ${source}.cpp)
   add_library(gatefold::compiled ALIAS gatefold_compiled)
   target_link_libraries(gatefold_compiled PUBLIC gatefold::gatefold)
   target_compile_definitions(gatefold_compiled INTERFACE "GATEFOLD_COMPILED=extern template")
+  gatefold_add_component(io ${ARGN})
+  if(TARGET gatefold::io)
+    file(CONFIGURE OUTPUT ${source}_io.cpp
+         CONTENT "#define GATEFOLD_COMPILED_IO 1\n#include \"gatefold/io/safetensors_writer.hpp\"\n")
+    target_sources(gatefold_compiled PRIVATE ${source}_io.cpp)
+    target_link_libraries(gatefold_compiled PUBLIC gatefold::io)
+    target_compile_definitions(gatefold_compiled INTERFACE GATEFOLD_COMPILED_IO=0)
+  endif()
 endfunction()
 
 # Defines gatefold::<component> where its packages are found, else sets gatefold_missing to the reason. Pass GLOBAL to
@@ -122,7 +132,7 @@ function(gatefold_add_component component)
     return()
   endif()
   if(component STREQUAL "compiled")
-    gatefold_add_compiled()
+    gatefold_add_compiled(${ARGN})
     return()
   endif()
   if(NOT component IN_LIST gatefold_components)

@@ -70,6 +70,18 @@ foreach(one IN LISTS levels)
   endforeach()
 endforeach()
 
+# gatefold::compiled is such an object as well.
+compile(compiled x86-64)
+foreach(level IN ITEMS x86-64 x86-64-v3)
+  compile(uses_compiled ${level})
+  link(uses_compiled-${level} compiled-x86-64)
+  if(level STREQUAL "x86-64" AND errors)
+    message(SEND_ERROR "gatefold::compiled does not link with the flags it was compiled with:\n${errors}")
+  elseif(NOT level STREQUAL "x86-64" AND NOT errors MATCHES "compiled_for_(sse2|${${level}})")
+    message(SEND_ERROR "gatefold::compiled for x86-64 in a program for ${level}: the linker says «${errors}»")
+  endif()
+endforeach()
+
 link(main-x86-64 add_one-x86-64)
 execute_process(COMMAND ${WORK}/program COMMAND_ERROR_IS_FATAL ANY)
 

@@ -95,18 +95,18 @@ foreach(program IN LISTS programs)
   endif()
 endforeach()
 
-# With gatefold::compiled no file of a program defines a kernel, while without it each does, and the results are the
-# same to the last bit.
+# With gatefold::compiled no file of a program defines a kernel or what reads and writes files, while without it each
+# does, and the results are the same to the last bit.
 if(NOT WAY STREQUAL "pkg_config")
   foreach(kernels IN ITEMS gatefold compiled)
-    run(${binary}/files_${kernels})
+    run(${CMAKE_COMMAND} -E chdir ${binary} ${binary}/files_${kernels})
     set(result_${kernels} "${output}")
     foreach(file IN ITEMS train infer)
       file(GLOB_RECURSE object ${binary}/CMakeFiles/files_${kernels}.dir/files/${file}.*)
       list(FILTER object INCLUDE REGEX "\\.o(bj)?$")
       run(${NM} -C --defined-only ${object})
       string(REGEX MATCHALL "gatefold::(kernels::(multiply_f32|detail::tile_f32|matmul<float, gatefold::bf16>|\
-packed_ffn<gatefold::bf16>|combine_rows<float>)|gate_forward<float>|gate_backward<float>|plan_top_k<float>)" names "${output}")
+packed_ffn<gatefold::bf16>|combine_rows<float>)|SafeTensors(Writer::emit|::parse)|gate_forward<float>|gate_backward<float>|plan_top_k<float>)" names "${output}")
       list(REMOVE_DUPLICATES names)
       list(LENGTH names count_${kernels})
       if(kernels STREQUAL "gatefold" AND count_gatefold LESS 5)

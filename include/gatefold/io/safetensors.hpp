@@ -2,11 +2,15 @@
 #include <limits>
 #include <map>
 #include <memory>
+
+#include "gatefold/io/compiled_once.hpp"
+#include "gatefold/io/dtype.hpp"
+#include "gatefold/io/mapped_file.hpp"
+#if GATEFOLD_IO_HERE
 #include <nlohmann/json.hpp>
 
 #include "gatefold/io/checksum.hpp"
-#include "gatefold/io/dtype.hpp"
-#include "gatefold/io/mapped_file.hpp"
+#endif
 
 namespace gatefold {
 
@@ -86,7 +90,13 @@ class SafeTensors {
 namespace detail {
 
 /// 'text' for a message: what a hostile file says must neither flood nor steer a terminal.
-inline std::string quote_text(std::string_view text, std::size_t longest = 120) {
+GATEFOLD_IO_FUNCTION std::string quote_text(std::string_view text, std::size_t longest = 120);
+/// shape x dtype in bytes; nothing if that, or the product of the extents that are not zero, does not fit an Index
+/// (a stride of an empty tensor has to fit as well).
+GATEFOLD_IO_FUNCTION std::optional<std::size_t> tensor_bytes(Dtype dtype, std::span<const Index> shape);
+
+#if GATEFOLD_IO_HERE
+GATEFOLD_IO_FUNCTION std::string quote_text(std::string_view text, std::size_t longest) {
   std::string out = "'";
   for (const char c : text.substr(0, longest)) {
     const auto byte = static_cast<unsigned char>(c);
@@ -99,9 +109,7 @@ inline std::string quote_text(std::string_view text, std::size_t longest = 120) 
   return out + (text.size() > longest ? "...'" : "'");
 }
 
-/// shape x dtype in bytes; nothing if that, or the product of the extents that are not zero, does not fit an Index
-/// (a stride of an empty tensor has to fit as well).
-inline std::optional<std::size_t> tensor_bytes(Dtype dtype, std::span<const Index> shape) {
+GATEFOLD_IO_FUNCTION std::optional<std::size_t> tensor_bytes(Dtype dtype, std::span<const Index> shape) {
   std::size_t product = size_bytes(dtype);
   bool empty = false;
   for (const Index extent : shape) {
@@ -280,9 +288,12 @@ class HeaderHandler {
   std::optional<std::vector<std::uint64_t>> offsets_;
 };
 
+#endif
+
 }  // namespace detail
 
-inline void SafeTensors::parse(std::span<const std::byte> bytes) {
+#if GATEFOLD_IO_HERE
+GATEFOLD_IO_FUNCTION void SafeTensors::parse(std::span<const std::byte> bytes) {
   const auto fail = [&](const std::string& what) { throw FormatError(source_ + ": " + what); };
   bytes_ = bytes;
   std::uint64_t length = 0;
@@ -312,7 +323,7 @@ inline void SafeTensors::parse(std::span<const std::byte> bytes) {
   if (auto note = metadata_.extract(std::string(kChecksumKey))) checksum_ = std::move(note.mapped());
 }
 
-inline void SafeTensors::expect_checksum() const {
+GATEFOLD_IO_FUNCTION void SafeTensors::expect_checksum() const {
   const auto refuse = [&](const std::string& came, const std::string& wanted) {
     throw FormatError(source_ + ": checksum came " + came + ", wanted " + wanted +
                       ": the file is damaged; take it from where it came or from a copy, or make it again (a program "
@@ -354,7 +365,7 @@ inline void SafeTensors::expect_checksum() const {
   if (*checksum_ != wanted) refuse(*checksum_, wanted + ", which is its bytes'");
 }
 
-inline void SafeTensors::check_tiling(std::span<const std::byte> data) const {
+GATEFOLD_IO_FUNCTION void SafeTensors::check_tiling(std::span<const std::byte> data) const {
   std::vector<const Entry*> order;
   order.reserve(entries_.size());
   for (const Entry& entry : entries_) order.push_back(&entry);
@@ -372,5 +383,6 @@ inline void SafeTensors::check_tiling(std::span<const std::byte> data) const {
     throw FormatError(source_ + ": came " + std::to_string(data.size()) + " bytes of data, wanted the " +
                       std::to_string(covered) + " that the tensors cover (trailing bytes)");
 }
+#endif
 
 }  // namespace gatefold

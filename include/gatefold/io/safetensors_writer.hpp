@@ -1,8 +1,11 @@
 #pragma once
+#include <array>
 #include <functional>
 
-#include "gatefold/io/atomic_file.hpp"
 #include "gatefold/io/safetensors.hpp"
+#if GATEFOLD_IO_HERE
+#include "gatefold/io/atomic_file.hpp"
+#endif
 
 namespace gatefold {
 
@@ -16,7 +19,11 @@ class SafeTensorsWriter {
   /// reserved or not UTF-8 and for a dtype that T cannot be stored as.
   template <class T, std::size_t Rank>
   requires Stored<std::remove_const_t<T>>
-  void add(std::string name, View<T, Rank> view, std::optional<Dtype> dtype = std::nullopt);
+  void add(std::string name, View<T, Rank> view, std::optional<Dtype> dtype = std::nullopt) {
+    std::array<Index, Rank> stride;
+    for (std::size_t axis = 0; axis < Rank; ++axis) stride[axis] = view.stride(axis);
+    add_elements<std::remove_const_t<T>>(std::move(name), view.data(), view.shape(), stride, dtype);
+  }
 
   /// Elements that are bytes already (row-major, borrowed). Throws OptionError if they are not shape x dtype.
   void add_bytes(std::string name, Dtype dtype, std::vector<Index> shape, std::span<const std::byte> bytes);
@@ -36,6 +43,10 @@ class SafeTensorsWriter {
     std::size_t size_bytes;
     std::function<void(const Sink&)> emit;
   };
+  /// The same for every rank, so that it is compiled once for each scalar.
+  template <Stored T>
+  void add_elements(std::string name, const T* data, std::span<const Index> shape, std::span<const Index> stride,
+                    std::optional<Dtype> dtype);
   void add_pending(std::string name, Pending tensor);
   /// The digits of the checksum, which are known when all else is written, and their place.
   struct Seal {
@@ -53,62 +64,67 @@ class SafeTensorsWriter {
 
 namespace detail {
 
+#if GATEFOLD_IO_HERE
 /// Text as a JSON string. Throws OptionError unless it is UTF-8.
-inline std::string json_string(const std::string& text) {
+GATEFOLD_IO_FUNCTION std::string json_string(const std::string& text) {
   try {
     return nlohmann::json(text).dump();
   } catch (const nlohmann::json::exception&) {
     throw OptionError(quote_text(text) + " is not UTF-8");
   }
 }
+#endif
 
-/// fn(span) for each contiguous run of the view, in row-major order.
-template <class T, std::size_t Rank, class Fn>
-void for_each_run(View<const T, Rank> view, const Fn& fn) {
-  if (view.size() == 0) return;
-  if (view.contiguous()) {
-    fn(std::span<const T>(view.data(), static_cast<std::size_t>(view.size())));
-  } else if constexpr (Rank > 1) {
-    for (Index i = 0; i < view.extent(0); ++i) for_each_run<T, Rank - 1>(view[i], fn);
-  }
+/// fn(span) for each contiguous run of the elements, in row-major order.
+template <class T, class Fn>
+void for_each_run(const T* data, std::span<const Index> shape, std::span<const Index> stride, const Fn& fn) {
+  Index size = 1;
+  bool contiguous = true;
+  for (std::size_t axis = shape.size(); axis-- > 0; size *= shape[axis])
+    contiguous = contiguous && (shape[axis] <= 1 || stride[axis] == size);
+  if (size == 0) return;
+  if (contiguous) return fn(std::span<const T>(data, static_cast<std::size_t>(size)));
+  for (Index i = 0; i < shape[0]; ++i) for_each_run(data + i * stride[0], shape.subspan(1), stride.subspan(1), fn);
 }
 
 }  // namespace detail
 
-template <class T, std::size_t Rank>
-requires Stored<std::remove_const_t<T>>
-void SafeTensorsWriter::add(std::string name, View<T, Rank> view, std::optional<Dtype> dtype) {
-  using Scalar = std::remove_const_t<T>;
-  const Dtype stored = dtype.value_or(dtype_of<Scalar>());
-  expect_option(encodes_to<Scalar>(stored), "tensor " + detail::quote_text(name) + " of " +
-                                                std::string(gatefold::name(dtype_of<Scalar>())) +
-                                                " cannot be stored as " + std::string(gatefold::name(stored)));
-  const auto size = static_cast<std::size_t>(view.size()) * gatefold::size_bytes(stored);
-  const auto emit = [view = View<const Scalar, Rank>(view), stored](const Sink& sink) {
+template <Stored T>
+void SafeTensorsWriter::add_elements(std::string name, const T* data, std::span<const Index> shape,
+                                     std::span<const Index> stride, std::optional<Dtype> dtype) {
+  const Dtype stored = dtype.value_or(dtype_of<T>());
+  expect_option(encodes_to<T>(stored), "tensor " + detail::quote_text(name) + " of " +
+                                           std::string(gatefold::name(dtype_of<T>())) + " cannot be stored as " +
+                                           std::string(gatefold::name(stored)));
+  const std::vector<Index> extents(shape.begin(), shape.end()), strides(stride.begin(), stride.end());
+  std::size_t size = gatefold::size_bytes(stored);
+  for (const Index extent : shape) size *= static_cast<std::size_t>(extent);
+  const auto emit = [data, extents, strides, stored](const Sink& sink) {
     constexpr std::size_t kPiece = 8192;  // elements; a buffer that stays in the first cache
     std::vector<std::byte> buffer;
-    detail::for_each_run<Scalar, Rank>(view, [&](std::span<const Scalar> run) {
-      if (stored == dtype_of<Scalar>()) return sink(std::as_bytes(run));
+    detail::for_each_run(data, std::span(extents), std::span(strides), [&](std::span<const T> run) {
+      if (stored == dtype_of<T>()) return sink(std::as_bytes(run));
       for (; !run.empty(); run = run.subspan(std::min(kPiece, run.size()))) {
         const auto piece = run.first(std::min(kPiece, run.size()));
         buffer.resize(piece.size() * gatefold::size_bytes(stored));
-        encode<Scalar>(piece, stored, buffer);
+        encode<T>(piece, stored, buffer);
         sink(buffer);
       }
     });
   };
-  add_pending(std::move(name), {stored, {view.shape().begin(), view.shape().end()}, size, emit});
+  add_pending(std::move(name), {stored, extents, size, emit});
 }
 
-inline void SafeTensorsWriter::add_bytes(std::string name, Dtype dtype, std::vector<Index> shape,
-                                         std::span<const std::byte> bytes) {
+#if GATEFOLD_IO_HERE
+GATEFOLD_IO_FUNCTION void SafeTensorsWriter::add_bytes(std::string name, Dtype dtype, std::vector<Index> shape,
+                                                       std::span<const std::byte> bytes) {
   expect_option(shape.size() <= kMaxRank && detail::tensor_bytes(dtype, shape) == bytes.size(),
                 "tensor " + detail::quote_text(name) + " has " + std::to_string(bytes.size()) + " bytes for " +
                     std::string(gatefold::name(dtype)) + " " + detail::shape_text(shape));
   add_pending(std::move(name), {dtype, std::move(shape), bytes.size(), [bytes](const Sink& sink) { sink(bytes); }});
 }
 
-inline void SafeTensorsWriter::add_pending(std::string name, Pending tensor) {
+GATEFOLD_IO_FUNCTION void SafeTensorsWriter::add_pending(std::string name, Pending tensor) {
   expect_option(name != "__metadata__" && name.find('\0') == std::string::npos,
                 "a tensor cannot be named " + detail::quote_text(name));
   (void)detail::json_string(name);
@@ -116,7 +132,7 @@ inline void SafeTensorsWriter::add_pending(std::string name, Pending tensor) {
   tensors_.emplace(std::move(name), std::move(tensor));
 }
 
-inline void SafeTensorsWriter::add_metadata(std::string key, std::string value) {
+GATEFOLD_IO_FUNCTION void SafeTensorsWriter::add_metadata(std::string key, std::string value) {
   expect_option(
       key.size() <= kMaxHeaderBytes && value.size() <= kMaxHeaderBytes,
       "metadata " + detail::quote_text(key) + " exceeds the " + std::to_string(kMaxHeaderBytes) + " bytes of a header");
@@ -125,7 +141,7 @@ inline void SafeTensorsWriter::add_metadata(std::string key, std::string value) 
   metadata_.emplace(std::move(key), std::move(value));
 }
 
-inline auto SafeTensorsWriter::emit(const Sink& sink) const -> Seal {
+GATEFOLD_IO_FUNCTION auto SafeTensorsWriter::emit(const Sink& sink) const -> Seal {
   std::vector<const std::pair<const std::string, Pending>*> order;
   for (const auto& item : tensors_) order.push_back(&item);
   std::ranges::stable_sort(order, std::ranges::greater{}, [](const auto* item) { return item->second.dtype; });
@@ -169,18 +185,19 @@ inline auto SafeTensorsWriter::emit(const Sink& sink) const -> Seal {
   return {seal, to_hex(sum.value())};
 }
 
-inline void SafeTensorsWriter::write(const std::filesystem::path& path) const {
+GATEFOLD_IO_FUNCTION void SafeTensorsWriter::write(const std::filesystem::path& path) const {
   AtomicFile file(path);
   const auto seal = emit([&](std::span<const std::byte> bytes) { file.write(bytes); });
   file.overwrite(seal.offset, seal.bytes());
   file.commit();
 }
 
-inline std::vector<std::byte> SafeTensorsWriter::bytes() const {
+GATEFOLD_IO_FUNCTION std::vector<std::byte> SafeTensorsWriter::bytes() const {
   std::vector<std::byte> all;
   const auto seal = emit([&](std::span<const std::byte> bytes) { all.insert(all.end(), bytes.begin(), bytes.end()); });
   std::ranges::copy(seal.bytes(), all.begin() + static_cast<std::ptrdiff_t>(seal.offset));
   return all;
 }
+#endif
 
 }  // namespace gatefold

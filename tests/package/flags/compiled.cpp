@@ -1,0 +1,3 @@
+// What gatefold::compiled is made of, with flags of its own.
+#define GATEFOLD_COMPILED template
+#include "gatefold/compiled.hpp"
