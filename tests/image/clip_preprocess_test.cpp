@@ -94,6 +94,54 @@ TEST(ClipPreprocess, SeesTheColoursThatPillowSees) {
   EXPECT_EQ(kinds, 50);
 }
 
+// Of make_open_clip_preprocess_goldens.py.
+TEST(ClipPreprocess, EqualsOpenClipInEachOfItsWaysToResize) {
+  std::ifstream file(GATEFOLD_TEST_DATA_DIR "/open_clip_preprocess_goldens.txt");
+  std::string mode, filter;
+  int fill = 0, cases = 0;
+  Index edge = 0;
+  std::uint32_t seed = 0, bytes = 0, floats = 0;
+  ImageSize from;
+  for (; file >> mode >> filter >> fill >> edge >> seed >> from.width >> from.height >> std::hex >> bytes >> floats >>
+         std::dec;
+       ++cases) {
+    ClipImageOptions options{.shortest_edge = edge,
+                             .crop = {{edge, edge}},
+                             .fill = static_cast<std::uint8_t>(fill),
+                             .filter = filter == "bicubic" ? ResizeFilter::bicubic : ResizeFilter::bilinear,
+                             .rounding = CropRounding::half_even};
+    if (mode == "squash") options.shortest_edge.reset(), options.exact_size = std::exchange(options.crop, std::nullopt);
+    if (mode == "longest") options.longest_edge = std::exchange(options.shortest_edge, std::nullopt);
+    const ClipPreprocess preprocess(options);
+    const auto image = congruent(from, seed);
+    const auto where = mode + ' ' + filter + ' ' + std::to_string(edge) + " of " + to_string(from);
+    const auto cut = preprocess.crop(image);
+    ASSERT_EQ(cut.size(), (ImageSize{edge, edge})) << where;
+    EXPECT_EQ(checksum(cut.rgb.data(), cut.rgb.size()), bytes) << where;
+    Tensor<float, 3> planes({3, edge, edge});
+    preprocess.planes<float>(image, planes.view());
+    EXPECT_EQ(checksum(planes.data(), planes.flat().size() * sizeof(float)), floats) << where;
+  }
+  EXPECT_EQ(cases, 138);
+}
+
+// Of make_clip_transparency_goldens.py.
+TEST(ClipPreprocess, ShowsTransparentPicturesAsEitherReferenceDoes) {
+  std::ifstream file(GATEFOLD_TEST_DATA_DIR "/clip_transparency_goldens.txt");
+  std::string name, white, beneath, bytes;
+  int kinds = 0;
+  ImageSize size;
+  for (; file >> name >> size.width >> size.height >> white >> beneath >> bytes; ++kinds) {
+    const auto read = [&](Alpha alpha) {
+      return decode_image(from_hexadecimal(bytes), clip_decode_options({.alpha = alpha}));
+    };
+    ASSERT_EQ(read(Alpha::over_white).size(), size) << name;
+    EXPECT_EQ(read(Alpha::over_white).rgb, from_hexadecimal(white)) << name;
+    EXPECT_EQ(read(Alpha::ignored).rgb, from_hexadecimal(beneath)) << name;
+  }
+  EXPECT_EQ(kinds, 9);
+}
+
 TEST(ClipPreprocess, GivesTheSameNumbersInEitherOrder) {
   const ClipPreprocess preprocess({.shortest_edge = 9, .crop = {{7, 5}}});
   const auto image = congruent({20, 13}, 3);
@@ -119,6 +167,9 @@ TEST(ClipPreprocess, RefusesOptionsThatMakeNoImage) {
   EXPECT_THAT(making({.shortest_edge = 0}), ThrowsMessage<OptionError>(HasSubstr("shortest_edge is 0")));
   EXPECT_THAT(making({.crop = {{224, 9000}}}), ThrowsMessage<OptionError>(HasSubstr("crop height is 9000")));
   EXPECT_THAT(making({.exact_size = {{8, 8}}}), ThrowsMessage<OptionError>(HasSubstr("one of them")));
+  EXPECT_THAT(making({.longest_edge = 8}), ThrowsMessage<OptionError>(HasSubstr("one of them")));
+  EXPECT_THAT(making({.shortest_edge = {}, .longest_edge = 0}),
+              ThrowsMessage<OptionError>(HasSubstr("longest_edge is 0")));
   EXPECT_THAT(making({.rescale_factor = std::nan("")}), ThrowsMessage<OptionError>(HasSubstr("rescale_factor")));
   EXPECT_THAT(making({.normalization = {.deviation = {1, 0, 1}}}), ThrowsMessage<OptionError>(HasSubstr("deviation")));
   EXPECT_THROW(ClipPreprocess().crop(Image{}), OptionError);
