@@ -1,4 +1,6 @@
 #pragma once
+#include <cmath>
+
 #include "gatefold/models/clip_config.hpp"
 
 namespace gatefold {
@@ -25,7 +27,7 @@ inline void read_open_clip_tower(const ClipConfigSection& section, ClipTowerOpti
   section.same_size("layers", tower.num_layers);
   if (const auto* ratio = section.find("mlp_ratio")) {
     if (!ratio->is_number() ||
-        static_cast<Index>(static_cast<double>(tower.width) * ratio->get<double>()) != tower.hidden)
+        std::trunc(static_cast<double>(tower.width) * ratio->get<double>()) != static_cast<double>(tower.hidden))
       section.refuse("mlp_ratio", *ratio,
                      "the ratio of " + std::to_string(tower.hidden) + " hidden to " + std::to_string(tower.width) +
                          " channels, as the weights have it; do they belong together?");
