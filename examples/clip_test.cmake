@@ -54,6 +54,8 @@ expect(0 "note: the label «photos/red.png» is the name of a file" ${ZERO_SHOT}
 # Of a label that is longer than the context the end is not seen, which is said.
 expect(0 "note: 1 label is longer than the 10 tokens .* «a very long label indeed».*\"cut\": true" ${ZERO_SHOT}
        photos/red.png --model clip --template {} --json --labels cat "a very long label indeed")
+expect(1 "says that the activation is quick_gelu, but asked for was gelu; leave it out" ${ZERO_SHOT} photos ${labels}
+       --model openai/tiny.safetensors --activation gelu)
 
 # Nothing hangs, and what cannot be read is no reason not to answer for the rest.
 file(MAKE_DIRECTORY ${FOLDER}/odd)

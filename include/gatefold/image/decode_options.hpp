@@ -11,7 +11,7 @@ namespace gatefold {
 /// What becomes of transparency.
 enum class Alpha {
   over_white,  ///< Composited over white: v' = (a v + (255 - a) 255) / 255, rounded. What a person sees.
-  ignored      ///< The colours that stand beneath, as Pillow's convert("RGB") has them. What CLIP was given.
+  ignored      ///< The colours that stand beneath, as Pillow's convert("RGB") has them. What most CLIPs were given.
 };
 /// What becomes of a camera's note how it was held. A HEIC or AVIF is turned in either case: there it is no note, but
 /// a part of the picture.
