@@ -62,7 +62,7 @@ inline int run_clip(const Arguments& a, gatefold::Context& ctx) {
   FileSums sums;
   if (!a.cache.empty()) sums = FileSums::kept_in(a.cache);
   const auto clip = open_clip(a.model, detail::options_of(a, a.cache.empty() && !a.json ? nullptr : &sums, ctx));
-  answers.cut = cut_labels(clip.tokenizer, answers.labels, answers.templates);
+  answers.cut = cut_labels(clip.tokenizer, answers.labels, answers.templates, ctx.parallel_for);
   if (const auto words = words_of_cut(answers.labels, answers.cut, clip.options.context); !words.empty())
     detail::tell("note: " + words);
   EmbedOptions how{

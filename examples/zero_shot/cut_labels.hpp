@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "gatefold/core/parallel.hpp"
 #include "gatefold/text/clip_tokenizer.hpp"
 #include "zero_shot/clip_templates.hpp"
 
@@ -11,13 +12,15 @@ namespace zero_shot {
 
 /// Of which labels the model does not see the end: a sentence that they stand in is longer than its context.
 inline std::vector<bool> cut_labels(const gatefold::ClipTokenizer& tokenizer, std::span<const std::string> labels,
-                                    std::span<const std::string> templates) {
-  std::vector<bool> cut;
-  cut.reserve(labels.size());
-  for (const auto& label : labels)
-    cut.push_back(std::ranges::any_of(
-        templates, [&](const auto& sentence) { return tokenizer.cuts(fill_template(sentence, label)); }));
-  return cut;
+                                    std::span<const std::string> templates,
+                                    const gatefold::ParallelFor& parallel_for = {}) {
+  std::vector<std::uint8_t> cut(labels.size());  // no bits, which threads cannot write side by side
+  parallel_for(std::ssize(labels), [&](gatefold::Index begin, gatefold::Index end, gatefold::Index) {
+    for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i)
+      cut[i] = std::ranges::any_of(
+          templates, [&](const auto& sentence) { return tokenizer.cuts(fill_template(sentence, labels[i])); });
+  });
+  return {cut.begin(), cut.end()};
 }
 
 /// What to say of them, in one line; empty when there are none.

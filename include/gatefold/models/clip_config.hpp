@@ -92,7 +92,6 @@ class ClipConfigSection {
 inline constexpr std::string_view kHuggingFaceHarmless[] = {"architectures",
                                                             "attention_dropout",
                                                             "attn_implementation",
-                                                            "auto_map",
                                                             "bad_words_ids",
                                                             "begin_suppress_tokens",
                                                             "bos_token_id",

@@ -11,8 +11,8 @@ namespace detail {
 
 /// What a preprocessor_config.json may say without changing a pixel.
 inline constexpr std::string_view kClipImageHarmless[] = {
-    "processor_class", "do_convert_rgb", "data_format",      "input_data_format", "return_tensors", "device",
-    "auto_map",        "crop_pct",       "disable_grouping", "image_seq_length",  "patch_size",     "name_or_path"};
+    "processor_class", "do_convert_rgb",   "data_format",      "input_data_format", "return_tensors", "device",
+    "crop_pct",        "disable_grouping", "image_seq_length", "patch_size",        "name_or_path"};
 /// The processors of transformers that do what is done here.
 inline constexpr const char* kClipImageProcessors[] = {"CLIPImageProcessor", "CLIPImageProcessorFast",
                                                        "CLIPImageProcessorPil", "CLIPFeatureExtractor"};

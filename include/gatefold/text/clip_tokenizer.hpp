@@ -14,7 +14,8 @@ enum class ClipCleaning {
   open_clip      ///< OpenAI's and open_clip's SimpleTokenizer: fix_text, HTML unescaped twice, lower-case.
 };
 
-/// What fills up to the context. A model never looks behind the end marker, so both give the same embedding.
+/// What fills up to the context. A causal model that is read off at the end marker never looks behind it, so that both
+/// give the same embedding; others must have the one of their training.
 enum class ClipPadding {
   end_of_text,  ///< Hugging Face: the end marker again (so pool at the first one).
   zero          ///< OpenAI and open_clip: 0, which is also the id of «!».
