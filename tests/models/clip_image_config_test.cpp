@@ -130,6 +130,8 @@ TEST(ClipImageConfig, FindsTheFileOfEachLibrary) {
   EXPECT_EQ(open_clip.normalization.mean, (std::array<double, 3>{0.1, 0.2, 0.3}));
   EXPECT_EQ(with(ClipNames::hugging_face).shortest_edge, 64);  // each its own
   std::filesystem::remove(folder / "preprocessor_config.json");
+  EXPECT_EQ(with(ClipNames::hugging_face).normalization.mean, (std::array<double, 3>{0.1, 0.2, 0.3}));
+  EXPECT_EQ(with(ClipNames::hugging_face).alpha, Alpha::over_white);
   write("processor_config.json", R"({"image_processor": {"size": {"shortest_edge": 48}}})");
   EXPECT_EQ(load_clip_image_options(folder).shortest_edge, 48);
   write("preprocessor_config.json", R"({"size": 64})");

@@ -179,19 +179,20 @@ inline ClipImageOptions clip_image_options_of_open_clip(const nlohmann::json& js
 
 /// How a model's folder wants its images. Beside weights under Hugging Face's names: preprocessor_config.json
 /// (transformers 4) or the image_processor of processor_config.json (transformers 5). Beside weights under open_clip's:
-/// preprocess_cfg of open_clip_config.json, else the numbers of those. CLIP's own way at `image_size` where there is
-/// none of them. Throws FormatError.
+/// preprocess_cfg of open_clip_config.json. Each takes the other's where its own is missing. CLIP's own way at
+/// `image_size` where there is none of them. Throws FormatError.
 inline ClipImageOptions load_clip_image_options(const std::filesystem::path& folder,
                                                 ClipNames names = ClipNames::hugging_face, Index image_size = 224) {
   const auto path = [&](const char* name) { return (folder / name).string(); };
   const auto has = [&](const char* name) { return std::filesystem::exists(folder / name); };
   const bool open_clip = names == ClipNames::open_clip;
-  if (const auto* name = "open_clip_config.json"; open_clip && has(name)) {
-    const auto json = read_json_object(path(name));
+  const auto of_open_clip = [&] {
+    const auto json = read_json_object(path("open_clip_config.json"));
     const auto* at = find_field(json, "preprocess_cfg");
-    return clip_image_options_of_open_clip(at ? *at : nlohmann::json::object(), path(name) + ": preprocess_cfg",
-                                           image_size);
-  }
+    return clip_image_options_of_open_clip(at ? *at : nlohmann::json::object(),
+                                           path("open_clip_config.json") + ": preprocess_cfg", image_size);
+  };
+  if (open_clip && has("open_clip_config.json")) return of_open_clip();
   const auto read = [&]() -> ClipImageOptions {
     if (const auto* name = "preprocessor_config.json"; has(name))
       return clip_image_options_of_json(read_json_object(path(name)), path(name));
@@ -200,10 +201,12 @@ inline ClipImageOptions load_clip_image_options(const std::filesystem::path& fol
       if (const auto at = json.find("image_processor"); at != json.end())
         return clip_image_options_of_json(*at, path(name) + ": image_processor");
     }
+    if (has("open_clip_config.json")) return of_open_clip();
     return clip_image_options_of_json({{"size", image_size}, {"crop_size", image_size}}, folder.string());
   };
   auto options = read();
-  if (open_clip) options.rounding = CropRounding::half_even, options.alpha = Alpha::ignored;
+  if (open_clip) options.rounding = CropRounding::half_even;
+  options.alpha = open_clip ? Alpha::ignored : Alpha::over_white;
   return options;
 }
 
