@@ -8,7 +8,7 @@ namespace gatefold {
 /// last, padding never, nor a token with the logit -inf, to which the expert is closed. C counts the tokens to which
 /// any expert is open, and is clamped to them. `requested` is the number of experts that took a token: nobody asks and
 /// nobody is turned away, but a token may be left without any expert. O(S E) and a sort of the taken. (Zhou et al.
-/// 2022, «Mixture-of-experts with expert choice routing».) // gates, logits [S, E]
+/// 2022, «Mixture-of-experts with expert choice routing».) // gates [S, E], 0 where the logits [S, E] are -inf
 template <Real T>
 DispatchPlan plan_expert_choice(Rows<const T> gates, Rows<const T> logits, const Capacity& capacity, Index group_size,
                                 Context& ctx) {
@@ -41,9 +41,11 @@ DispatchPlan plan_expert_choice(Rows<const T> gates, Rows<const T> logits, const
       for (Index g = 0; g < groups.count(); ++g) {
         kernels::Ranked* const begin = scratch.data() + worker * longest;
         kernels::Ranked* end = begin;
-        for (Index row = groups.begin(g); row < groups.end(g); ++row)
-          if (!detail::is_padding(ctx.layout, row) && !(masks && detail::is_closed(logits(row, e))))
-            *end++ = {to_double(gates(row, e)), row};
+        for (Index row = groups.begin(g); row < groups.end(g); ++row) {
+          const double gate = to_double(gates(row, e));  // 0 where the expert is closed, and seldom else
+          const bool closed = masks && gate == 0 && detail::is_closed(logits(row, e));
+          if (!closed && !detail::is_padding(ctx.layout, row)) *end++ = {gate, row};
+        }
         kernels::Ranked* const taken = begin + std::min<Index>(seats[g], end - begin);
         std::nth_element(begin, taken, end);
         std::sort(begin, taken);
