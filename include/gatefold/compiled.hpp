@@ -5,7 +5,8 @@
 /// program without the target compiles the same functions wherever they are used.
 ///
 /// An object of such a program says of what it is made: GATEFOLD_COMPILED is `extern template` in its files and
-/// `template` in the one that the target adds. Other scalars than float are compiled where they are used.
+/// `template` in the one that the target adds. Other scalars than float are compiled where they are used. A signature
+/// that changes is changed here too: the tests headers.budget and package.* do not compile else.
 #include "gatefold/kernels/attention.hpp"
 #include "gatefold/kernels/dispatch.hpp"
 #include "gatefold/kernels/matmul.hpp"
