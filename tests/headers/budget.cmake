@@ -1,6 +1,6 @@
 # What the README's program costs to compile, in functions: of those that the compiler makes of it unoptimised, how many
-# are gatefold's or made for its types. A number that no machine's load moves, and the standard library's version hardly;
-# time follows it. With gatefold::compiled it has to be about half.
+# are gatefold's or made for its types. A number that no machine's load moves and the standard library's version hardly
+# does; time follows it. With gatefold::compiled it has to be about half.
 cmake_minimum_required(VERSION 3.25)
 list(TRANSFORM INCLUDES PREPEND -I)
 file(MAKE_DIRECTORY ${WORK})
@@ -11,7 +11,8 @@ file(WRITE ${WORK}/readme.cpp "${CMAKE_MATCH_1}")
 # Compiles with further arguments as flags; no more than `most` functions are expected, and no less than half of that:
 # else the budget is to be lowered, or it counts something else.
 function(expect_functions most)
-  execute_process(COMMAND ${COMPILER} -std=c++20 -O0 -DNDEBUG ${ARGN} ${INCLUDES} -c ${WORK}/readme.cpp -o ${WORK}/readme.o
+  execute_process(COMMAND ${COMPILER} -std=c++20 -O0 -DNDEBUG ${ARGN} ${INCLUDES} -c ${WORK}/readme.cpp
+                          -o ${WORK}/readme.o
                   COMMAND_ERROR_IS_FATAL ANY)
   execute_process(COMMAND ${NM} -C --defined-only ${WORK}/readme.o OUTPUT_VARIABLE names COMMAND_ERROR_IS_FATAL ANY)
   string(REGEX REPLACE "[;[]|\\]" "_" names "${names}")  # which would mean something in a list
@@ -20,8 +21,8 @@ function(expect_functions most)
   message(STATUS "${count} functions ${ARGN}")
   math(EXPR least "${most} / 2")
   if(count GREATER most OR count LESS least)
-    message(SEND_ERROR "The README's program has ${count} functions of gatefold's, expected ${least} to ${most} ${ARGN}. "
-                       "See what they are: nm -C ${WORK}/readme.o | grep gatefold::")
+    message(SEND_ERROR "The README's program has ${count} functions of gatefold's, expected ${least} to ${most} "
+                       "${ARGN}. See what they are: nm -C ${WORK}/readme.o | grep gatefold::")
   endif()
 endfunction()
 

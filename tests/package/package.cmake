@@ -106,7 +106,8 @@ if(NOT WAY STREQUAL "pkg_config")
       list(FILTER object INCLUDE REGEX "\\.o(bj)?$")
       run(${NM} -C --defined-only ${object})
       string(REGEX MATCHALL "gatefold::(kernels::(multiply_f32|detail::tile_f32|matmul<float, gatefold::bf16>|\
-packed_ffn<gatefold::bf16>|combine_rows<float>)|SafeTensors(Writer::emit|::parse)|gate_forward<float>|gate_backward<float>|plan_top_k<float>)" names "${output}")
+packed_ffn<gatefold::bf16>|combine_rows<float>)|\
+SafeTensors(Writer::emit|::parse)|gate_forward<float>|gate_backward<float>|plan_top_k<float>)" names "${output}")
       list(REMOVE_DUPLICATES names)
       list(LENGTH names count_${kernels})
       if(kernels STREQUAL "gatefold" AND count_gatefold LESS 5)
