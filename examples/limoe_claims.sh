@@ -10,9 +10,11 @@ seeds=${4:-"1 2"}
 # No router noise, seats for exactly all tokens, and weighty auxiliary losses, so that what they do can be seen soon.
 train() {  # seed name arguments...
   local out=$runs/$2-$1
-  [ -s "$out/summary.json" ] || "$programs/train_limoe" --seed "$1" --out "$out" --threads 1 --steps "$steps" \
-    --width 64 --hidden 256 --heads 4 --embedding 64 --capacity 1 --noise 0 --aux 0.2 --lr 1.5e-3 --warmup 100 \
-    --weight-decay 0.2 --max-temperature 100 --one-colour 0.6 --masked --save-every 100000 "${@:3}" >"$out.log" 2>&1 ||
+  local run=(--out "$out" --seed "$1" --steps "$steps" --width 64 --hidden 256 --heads 4 --embedding 64 --capacity 1
+    --noise 0 --aux 0.2 --lr 1.5e-3 --warmup 100 --weight-decay 0.2 --max-temperature 100 --one-colour 0.6 --masked
+    "${@:3}")
+  [ ! -s "$out/run.safetensors" ] || run=(--resume "$out")
+  [ -s "$out/summary.json" ] || "$programs/train_limoe" "${run[@]}" --threads 1 --save-every 100000 >"$out.log" 2>&1 ||
     { echo "$out failed: see $out.log" >&2; return 1; }
 }
 export -f train

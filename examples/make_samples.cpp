@@ -134,10 +134,7 @@ int run_main(int argc, char** argv) {
     manifest.pictures.push_back({file, plan.label_set, label});
     std::printf("%-42s %s\n", file.c_str(), seen_in_training(label) == Seen::yes ? "seen" : "never seen");
   }
-  const std::string text = to_json(manifest);
-  gatefold::AtomicFile written(out / "manifest.json");
-  written.write(std::as_bytes(std::span(text)));
-  written.commit();
+  gatefold::write_file(out / "manifest.json", to_json(manifest));
   return 0;
 }
 

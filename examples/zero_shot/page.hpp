@@ -299,9 +299,7 @@ class Page {
 /// Writes the page so that a reader never sees half of it. Throws FormatError that says what to do.
 inline void write_page(const std::string& html, const std::filesystem::path& path) {
   try {
-    gatefold::AtomicFile file(path);
-    file.write(std::as_bytes(std::span(html)));
-    file.commit();
+    gatefold::write_file(path, html);
   } catch (const std::system_error& e) {
     throw gatefold::FormatError(std::string("the report cannot be written: ") + e.what() +
                                 "; name a file in a folder that exists and is yours: --report FOLDER/report.html");

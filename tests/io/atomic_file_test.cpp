@@ -145,6 +145,18 @@ TEST(AtomicFile, NumbersOfProcessesSayNothing) {
   EXPECT_EQ(read_text(folder / "other.tmp-7-0"), "mine");
 }
 
+TEST(AtomicFile, TextsAndRenamedFilesReplaceWhatWasThere) {
+  testing::TemporaryFolder folder;
+  write_file(folder / "file", "a text");
+  EXPECT_EQ(read_text(folder / "file"), "a text");
+  write_file(folder / "other", "another");
+  replace_file(folder / "other", folder / "file");
+  EXPECT_EQ(read_text(folder / "file"), "another");
+  EXPECT_EQ(folder.count(), 1);
+  EXPECT_THAT(message_of<std::system_error>([&] { replace_file(folder / "absent", folder / "file"); }),
+              HasSubstr("replace " + (folder / "file").string()));
+}
+
 TEST(AtomicFile, ErrorsNameThePathAndTheReason) {
   testing::TemporaryFolder folder;
   EXPECT_THAT(message_of<std::system_error>([&] { AtomicFile file(folder / "absent" / "file"); }),

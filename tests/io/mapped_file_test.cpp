@@ -31,6 +31,25 @@ TEST(MappedFile, AnEmptyFileIsFine) {
   EXPECT_TRUE(MappedFile(folder / "file").bytes().empty());
 }
 
+TEST(MappedFile, NobodyCanTakeASmallFileAway) {
+  testing::TemporaryFolder folder;
+  testing::write_text(folder / "file", "as it was");
+  const MappedFile file(folder / "file");
+  testing::write_text(folder / "file", "");  // in place, where a page of a mapping would be gone
+  file.forget(file.bytes());
+  EXPECT_EQ(text(file), "as it was");
+}
+
+TEST(MappedFile, LargeFilesAreNotCopied) {
+  testing::TemporaryFolder folder;
+  const std::string content(MappedFile::kCopied + 1, 'x');
+  testing::write_text(folder / "file", content);
+  const MappedFile file(folder / "file");
+  EXPECT_EQ(text(file), content);
+  file.forget(file.bytes());
+  EXPECT_EQ(text(file), content);
+}
+
 TEST(MappedFile, MovingKeepsTheAddress) {
   testing::TemporaryFolder folder;
   testing::write_text(folder / "a", "alpha");

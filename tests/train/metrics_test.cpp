@@ -68,6 +68,37 @@ TEST_F(CsvWriterTest, CutsTheHalfLineOfACrash) {
   EXPECT_EQ(text(), "step,loss\n1,2\n");
 }
 
+TEST_F(CsvWriterTest, CutsWhatALaterStepHadWritten) {
+  {
+    CsvWriter csv(path_, {"step", "loss"}, 0.0);
+    EXPECT_TRUE(csv.last_row().empty());
+    csv.write({1, 2.5}), csv.write({2, std::numeric_limits<double>::quiet_NaN()}), csv.write({3, 1.5});
+  }
+  std::ofstream(path_, std::ios::binary | std::ios::app) << "4,1.2";
+  {
+    CsvWriter csv(path_, {"step", "loss"}, 2.0);
+    ASSERT_EQ(csv.last_row().size(), 2u);
+    EXPECT_EQ(csv.last_row()[0], 2);
+    EXPECT_TRUE(std::isnan(csv.last_row()[1]));
+    csv.write({3, 1.25});
+  }
+  EXPECT_EQ(text(), "step,loss\n1,2.5\n2,nan\n3,1.25\n");
+  EXPECT_EQ(CsvWriter(path_, {"step", "loss"}, 7.0).last_row(), (std::vector<double>{3, 1.25}));
+  EXPECT_EQ(text(), "step,loss\n1,2.5\n2,nan\n3,1.25\n");
+  CsvWriter(path_, {"step", "loss"}, 0.0);
+  EXPECT_EQ(text(), "step,loss\n");
+}
+
+TEST_F(CsvWriterTest, LeavesWhatIsNoTableOfOurs) {
+  for (const std::string other :
+       {"dear diary", "dear diary\n", "step,loss\n1,2,3\n", "step,loss\n1\n", "step,loss\n1,\n", "step,loss\n\n",
+        "step,loss\n1,x\n", "step,loss\n1 ,2\n", "step,loss\n,2\n"}) {
+    std::ofstream(path_, std::ios::binary) << other;
+    EXPECT_THROW(CsvWriter(path_, {"step", "loss"}, 9.0), FormatError) << other;
+    EXPECT_EQ(text(), other);
+  }
+}
+
 TEST_F(CsvWriterTest, RefusesWhatDoesNotFit) {
   EXPECT_THROW(CsvWriter(path_, {}), OptionError);
   EXPECT_THROW(CsvWriter(path_, {"a,b"}), OptionError);

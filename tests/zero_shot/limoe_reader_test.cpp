@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "tests/io/damage.hpp"
 #include "tests/zero_shot/tiny_reader.hpp"
 
 namespace zero_shot {
@@ -181,6 +182,10 @@ TEST_F(OpenModel, RefusesADamagedOneAndSaysWhatToDo) {
     file.seekp(size / 2);  // all weights from there on
     for (auto i = size / 2; i < size; ++i) file.put('\x3f');
   }
+  EXPECT_THAT(refusal(), HasSubstr("checksum"));
+  EXPECT_THAT(refusal(), HasSubstr("fetch it again"));
+  // Where the sum is right, the answers are still those of another model.
+  gatefold::testing::write_text(path_, gatefold::testing::with_checksum(gatefold::testing::read_text(path_)));
   EXPECT_THAT(refusal(), HasSubstr("self-check"));
   EXPECT_THAT(refusal(), HasSubstr("fetch it again"));
   std::filesystem::resize_file(path_, 100);

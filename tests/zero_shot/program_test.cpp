@@ -57,13 +57,13 @@ TEST(Program, AMisuseHasAStatusOfItsOwn) {
 
 TEST(ProgramDeathTest, SaysThatAFileWasShortenedWhileItWasRead) {
   const testing::TemporaryFolder folder;
-  testing::write_text(folder / "model", std::string(100'000, 'x'));
+  testing::write_text(folder / "model", std::string(MappedFile::kCopied + 100'000, 'x'));
   static std::filesystem::path path;
   path = folder / "model";
   const auto work = [](int, char**) -> int {
     const MappedFile file(path);
     std::filesystem::resize_file(path, 0);
-    const volatile std::byte& touched = file.bytes()[50'000];  // which no compiler may leave out
+    const volatile std::byte& touched = file.bytes()[MappedFile::kCopied];  // which no compiler may leave out
     return static_cast<int>(touched);
   };
   EXPECT_EXIT((void)run_program("x", work, 0, nullptr), ::testing::ExitedWithCode(1),

@@ -7,6 +7,23 @@
 
 namespace gatefold {
 
+namespace detail {
+inline std::filesystem::path folder_of(const std::filesystem::path& path) {
+  return path.has_parent_path() ? path.parent_path() : ".";
+}
+}  // namespace detail
+
+/// From here on what stood under the name `from` stands under `to`, in the same folder, also after a power cut. Throws
+/// std::system_error.
+inline void replace_file(const std::filesystem::path& from, const std::filesystem::path& to) {
+  if (std::rename(from.c_str(), to.c_str()) != 0) detail::throw_file_error(errno, "replace", to);
+  // The rename itself lives in the folder. Some file systems cannot flush one (EINVAL); the file is in place by then.
+  const int folder = ::open(detail::folder_of(to).c_str(), O_RDONLY | O_CLOEXEC | O_DIRECTORY);
+  if (folder < 0) return;
+  (void)::fsync(folder);
+  ::close(folder);
+}
+
 /// A file that appears under its name complete or not at all: bytes go to a temporary file in the same folder,
 /// `commit` flushes them to the disk and renames. Without `commit` (an exception, say) whatever stood under the name
 /// before stays as it was and the temporary file is removed. A symbolic link under the name is replaced, not followed.
@@ -47,10 +64,9 @@ class AtomicFile {
     struct stat old {};
     if (::stat(path_.c_str(), &old) == 0) (void)::fchmod(file_, old.st_mode & 07777);  // a private file stays private
     if (::fsync(file_) != 0) detail::throw_file_error(errno, "flush", path_);
-    if (std::rename(temporary_.c_str(), path_.c_str()) != 0) detail::throw_file_error(errno, "replace", path_);
+    replace_file(temporary_, path_);
     temporary_.clear();
     ::close(std::exchange(file_, -1));  // flushed, so that there is nothing left that could fail
-    flush_folder();
   }
 
  private:
@@ -80,7 +96,8 @@ class AtomicFile {
   void remove_abandoned() const {
     const auto prefix = path_.filename().string() + kInfix;
     std::error_code error;
-    for (std::filesystem::directory_iterator at(folder(), error), end; !error && at != end; at.increment(error)) {
+    for (std::filesystem::directory_iterator at(detail::folder_of(path_), error), end; !error && at != end;
+         at.increment(error)) {
       const auto name = at->path().filename().string();
       if (name.starts_with(prefix) && name.find_first_not_of("0123456789-", prefix.size()) == name.npos)
         remove_if_abandoned(at->path());
@@ -101,18 +118,15 @@ class AtomicFile {
     ::close(file);
   }
 
-  std::filesystem::path folder() const { return path_.has_parent_path() ? path_.parent_path() : "."; }
-
-  // The rename itself lives in the folder. Some file systems cannot flush one (EINVAL); the file is in place by then.
-  void flush_folder() const {
-    const int file = ::open(folder().c_str(), O_RDONLY | O_CLOEXEC | O_DIRECTORY);
-    if (file < 0) return;
-    (void)::fsync(file);
-    ::close(file);
-  }
-
   std::filesystem::path path_, temporary_;
   int file_ = -1;
 };
+
+/// A text as a file, complete or not at all. Throws std::system_error as AtomicFile does.
+inline void write_file(const std::filesystem::path& path, std::string_view text) {
+  AtomicFile file(path);
+  file.write(std::as_bytes(std::span(text)));
+  file.commit();
+}
 
 }  // namespace gatefold

@@ -149,6 +149,19 @@ inline void save_limoe(const LimoeFile& file, View<const float, 4> probe_image, 
   writer.write(path);
 }
 
+/// A file is not trusted with the memory of all its sizes together either: small models may lack tensors and are told
+/// which, but none gets much more memory than its file has numbers. Throws FormatError.
+inline void expect_stored(const LimoeOptions& options, const CheckpointReader& reader) {
+  double stored = 0;
+  for (const auto& entry : reader.file().entries()) {
+    double numbers = 1;
+    for (const auto extent : entry.shape) numbers *= static_cast<double>(extent);
+    stored += numbers;
+  }
+  if (detail::count_numbers(options) > std::max(0x1p24, 2 * stored))
+    throw FormatError(reader.file().source() + ": model configuration: it asks for more than the file holds");
+}
+
 /// Throws FormatError (with everything that is wrong) if the file is no sound LIMoE or has weights that are no finite
 /// numbers, std::system_error if it cannot be
 /// read.
@@ -159,16 +172,7 @@ inline LimoeFile load_limoe(const std::filesystem::path& path) {
   if (vocabulary.size() != options.vocabulary)
     throw FormatError(path.string() + ": the vocabulary holds " + std::to_string(vocabulary.size()) +
                       " tokens, but the model was made for " + std::to_string(options.vocabulary));
-  // Nor with the memory of all these sizes together: small models may lack tensors and are told which, but none gets
-  // much more memory than its file has numbers.
-  double stored = 0;
-  for (const auto& entry : reader.file().entries()) {
-    double numbers = 1;
-    for (const auto extent : entry.shape) numbers *= static_cast<double>(extent);
-    stored += numbers;
-  }
-  if (detail::count_numbers(options) > std::max(0x1p24, 2 * stored))
-    throw FormatError(path.string() + ": model configuration: it asks for more than the file holds");
+  expect_stored(options, reader);
   LimoeFile file{detail::make_limoe(options, path.string()), std::move(vocabulary)};
   reader.read("model", file.model);
   for_each_param(

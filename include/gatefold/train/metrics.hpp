@@ -8,6 +8,7 @@
 #include <initializer_list>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -30,12 +31,13 @@ inline std::string to_decimal(double x) {
 
 /// A table of numbers on disk, one line per call. A new file starts with the header; one that exists is continued, if
 /// its header is the same, so a resumed run writes on. A line is handed over in one write, and half a line that a crash
-/// left at the end is cut off on opening.
+/// left at the end is cut off on opening. What is no such table is refused and left as it is.
 class CsvWriter {
  public:
-  /// Throws OptionError for names that are no plain CSV, FormatError if the file has another header,
-  /// std::system_error if it cannot be opened.
-  CsvWriter(const std::filesystem::path& path, std::vector<std::string> columns)
+  /// With `last`, a step say, the rows from the first on whose first value is larger are cut off: a run that goes on
+  /// from an earlier step writes them again. Throws OptionError for names that are no plain CSV, FormatError if the
+  /// file has another header or, with `last`, a row that is none, std::system_error if it cannot be opened.
+  CsvWriter(const std::filesystem::path& path, std::vector<std::string> columns, std::optional<double> last = {})
       : path_(path.string()), num_columns_(columns.size()) {
     expect_option(!columns.empty(), "CsvWriter: " + path_ + " has no columns");
     std::string header;
@@ -44,14 +46,7 @@ class CsvWriter {
                     "CsvWriter: the column \"" + name + "\" is empty or holds a comma, quote or line end");
       header.append(header.empty() ? "" : ",").append(name);
     }
-    const bool is_new = !cut_torn_line(path);
-    if (!is_new) {
-      std::ifstream file(path, std::ios::binary);
-      std::string found;
-      std::getline(file, found);
-      if (found != header)
-        throw FormatError("CsvWriter: " + path_ + " has the header \"" + found + "\", expected \"" + header + "\"");
-    }
+    const bool is_new = !keep_rows(path, header, last);
     file_.reset(std::fopen(path_.c_str(), "ab"));
     if (!file_) throw std::system_error(errno, std::generic_category(), "CsvWriter: " + path_);
     std::setvbuf(file_.get(), nullptr, _IONBF, 0);
@@ -69,21 +64,51 @@ class CsvWriter {
   }
   void write(std::initializer_list<double> values) { write(std::span(values.begin(), values.size())); }
 
+  /// The last row that was kept on opening with `last`; empty if there was none.
+  const std::vector<double>& last_row() const { return last_row_; }
+
  private:
   struct Close {
     void operator()(std::FILE* file) const { std::fclose(file); }
   };
 
-  /// Leaves the file with whole lines only; false if there is none, or no line.
-  static bool cut_torn_line(const std::filesystem::path& path) {
+  /// Leaves the file with whole lines of rows up to `last`; false if there is none, or no line.
+  bool keep_rows(const std::filesystem::path& path, const std::string& header, std::optional<double> last) {
     std::ifstream file(path, std::ios::binary);
     if (!file) return false;
     std::string line;
-    std::uintmax_t whole = 0;
-    while (std::getline(file, line) && !file.eof()) whole += line.size() + 1;
+    std::uintmax_t kept = 0;
+    for (Index number = 1; std::getline(file, line); ++number) {
+      const bool torn = file.eof();
+      if (number == 1 && (torn ? !header.starts_with(line) : line != header))
+        throw FormatError("CsvWriter: " + path_ + " has the header \"" + line.substr(0, 200) + "\", expected \"" +
+                          header + "\"");
+      if (torn) break;
+      if (number > 1 && last) {
+        auto row = parse_row(line, number);
+        if (!(row[0] <= *last)) break;
+        last_row_ = std::move(row);
+      }
+      kept += line.size() + 1;
+    }
     file.close();
-    if (whole != std::filesystem::file_size(path)) std::filesystem::resize_file(path, whole);
-    return whole > 0;
+    if (kept != std::filesystem::file_size(path)) std::filesystem::resize_file(path, kept);
+    return kept > 0;
+  }
+
+  std::vector<double> parse_row(std::string_view line, Index number) const {
+    std::vector<double> row;
+    const char *at = line.data(), *const end = at + line.size();
+    for (bool more = true; more;) {
+      const auto result = std::from_chars(at, end, row.emplace_back());
+      more = result.ec == std::errc() && result.ptr != end && *result.ptr == ',' && row.size() < num_columns_;
+      at = more ? result.ptr + 1 : result.ptr;
+      if (result.ec != std::errc()) row.clear();
+    }
+    if (at != end || row.size() != num_columns_)
+      throw FormatError("CsvWriter: " + path_ + ": line " + std::to_string(number) + " is no row of " +
+                        std::to_string(num_columns_) + " numbers; move the file away, or begin a new one");
+    return row;
   }
 
   void write_line(std::string line) {
@@ -94,6 +119,7 @@ class CsvWriter {
 
   std::string path_;
   std::size_t num_columns_;
+  std::vector<double> last_row_;
   std::unique_ptr<std::FILE, Close> file_;
 };
 
