@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "gatefold/core/error.hpp"
 #include "wardrobe/scene.hpp"
 
 namespace wardrobe {
@@ -44,9 +45,10 @@ struct SplitSizes {
 namespace detail {
 
 [[noreturn]] inline void refuse_file(const std::filesystem::path& file, const std::string& what) {
-  throw std::runtime_error("Fashion-MNIST: " + file.string() + ": " + what +
-                           "; install the Debian package dataset-fashion-mnist, or name the folder of its four idx .gz "
-                           "files with --fashion-mnist DIR");
+  throw gatefold::FormatError(
+      "Fashion-MNIST: " + file.string() + ": " + what +
+      "; install the Debian package dataset-fashion-mnist, or name the folder of its four idx .gz "
+      "files with --fashion-mnist DIR");
 }
 
 /// Inflates exactly `size` bytes: a shorter or longer stream, or a damaged one, is refused.
