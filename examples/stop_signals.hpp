@@ -28,6 +28,8 @@ class StopSignals {
   StopSignals& operator=(const StopSignals&) = delete;
 
   static bool came() { return came_ != 0; }
+  /// The last of them; 0: none so far.
+  static int signal() { return came_; }
   /// As a shell has it of a program that a signal ended.
   static int exit_status() { return 128 + came_; }
 

@@ -5,10 +5,10 @@
 
 #include "gatefold/train/metrics.hpp"
 #include "gatefold/train/progress.hpp"
+#include "stop_signals.hpp"
 #include "train_limoe/arguments.hpp"
 #include "train_limoe/run.hpp"
 #include "train_limoe/run_folder.hpp"
-#include "train_limoe/stop_signals.hpp"
 #include "wardrobe/routing_table.hpp"
 
 namespace train_limoe {
@@ -57,7 +57,7 @@ inline int train(Run& run, const RunFolder& folder, const Arguments& args) {
   const auto start = Clock::now();
   const auto seconds = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
 
-  const StopSignals signals;
+  const gatefold::StopSignals signals;
   int signal = 0;
   double minutes = args.minutes;
   Index saved = -1;
@@ -114,7 +114,7 @@ inline int train(Run& run, const RunFolder& folder, const Arguments& args) {
       due = false;
     }
     if (run.step == args.stop_after) signal = SIGINT;
-    if (StopSignals::received()) signal = StopSignals::received();
+    if (signals.came()) signal = signals.signal();
   }
   progress.reset();
   if (!watch.sound())

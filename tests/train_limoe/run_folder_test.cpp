@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include "tests/io/temporary_folder.hpp"
-#include "train_limoe/stop_signals.hpp"
 
 namespace train_limoe {
 namespace {
@@ -87,26 +86,6 @@ TEST(RunFolder, TheOwnerIsReadFromTheKernelsList) {
             8);
   EXPECT_EQ(owner("1: FLOCK  ADVISORY  WRITE 0 fe:01:4711 0 EOF\n"), std::nullopt);  // of another container
   EXPECT_EQ(owner(""), std::nullopt);
-}
-
-TEST(StopSignals, OnlyAskToStop) {
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
-    const StopSignals signals;
-    EXPECT_EQ(StopSignals::received(), 0);
-    ::raise(signal);
-    EXPECT_EQ(StopSignals::received(), signal);
-  }
-}
-
-TEST(StopSignals, LeaveWhatWasToBeIgnoredAndWhatWasBefore) {
-  auto* const before = std::signal(SIGHUP, SIG_IGN);  // as nohup does
-  {
-    const StopSignals signals;
-    ::raise(SIGHUP);
-    EXPECT_EQ(StopSignals::received(), 0);
-  }
-  EXPECT_EQ(std::signal(SIGHUP, before), SIG_IGN);
-  EXPECT_EQ(std::signal(SIGTERM, SIG_DFL), SIG_DFL);
 }
 
 }  // namespace

@@ -44,6 +44,7 @@ TEST(StopSignals, NotesTheFirstAndRestoresWhatWas) {
       EXPECT_NE(handler_of(signal), SIG_DFL);
       ::raise(signal);
       EXPECT_TRUE(gatefold::StopSignals::came());
+      EXPECT_EQ(gatefold::StopSignals::signal(), signal);
       EXPECT_EQ(gatefold::StopSignals::exit_status(), 128 + signal);
       EXPECT_EQ(handler_of(signal), SIG_DFL);  // the second ends the program
     }
