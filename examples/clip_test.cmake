@@ -168,6 +168,8 @@ expect(0 "0 embedded, 3 as they were, 1 gone" ${SEARCH} index photos --model cli
 expect(0 "again.png.*red.png|red.png.*again.png" ${SEARCH} query "a cat" --index photos.index.safetensors --model clip)
 expect(0 "photos/red.png.*photos/deep/blue.png|photos/deep/blue.png.*photos/red.png" ${SEARCH} query photos/again.png +
        cat - "a dog" --index photos.index.safetensors --model clip)
+expect(0 "note: 1 text is longer than the 10 tokens.*\"query\": \"cat\",\n    \"cut\": false.*very long text indeed\",\n    \"cut\": true" ${SEARCH}
+       query cat "cat" + "a very long text indeed" --index photos.index.safetensors --model clip --json)
 expect(1 "there is nothing behind the last" ${SEARCH} query cat - --index photos.index.safetensors --model clip)
 expect(1 "the index: create" ${SEARCH} index photos --model clip --out nowhere/index.safetensors)
 file(MAKE_DIRECTORY ${FOLDER}/elsewhere)

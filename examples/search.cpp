@@ -44,12 +44,13 @@ bool say(const zero_shot::LeftOut& left) {
   return left.closed.empty();
 }
 
-/// Says of which texts the model does not see the end.
-void say_cut(const zero_shot::ClipModel& clip, std::span<const std::string> texts,
-             std::span<const std::string> templates, const std::string& what) {
-  const auto cut = zero_shot::cut_labels(clip.tokenizer, texts, templates);
+/// Says of which texts the model does not see the end, and returns which they are.
+std::vector<bool> say_cut(const zero_shot::ClipModel& clip, std::span<const std::string> texts,
+                          std::span<const std::string> templates, const std::string& what) {
+  auto cut = zero_shot::cut_labels(clip.tokenizer, texts, templates);
   if (const auto words = zero_shot::words_of_cut(texts, cut, clip.options.context, what); !words.empty())
     say("note: " + words);
+  return cut;
 }
 
 zero_shot::ClipModel open(const Arguments& a, const gatefold::Context& ctx, zero_shot::FileSums* sums = nullptr) {
@@ -75,6 +76,7 @@ fs::path index_path(const fs::path& named) {
 
 int make_index(const Arguments& a, gatefold::Context& ctx) {
   const auto path = a.index.empty() ? index_path(a.folder) : a.index;
+  IndexFile file(path);
   std::optional<PhotoIndex> old;
   try {
     if (fs::exists(path)) old = read_index(path);  // what is no index is not overwritten
@@ -89,8 +91,8 @@ int make_index(const Arguments& a, gatefold::Context& ctx) {
   const gatefold::StopSignals signals;
   const zero_shot::SaveOptions saving{.every_seconds = a.save_every, .stop = gatefold::StopSignals::came};
   const auto update = update_index(a.folder, clip, old, how_to_embed(a), ctx, saving,
-                                   [&](const PhotoIndex& index) { write_index(index, path); });
-  write_index(update.index, path);
+                                   [&](const PhotoIndex& index) { file.write(index); });
+  file.write(update.index);
   const bool all_seen = say(update.left);
   for (const auto& fault : update.faults) say(fault);
   std::printf("%zu photographs in %s: %td embedded, %td as they were, %td gone, %zu cannot be read",
@@ -136,16 +138,22 @@ int query(const Arguments& a, gatefold::Context& ctx) {
     throw gatefold::FormatError(a.index.string() + ": was made with another model; run search index " +
                                 index.folder.string() + " --model " + a.model.string() + " --out " + a.index.string());
   std::vector<std::string> texts;
-  for (const Question& question : questions)
-    for (const Term& term : question.terms)
-      if (!term.picture) texts.push_back(term.words);
-  say_cut(clip, texts, std::array{a.sentence}, "text");
+  std::vector<std::size_t> asked_by;  // [texts]
+  for (std::size_t q = 0; q < questions.size(); ++q)
+    for (const Term& term : questions[q].terms)
+      if (!term.picture) texts.push_back(term.words), asked_by.push_back(q);
+  const auto cut = say_cut(clip, texts, std::array{a.sentence}, "text");
+  std::vector<bool> cut_question(questions.size());
+  for (std::size_t i = 0; i < texts.size(); ++i)
+    if (cut[i]) cut_question[asked_by[i]] = true;
   const auto z = embed_questions(clip, questions, a.sentence, how_to_embed(a), ctx);
   auto json = nlohmann::ordered_json::array();
   for (std::size_t q = 0; q < questions.size(); ++q) {
     const auto hits = best(index, z.view()[static_cast<Index>(q)], a.top);
     if (a.json) {
-      json.push_back(nlohmann::ordered_json{{"query", questions[q].text()}, {"photos", to_json(index, hits)}});
+      json.push_back(nlohmann::ordered_json{{"query", questions[q].text()},
+                                            {"cut", bool{cut_question[q]}},
+                                            {"photos", to_json(index, hits)}});
       continue;
     }
     if (questions.size() > 1) std::cout << (q ? "\n" : "") << printable(questions[q].text()) << "\n";

@@ -8,6 +8,7 @@
 #include "gatefold/io/json_file.hpp"
 #include "gatefold/io/safetensors_writer.hpp"
 #include "zero_shot/file_sums.hpp"
+#include "zero_shot/saving.hpp"
 
 namespace search {
 
@@ -160,5 +161,39 @@ inline PhotoIndex read_index(const fs::path& path) {
   gatefold::decode<float>(gatefold::Dtype::f32, photos.bytes, index.z.flat());
   return index;
 }
+
+/// An index that one run reads, adds to and replaces now and then. Another run that has replaced it meanwhile is not
+/// overwritten: its photographs would be lost.
+class IndexFile {
+ public:
+  /// To be made before the index is read.
+  explicit IndexFile(fs::path path) : path_(std::move(path)), seen_(version()) {}
+
+  const fs::path& path() const { return path_; }
+  /// Throws FormatError when the file is not the one that was there when it was last looked at.
+  void write(const PhotoIndex& index) {
+    const zero_shot::WriterLock lock(path_);
+    if (version() != seen_)
+      throw gatefold::FormatError(path_.string() +
+                                  ": another program has written it since this run began, so it is left as it is; "
+                                  "wait until that one has ended, then give the same command again, which keeps what "
+                                  "is in the index, or write another with --out");
+    write_index(index, path_);
+    seen_ = version();
+  }
+
+ private:
+  /// Who replaces the file makes a new one, with an inode and a time of its own. The time of change does not count: a
+  /// backup or chmod changes it.
+  using Version = std::array<std::int64_t, 4>;
+  std::optional<Version> version() const {
+    if (std::error_code error; !fs::exists(path_, error)) return std::nullopt;
+    const auto facts = zero_shot::facts_of(path_);
+    return Version{facts.inode, facts.size, facts.modified, facts.modified_ns};
+  }
+
+  fs::path path_;
+  std::optional<Version> seen_;
+};
 
 }  // namespace search

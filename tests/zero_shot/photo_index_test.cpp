@@ -162,6 +162,24 @@ TEST_F(PhotoIndexTest, WhatIsSavedOnTheWayIsOfUse) {
   EXPECT_EQ(second.index.z.view()(1, 1), 1.0f);
 }
 
+TEST_F(PhotoIndexTest, OfTwoRunsOnOneFileNoneUndoesWhatTheOtherWrote) {
+  const auto clip = open();
+  const auto all = update(clip, std::nullopt).index;
+  IndexFile first(path_), second(path_);  // both begin where there is no index yet
+  second.write(all);
+  const auto refused = [&] { return message_of<gatefold::FormatError>([&] { first.write(PhotoIndex()); }); };
+  EXPECT_THAT(refused(), HasSubstr("another program has written it since this run began"));
+  EXPECT_EQ(read_index(path_).entries, all.entries);
+  fs::permissions(path_, fs::perms::owner_read | fs::perms::owner_write);  // which changes no byte
+  second.write(marked(all));
+  EXPECT_THAT(refused(), HasSubstr("--out"));
+
+  IndexFile third(path_);
+  fs::remove(path_);
+  EXPECT_NE(message_of<gatefold::FormatError>([&] { third.write(all); }), "");
+  EXPECT_FALSE(fs::exists(path_));
+}
+
 TEST_F(PhotoIndexTest, AStoppedRunKeepsWhatItHasNotLookedAt) {
   const auto clip = open();
   const auto old = marked(update(clip, std::nullopt).index);
