@@ -21,9 +21,9 @@ ROWS = [
     ("CLIP ViT-B/32, fp32, 1 image", "OpenVINO", r"\| fp32 \(ours, ms\) \| " + NUMBER),
     ("CLIP ViT-B/32, fp32, 64 images", "OpenVINO", r"\| fp32 \(ours, ms\) \|[^|]*\|[^|]*\| " + NUMBER),
     ("CLIP ViT-B/32, int8, 64 images", "OpenVINO", r"\| int8, all of it[^|]*\|[^|]*\|[^|]*\| " + NUMBER),
-    ("Mixture of 32 experts, fp32, top-1", "libtorch",
+    ("Mixture of 32 experts, 1 thread", "libtorch",
      r"against libtorch's expert loop, 1 thread / 2 threads \| " + NUMBER),
-    ("Training step, 8 experts", "libtorch", r"against libtorch, 2 threads, E = 8 / 32 \| " + NUMBER),
+    ("Training step, 8 experts, 2 threads", "libtorch", r"against libtorch, 2 threads, E = 8 / 32 \| " + NUMBER),
     ("Expert, fp32, 64 to 1024 rows", "oneDNN", r"\| expert y [^|]*\|[^|]*; " + RANGE + " times oneDNN"),
     ("Expert, bf16, 64 to 1024 rows", "oneDNN", r"\| the same in bf16 / int8 \|[^|]*; " + RANGE + " / "),
     ("Expert, int8, 64 to 1024 rows", "oneDNN",
@@ -48,15 +48,15 @@ def draw(text):
     end = TOP + STEP * len(ROWS)
     machine, date = ", ".join(find(MACHINE, text, "the machine")), find(DATE, text, "the date")[0]
     out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {end + 58}" font-family="sans-serif" '
-        'font-size="14" role="img" aria-labelledby="title">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {end + 76}" font-family="sans-serif" '
+        'font-size="13" role="img" aria-labelledby="title">',
         '<title id="title">Speed of gatefold divided by that of the library named</title>',
         # Its own ground, so that it is readable wherever it stands; dark where the reader's system is.
         "<style>.ground{fill:#fff}text{fill:#1f2328}.pale{fill:#59636e}.ahead{fill:#0969da}.behind{fill:#bc4c00}"
         ".grid{stroke:#d1d9e0}.one{stroke:#1f2328}@media(prefers-color-scheme:dark){.ground{fill:#0d1117}"
         "text{fill:#f0f6fc}.pale{fill:#9198a1}.ahead{fill:#4493f8}.behind{fill:#f0883e}.grid{stroke:#3d444d}"
         ".one{stroke:#f0f6fc}}</style>",
-        f'<rect class="ground" width="{WIDTH}" height="{end + 58}" rx="6"/>',
+        f'<rect class="ground" width="{WIDTH}" height="{end + 76}" rx="6"/>',
         '<text x="20" y="28" font-weight="bold" font-size="16">How many times as fast as the other library</text>',
     ]
     for times in range(int(MOST) + 1):
@@ -79,8 +79,9 @@ def draw(text):
             f'{" (slower)" if kind == "behind" else ""}</text>',
         ]
     out += [
-        f'<text class="pale" x="20" y="{end + 42}" font-size="12">{machine}; recorded on {date}. Bars end at the '
-        "worst figure of a range. All rows and versions: bench/README.md</text>",
+        f'<text class="pale" x="20" y="{end + 42}" font-size="12">{machine}; recorded on {date}.</text>',
+        f'<text class="pale" x="20" y="{end + 60}" font-size="12">A bar ends at the worst figure of its range. All rows '
+        "and versions: bench/README.md</text>",
         "</svg>",
     ]
     return "\n".join(out) + "\n"

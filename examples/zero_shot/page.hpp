@@ -62,7 +62,14 @@ class Page {
         (model_.image_size >= kPhoto ? " class=\"photos\"" : "") + ">\n" + kHatch + "<main>\n";
     header();
     legend();
-    for (const Picture& picture : reading_.pictures) show(picture);
+    const auto rest = std::max(reading_.pictures.size(), kShownOnPhones) - kShownOnPhones;
+    for (std::size_t i = 0; i < reading_.pictures.size(); ++i) {
+      if (i == kShownOnPhones)
+        html_ += "<details class=\"fold\" open><summary>" + std::to_string(rest) + " more picture" +
+                 (rest == 1 ? "" : "s") + "</summary>\n";
+      show(reading_.pictures[i]);
+    }
+    if (rest > 0) html_ += "</details>\n";
     if (!reading_.layers.empty()) html_ += ExpertsSection(reading_, model_.patch).html();
     explanation();
     card();
@@ -73,6 +80,7 @@ class Page {
   }
 
  private:
+  static constexpr std::size_t kShownOnPhones = 4;  ///< Pictures; the others begin folded there.
   static constexpr const char* kHatch =
       "<svg width=\"0\" height=\"0\" style=\"position:absolute\" aria-hidden=\"true\"><defs><pattern id=\"hatch\" "
       "width=\"1.5\" height=\"1.5\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\"><rect "

@@ -21,9 +21,10 @@ class ExpertsSection {
         "<h2>Who does what</h2>\n<p>Each sparse block has experts of its own: number 3 of one block has nothing to "
         "do with number 3 of the next. The percentages say which share of all patches (left, plain) and of all words "
         "(right, striped) went to an expert; beside them is what most of its patches have in common, where they have, "
-        "and patches and words that it took.</p>\n";
+        "and patches and words that it took.</p>\n"
+        "<details class=\"fold\" open><summary>What each expert takes</summary>\n";
     for (std::size_t l = 0; l < reading_.layers.size(); ++l) html += layer(l);
-    return html + all_labels();
+    return html + all_labels() + "</details>\n";
   }
 
  private:

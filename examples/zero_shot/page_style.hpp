@@ -73,18 +73,24 @@ body[data-only] .c:not(.on){opacity:.09}
 table{border-collapse:collapse;font-size:.9rem}td{padding:4px 14px 4px 0;vertical-align:top;overflow-wrap:anywhere}td:first-child{color:var(--soft);white-space:nowrap}
 details summary{cursor:pointer;font-weight:600}.lines{display:grid;grid-template-columns:repeat(auto-fit,minmax(300px,1fr));gap:4px 26px;margin-top:10px}
 dt{font-weight:650;margin-top:.7em}dd{margin:0;max-width:72ch}
-@media(max-width:820px){.picture{grid-template-columns:110px 1fr}.picture img.main{width:110px;height:110px}.maps{grid-column:1/-1;margin-top:6px}
+.fold>summary{display:none}
+@media screen and (max-width:820px){.picture{grid-template-columns:110px 1fr}.picture img.main{width:110px;height:110px}.maps{grid-column:1/-1;margin-top:6px}
 .head{display:none}.expert{grid-template-columns:34px 1fr}.took{grid-column:1/-1}}
-@media(max-width:470px){main{padding:16px 10px 40px}.picture{grid-template-columns:1fr;gap:10px}.picture img.main{width:150px;height:150px}
-.maps{display:grid;grid-template-columns:1fr 1fr;gap:10px}.maps figure{width:auto}.map{width:auto;height:auto;aspect-ratio:1}.legend{gap:4px 14px}button.x{min-width:25px}}
+@media screen and (max-width:470px){main{padding:16px 10px 40px}.picture{grid-template-columns:1fr;gap:10px}.picture img.main{width:150px;height:150px}
+.maps{display:grid;grid-template-columns:1fr 1fr;gap:10px}.maps figure{width:auto}.map{width:auto;height:auto;aspect-ratio:1}.legend{gap:4px 14px}button.x{min-width:25px}
+.fold>summary{display:block;padding:12px 14px;margin:14px 0;background:var(--card);border:1px solid var(--line);border-radius:12px}
+.fold>summary::before{content:"▸ "}.fold[open]>summary::before{content:"▾ "}}
 @media print{:root{color-scheme:light;--bg:#fff;--card:#fff;--ink:#1d1f24;--soft:#636874;--line:#dedcd4;--fill:#30343c;--track:#ecebe5;
 --good:#00795a;--bad:#b84a00;--never:#0a5f96;--neverbg:#e2f0fa}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}
 body{font-size:13px}main{max-width:none;padding:0}.picture,.expert,.tile,.row{break-inside:avoid}h2,h3{break-after:avoid}
-.legend{position:static;max-height:none}.picture{grid-template-columns:110px 1fr auto;padding:10px;margin:8px 0}
-.picture img.main{width:110px;height:110px}.maps figure{width:150px}.map{width:150px;height:150px}}
+.legend{position:static;max-height:none}.picture{grid-template-columns:90px 1fr auto;gap:4px 14px;padding:8px 10px;margin:8px 0}
+.picture img.main{width:90px;height:90px}.seen{max-width:90px}.row{margin:0 0 5px}.maps{gap:10px}.maps figure{width:130px}
+.map{width:130px;height:130px}.picture .chip{padding:3px 5px;font-size:.7rem}.head,.expert{grid-template-columns:34px 210px 1fr}
+h2{margin-top:1.2em}.tiles{grid-template-columns:repeat(4,1fr)}}
 )css";
 
-/// A tap on an expert's number shows only what went to it; the page is whole without.
+/// A tap on an expert's number shows only what went to it, and on a phone what is long begins folded; the page is whole
+/// without.
 inline constexpr const char* kPageScript = R"js(
 document.querySelectorAll('[data-k]').forEach(b=>b.addEventListener('click',()=>{
 const k=b.dataset.k,on=document.body.dataset.only!==k;
@@ -92,6 +98,9 @@ if(on)document.body.dataset.only=k;else delete document.body.dataset.only;
 document.querySelectorAll('.c').forEach(c=>c.classList.toggle('on',on&&c.classList.contains('k'+k)));
 document.querySelectorAll('[data-k]').forEach(x=>x.setAttribute('aria-pressed',on&&x.dataset.k===k));
 }));
+const fold=open=>document.querySelectorAll('.fold').forEach(d=>d.open=open);
+if(matchMedia('(max-width:470px)').matches)fold(false);
+addEventListener('beforeprint',()=>fold(true));
 )js";
 
 }  // namespace zero_shot
