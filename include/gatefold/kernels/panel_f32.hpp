@@ -139,7 +139,7 @@ inline void multiply_panel(Isa isa, const PreparedRows<float>& a, const PanelVie
 namespace detail {
 
 /// kRows rows against kPanels panels. Each element is the same chain as in multiply_panel.
-template <class Arch, int kRows, int kPanels>
+template <class Arch, int kRows, int kPanels, bool kPrefetch>
 void few_rows_f32(const PreparedRows<float>& a, const PanelView<float>& panel, const StreamStride& stride,
                   const PanelOutput& out) {
   using V = simd::Batch<float, Arch>;
@@ -158,7 +158,7 @@ void few_rows_f32(const PreparedRows<float>& a, const PanelView<float>& panel, c
     for (int v = 0; v < kVectors; ++v) {
       const float* const line = from + v / kInPanel * stride.values + v % kInPanel * kWidth;
       w[v] = V::load_unaligned(line);
-      if constexpr (kRows > 2) prefetch_in_stream(line);
+      if constexpr (kPrefetch) prefetch_in_stream(line);
     }
 #pragma GCC unroll 4
     for (int i = 0; i < kRows; ++i) {
@@ -197,7 +197,10 @@ inline Index multiply_few_rows([[maybe_unused]] Isa isa, [[maybe_unused]] std::s
     using Arch = simd::DefaultArch;
     constexpr int kPanels = detail::kPanelsAtOnce<Arch, kRows>;
     if (kPanels == 1) return 0;
-    return for_each_in_streams(kPanels, pieces, run, out, detail::few_rows_f32<Arch, kRows, kPanels>);
+    const bool fetch = kRows > 2 && !cpu().prefetches_streams;
+    return for_each_in_streams(kPanels, pieces, run, out,
+                               fetch ? &detail::few_rows_f32<Arch, kRows, kPanels, (kRows > 2)>
+                                     : &detail::few_rows_f32<Arch, kRows, kPanels, false>);
   };
   if (isa != Isa::portable) {
     const Index rows = pieces[0].rows;
