@@ -43,7 +43,7 @@ struct TileJob {
 struct DotBf16 {
   using Sum = __m512;
   using Weight = __m512i;
-  static constexpr int kMaxRows = 12;
+  static constexpr int kMaxRows = 14;
   static constexpr Index kRowBytes = 4, kStepDepth = 2;
   static constexpr bool kGrouped = false, kStreamsPrefetch = true;
 
@@ -156,10 +156,13 @@ template <class Dot, int kRows, int kPanels = 1, bool kPrefetch = false>
   constexpr int kVectors = 2 * kPanels;
   typename Dot::Sum sum[kRows][kVectors];
   [[maybe_unused]] __m512 total[kRows][kVectors];
-  const std::byte* row[kRows];
+  // Three rows share a pointer, so that all have room in registers: an address may have once or twice the stride in it.
+  const std::byte* rows[(kRows + 2) / 3];
+  const Index stride = job.row_bytes;
+#pragma GCC unroll 8
+  for (int i = 0; i < kRows; i += 3) rows[i / 3] = job.rows + i * stride;
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i) {
-    row[i] = job.rows + i * job.row_bytes;
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) {
       sum[i][v] = Dot::start(job, i, 0);
@@ -169,7 +172,6 @@ template <class Dot, int kRows, int kPanels = 1, bool kPrefetch = false>
   constexpr Index kGroupChunks = kDepthGroup / (kChunkSteps * Dot::kStepDepth);
   const std::byte* panel = job.panel;
   std::uintptr_t ahead = job.prefetch;
-  Index at = 0;
   for (Index chunk = 0; chunk < job.chunks; ++chunk) {
     for (Index line = job.first_line; line < job.last_line; ++line)
       _mm_prefetch(reinterpret_cast<const char*>(ahead + static_cast<std::uintptr_t>(line) * 64), _MM_HINT_T1);
@@ -186,10 +188,11 @@ template <class Dot, int kRows, int kPanels = 1, bool kPrefetch = false>
 #pragma GCC unroll 16
       for (int i = 0; i < kRows; ++i)
 #pragma GCC unroll 8
-        for (int v = 0; v < kVectors; ++v) sum[i][v] = Dot::dot(sum[i][v], w[v], row[i] + at);
+        for (int v = 0; v < kVectors; ++v) sum[i][v] = Dot::dot(sum[i][v], w[v], rows[i / 3] + i % 3 * stride + step * Dot::kRowBytes);
       panel += kStepBytes;
-      at += Dot::kRowBytes;
     }
+#pragma GCC unroll 8
+    for (int i = 0; i < kRows; i += 3) rows[i / 3] += kChunkSteps * Dot::kRowBytes;
     if constexpr (Dot::kGrouped) {
       if ((chunk + 1) % kGroupChunks) continue;
       const Index group = chunk / kGroupChunks;

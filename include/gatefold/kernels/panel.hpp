@@ -15,6 +15,7 @@
 ///   pack_panel_F, unpack_panel         from and to rows of floats
 ///   panel_values<F>                    elements of a packed panel
 ///   prepared_bytes<F>, prepare_rows<F> turn activations into what the kernels of an Isa read
+///   refers_to_rows<F>                  whether that refers to the activations or is a copy of them
 ///   multiply_panel                     activations times one panel
 /// A row's result depends on that row and the panel alone, never on the rows beside it, bit by bit.
 namespace gatefold::kernels {

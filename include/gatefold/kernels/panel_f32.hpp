@@ -83,6 +83,10 @@ requires std::is_same_v<F, float> Index prepared_bytes(Isa, Index rows, Index k)
 }
 
 template <class F>
+requires std::is_same_v<F, float>
+constexpr bool refers_to_rows(Isa) { return true; }
+
+template <class F>
 requires std::is_same_v<F, float> PreparedRows<float> prepare_rows(Isa, const float* const* row, Index rows, Index k,
                                                                    std::byte* scratch) {
   if (!detail::crowds_cache(rows, k)) return {rows, k, row};

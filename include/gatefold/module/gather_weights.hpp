@@ -10,15 +10,20 @@ namespace gatefold {
 /// tokens read every expert from memory, and weights that lie apart, smaller than 2 MiB each or mapped from a file, get
 /// small pages, at whose ends prefetching stops. Values stay the same; copies of the model made before keep the old
 /// block. pack<F> does it for the experts of a layer; do it yourself after loading a file, where the model is to be
-/// used much: it reads the whole file once, and its pages are then no longer shared with other processes.
+/// used much: it reads the whole file once, and its pages are then no longer shared with other processes. Throws
+/// std::logic_error for weights that were never filled.
 template <class M>
 void gather_weights(M& model) {
-  constexpr std::size_t kLine = kAlignment;
-  const auto padded = [](const auto& tensor) { return (tensor.flat().size_bytes() + kLine - 1) / kLine * kLine; };
+  const auto padded = [](const auto& tensor) {
+    return (tensor.flat().size_bytes() + kAlignment - 1) / kAlignment * kAlignment;
+  };
   std::size_t bytes = 0;
   for_each_param(
       [&](std::string_view, const auto& tensor) {
-        if constexpr (is_shared_tensor<std::remove_cvref_t<decltype(tensor)>>) bytes += padded(tensor);
+        if constexpr (is_shared_tensor<std::remove_cvref_t<decltype(tensor)>>) {
+          (void)tensor.data();  // throws where there is nothing behind the shape, before anything is moved
+          bytes += padded(tensor);
+        }
       },
       std::as_const(model));
   const std::shared_ptr<std::byte> block(static_cast<std::byte*>(detail::allocate_aligned(bytes)),
