@@ -55,6 +55,26 @@ inline void pack_panel_f32(const Operand<float>& b, Index k0, Index depth, Index
   }
 }
 
+/// The panels of columns j0..j1, one after the other. Rows of b that lie along its columns are read once for all of them.
+inline void pack_panels_f32(const Operand<float>& b, Index k0, Index depth, Index j0, Index j1, float* panels) {
+  if (b.col_stride != 1 || j1 - j0 < kPanel) {
+    for (Index j = j0; j < j1; j += kPanel) pack_panel_f32(b, k0, depth, j, panels + (j - j0) * depth);
+    return;
+  }
+  constexpr Index kRowsAhead = 8, kLine = 16;
+  const Index whole = (j1 - j0) / kPanel * kPanel;
+  for (Index k = 0; k < depth; ++k) {
+    const float* const from = b.row(k0 + k) + j0;
+    if (k + kRowsAhead < depth) {
+      const float* const later = b.row(k0 + k + kRowsAhead) + j0;
+      for (Index j = 0; j < whole; j += kLine) __builtin_prefetch(later + j);
+    }
+    float* to = panels + k * kPanel;
+    for (Index j = 0; j < whole; j += kPanel, to += depth * kPanel) std::memcpy(to, from + j, kPanel * sizeof(float));
+  }
+  if (j0 + whole < j1) pack_panel_f32(b, k0, depth, j0 + whole, panels + whole * depth);
+}
+
 /// The values of a panel. // w [<= kPanel, K]
 inline void unpack_panel(const PanelView<float>& panel, Rows<float> w) {
   for (Index j = 0; j < w.extent(0); ++j)
