@@ -16,6 +16,7 @@
 #include "gatefold/models/limoe.hpp"
 #include "gatefold/models/name_map.hpp"
 #include "gatefold/models/upcycle.hpp"
+#include "gatefold/module/gather_weights.hpp"
 #include "gatefold/module/ops.hpp"
 #include "gatefold/module/pack.hpp"
 #include "gatefold/nn/attention_pool.hpp"

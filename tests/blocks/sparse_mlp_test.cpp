@@ -537,6 +537,11 @@ TEST(SparseMlp, PackedExpertsAreNearlyTheSameAndSeatTheSameTokens) {
       const auto packed = pack<F>(net);
       EXPECT_EQ(packed.aux_scale, .25);
       EXPECT_EQ(packed.router.weight, net.router.weight);
+      const auto begins = [](const auto& tensor) { return reinterpret_cast<const std::byte*>(tensor.data()); };
+      for (std::size_t e = 1; e < packed.experts.size(); ++e)
+        EXPECT_EQ(begins(packed.experts[e].up.weight.values) - begins(packed.experts[e - 1].up.weight.values),
+                  begins(packed.experts[1].up.weight.values) - begins(packed.experts[0].up.weight.values))
+            << "experts lie one behind the other";
       static_assert(ForwardLayer<decltype(pack<F>(net))> && !Layer<decltype(pack<F>(net))>);
       for (const Isa isa : isas_here()) {
         Context ctx;

@@ -63,6 +63,7 @@ TEST(Cpu, HasWhatTheCompilersLibrarySays) {
   EXPECT_EQ(cpu().has(kX86V4), __builtin_cpu_supports("x86-64-v4") != 0);
 #endif
   EXPECT_EQ(cpu().fast_bf16_dot, __builtin_cpu_is("amd") && __builtin_cpu_supports("avx512bf16"));
+  EXPECT_EQ(cpu().prefetches_streams, __builtin_cpu_is("amdfam19h") != 0);
 }
 #endif
 

@@ -17,6 +17,14 @@ TEST(Tensor, BeginsWithZerosOnACacheLine) {
   }
 }
 
+TEST(Tensor, OfAHugePageOrMoreBeginsAtOne) {
+  constexpr std::uintptr_t kHugePage = 1 << 21;
+  for (const Index bytes : {1 << 21, (1 << 21) + 1, 5 << 20}) {
+    const Tensor<std::byte, 1> t({bytes});
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(t.data()) % kHugePage, 0u) << bytes;
+  }
+}
+
 TEST(Tensor, IsAValue) {
   Tensor<int, 2> a({2, 2});
   a.view()(1, 0) = 5;

@@ -22,7 +22,8 @@ constexpr float kInf = std::numeric_limits<float>::infinity();
 #if GATEFOLD_HAS_SIMD
 constexpr Index kTileRows = TileF32<simd::DefaultArch>::kMaxRows, kTileCols = TileF32<simd::DefaultArch>::kCols;
 #else
-constexpr Index kTileRows = 14, kTileCols = 32, kDepth = 512, kTaskColumns = 128, kTaskRows = 512, kDotRows = 8;
+constexpr Index kTileRows = 14, kTileCols = 32, kDepth = 512, kTaskColumns = 256, kTaskRows = 512, kDotRows = 8;
+constexpr Index kTilesAtOnce = 8;
 #endif
 
 /// How an operand lies in memory: row by row, column by column, or as some rows of a larger matrix.
@@ -218,6 +219,35 @@ TEST(Matmul, EveryFormAroundTheSizeOfATask) {
     check<float>({kTaskRows + 1, kTaskColumns + 1, 5}, form, Isa::simd, random);
     if (HasFatalFailure()) return;
   }
+}
+
+/// Of rows that do not lie along k, several tiles are packed together.
+TEST(Matmul, RowsAroundTheTilesThatArePackedTogether) {
+  std::mt19937 random(6);
+  const Index together = kTilesAtOnce * kTileRows;
+  for (const Form form : kForms)
+    if (form.a == Lie::columns)
+      for (const Index m : {together - 1, together, together + 1, 2 * together + 3})
+        for (const Index k : {Index{3}, kDepth + 2}) {
+          check<float>({m, kPanel + 3, k}, form, Isa::simd, random);
+          if (HasFatalFailure()) return;
+        }
+}
+
+/// Rows that all fall into one set of L1 are copied apart.
+TEST(Matmul, RowsAMultipleOf4KibApart) {
+  std::mt19937 random(7);
+  for (const Form form : kForms)
+    for (const Size size : {Size{kTileRows, kPanel, 1000}, {2 * kTileRows + 9, 5, 1024}, {kDotRows + 1, 40, 1}}) {
+      if (form.a == Lie::columns) continue;
+      Case<float> one(size, form, random);
+      one.a.memory = Guarded<float>(one.a.memory.rows, one.a.memory.cols, 1024 - one.a.memory.cols);
+      one.a.memory.fill(random);
+      auto ctx = context(Isa::simd);
+      multiply<float>(one.product(), ctx);
+      one.expect_close();
+      if (HasFatalFailure()) return;
+    }
 }
 
 TEST(Matmul, FewRowsAreDotProductsOfEveryLength) {

@@ -1,6 +1,7 @@
 #pragma once
 #include "gatefold/kernels/dispatch.hpp"
 #include "gatefold/losses/aux_losses.hpp"
+#include "gatefold/module/gather_weights.hpp"
 #include "gatefold/module/grouped_expert.hpp"
 #include "gatefold/module/pack.hpp"
 #include "gatefold/routing/routing_report.hpp"
@@ -130,6 +131,7 @@ struct SparseMlp {
     for (const E& each : experts) others.push_back(pack<F>(each));
     SparseMlp<R, PackedExpert, Aux> other(router, std::move(others), aux);
     other.aux_scale = aux_scale;
+    gather_weights(other);
     return other;
   }
 

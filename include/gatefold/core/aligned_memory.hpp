@@ -1,7 +1,6 @@
 #pragma once
 #include <algorithm>
 #include <cstddef>
-#include <cstdint>
 #include <new>
 
 #include "gatefold/core/language.hpp"
@@ -16,22 +15,32 @@ inline constexpr std::size_t kAlignment = 64;  ///< Bytes: a cache line and the 
 
 namespace detail {
 
-/// Large blocks ask Linux for huge pages (2 MiB): reading weights that come from memory is 8 to 18 % faster, since
-/// prefetching does not stop at each 4 KiB. A wish, not a need: nothing changes where it is not granted.
+/// 2 MiB: what Linux gives at once where it gives huge pages.
+inline constexpr std::size_t kHugePage = std::size_t{1} << 21;
+
+/// Blocks of a huge page or more begin at one and ask Linux for them: reading weights that come from memory is 8 to
+/// 18 % faster, since prefetching does not stop at each 4 KiB. A wish, not a need: nothing changes where it is not
+/// granted.
+inline std::size_t alignment_of(std::size_t bytes, std::size_t least) {
+  return bytes >= kHugePage ? std::max(kHugePage, least) : least;
+}
 inline void* allocate_aligned(std::size_t bytes, std::size_t alignment = kAlignment) {
-  void* const memory = ::operator new (bytes, std::align_val_t{alignment});
+  void* const memory = ::operator new (bytes, std::align_val_t{alignment_of(bytes, alignment)});
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-  constexpr std::uintptr_t kHugePage = std::uintptr_t{1} << 21, kPage = 4096;
-  if (bytes >= 2 * kHugePage) {
-    const auto first = reinterpret_cast<std::uintptr_t>(memory), begin = (first + kPage - 1) / kPage * kPage;
-    (void)::madvise(reinterpret_cast<void*>(begin), (first + bytes - begin) / kPage * kPage, MADV_HUGEPAGE);
-  }
+  constexpr std::size_t kPage = 4096;
+  if (bytes >= kHugePage) (void)::madvise(memory, bytes / kPage * kPage, MADV_HUGEPAGE);
 #endif
   return memory;
 }
-inline void free_aligned(void* memory, std::size_t alignment = kAlignment) {
-  ::operator delete (memory, std::align_val_t{alignment});
+inline void free_aligned(void* memory, std::size_t bytes, std::size_t alignment = kAlignment) {
+  ::operator delete (memory, std::align_val_t{alignment_of(bytes, alignment)});
 }
+
+/// Gives back a block of so many bytes.
+struct FreeAligned {
+  std::size_t bytes;
+  void operator()(std::byte* memory) const { free_aligned(memory, bytes); }
+};
 
 template <class T>
 struct AlignedAllocator {
@@ -41,7 +50,7 @@ struct AlignedAllocator {
   template <class U>
   constexpr AlignedAllocator(const AlignedAllocator<U>&) noexcept {}
   T* allocate(std::size_t n) { return static_cast<T*>(allocate_aligned(n * sizeof(T), kBytes)); }
-  void deallocate(T* p, std::size_t) noexcept { free_aligned(p, kBytes); }
+  void deallocate(T* p, std::size_t n) noexcept { free_aligned(p, n * sizeof(T), kBytes); }
   bool operator==(const AlignedAllocator&) const = default;
 };
 

@@ -74,6 +74,9 @@ struct Cpu {
   /// vdpbf16ps multiplies faster than fp32 FMA on widened weights: on AMD since Zen 4 twice as fast; on Intel (Sapphire
   /// Rapids) it is slower.
   bool fast_bf16_dot = false;
+  /// Prefetches several streams from memory by itself while a tile multiplies what has come, and asking it to is
+  /// slower: AMD Zen 4. Zen 5 and Intel (Sapphire Rapids) do not.
+  bool prefetches_streams = false;
 
   bool has(CpuFeatures all) const { return features.has(all); }
 };
@@ -168,7 +171,12 @@ inline Cpu find_cpu() {
   if (features.has(CpuFeature::amx_tile) && !ask_for_amx()) features = features - kAmx;
   unsigned a = 0, b = 0, c = 0, d = 0;
   __cpuid(0, a, b, c, d);
-  return {.features = features, .fast_bf16_dot = c == signature_AMD_ecx && features.has(CpuFeature::avx512_bf16)};
+  const bool amd = c == signature_AMD_ecx;
+  __cpuid(1, a, b, c, d);
+  const unsigned family = (a >> 8 & 15) + (a >> 20 & 255);  // as AMD counts it
+  return {.features = features,
+          .fast_bf16_dot = amd && features.has(CpuFeature::avx512_bf16),
+          .prefetches_streams = amd && family == 0x19};
 }
 #else
 inline Cpu find_cpu() { return {}; }

@@ -65,7 +65,7 @@ class Workspace {
 
  private:
   struct Block {
-    std::unique_ptr<std::byte[], void (*)(std::byte*)> memory;
+    std::unique_ptr<std::byte[], detail::FreeAligned> memory;
     std::size_t size, used;  // bytes
   };
   // Large enough that a small model needs one block, small enough not to matter in a program that needs none.
@@ -81,7 +81,7 @@ class Workspace {
       for (const auto& block : blocks_) total += block.size;
       const std::size_t size = std::max({n, kMinBlock, total});
       auto* memory = static_cast<std::byte*>(detail::allocate_aligned(size));
-      blocks_.push_back({{memory, [](std::byte* p) { detail::free_aligned(p); }}, size, 0});
+      blocks_.push_back({{memory, {size}}, size, 0});
     }
     auto& block = blocks_[*current_];
     void* const at = block.memory.get() + block.used;

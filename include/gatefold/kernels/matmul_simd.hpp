@@ -10,16 +10,20 @@ namespace gatefold::kernels {
 /// in use stay in L1. Each element of c is one chain of fused multiply-adds per pass, whatever the blocks are: the
 /// blocks may depend on the number of threads, the result does not.
 inline constexpr Index kDepth = 512;
-/// Columns that one task packs: 256 KiB of panels, which leave room in L2 for the rows that pass.
-inline constexpr Index kTaskColumns = 4 * kPanel;
+/// Columns that one task packs: 512 KiB of panels, half of an L2. The more there are, the less often rows are packed.
+inline constexpr Index kTaskColumns = 8 * kPanel;
 /// Rows of one task, unless there are too few tasks. A panel is packed once per task: at 512 rows that costs 1 %.
 inline constexpr Index kTaskRows = 512;
 /// Up to so many rows, packing the panel costs more than dot products along k, whose sums must be collected from the
 /// lanes, but which read b as it lies.
 inline constexpr Index kDotRows = 8;
 
-/// Floats of scratch of one worker.
-inline constexpr Index kProductScratch = kDepth * (kTaskColumns + 16);
+/// Tiles whose rows are packed together where rows do not lie along k, so that whole cache lines of them are read.
+inline constexpr Index kTilesAtOnce = 8;
+
+/// Floats of scratch of one worker: panels, and packed rows of some tiles.
+inline constexpr Index kStripFloats = 16 * (kDepth + detail::kApart);
+inline constexpr Index kProductScratch = kDepth * kTaskColumns + kTilesAtOnce * kStripFloats;
 
 namespace detail {
 
@@ -114,17 +118,62 @@ inline void copy_neighbours(const float* from, Index n, float* to) {
   }
 }
 
-/// rows of a that do not lie along k (a transpose) -> // [depth, rows], so that a step reads neighbours.
-inline void interleave_rows(const Operand<float>& a, Index i0, Index rows, Index k0, Index depth, float* to) {
-  const float* from = a.row(i0) + k0 * a.col_stride;
-  if (a.row_stride == 1) {
-    static_assert(TileF32<simd::DefaultArch>::kMaxRows <= 16);
-    for (Index k = 0; k < depth; ++k, from += a.col_stride, to += rows) copy_neighbours(from, rows, to);
-  } else {
-    for (Index k = 0; k < depth; ++k, from += a.col_stride, to += rows)
-      for (Index i = 0; i < rows; ++i) to[i] = from[i * a.row_stride];
+/// Rows of a product, tile by tile, as the tiles read them: through pointers where rows lie along k, else packed into
+/// strips // [depth, rows], so that a step reads neighbours.
+class RowTiles {
+ public:
+  static constexpr int kMaxRows = TileF32<simd::DefaultArch>::kMaxRows;
+  static_assert(kMaxRows <= 16);
+
+  /// scratch // [kTilesAtOnce, kStripFloats]
+  RowTiles(const Operand<float>& a, Index begin, Index end, float* scratch)
+      : a_(a), begin_(begin), split_(end - begin, kMaxRows), scratch_(scratch) {}
+
+  bool interleaved() const { return a_.col_stride != 1; }
+  Index count() const { return split_.count; }
+  Index begin(Index tile) const { return begin_ + split_.begin(tile); }
+  Index rows(Index tile) const { return split_.size(tile); }
+  const float* const* pointers() const { return row_; }
+  const float* strip(Index tile) const { return strip_of(tile); }
+
+  /// To be called for tile after tile: makes its part k0..k0+depth of the rows readable.
+  void prepare(Index tile, Index k0, Index depth) {
+    if (interleaved()) {
+      if (tile % kTilesAtOnce == 0) interleave(tile, std::min(tile + kTilesAtOnce, count()), k0, depth);
+      return;
+    }
+    // Rows that would crowd one set of L1 are copied apart.
+    const bool copies = crowds_cache(rows(tile), a_.row_stride);
+    for (Index i = 0; i < rows(tile); ++i) {
+      row_[i] = a_.row(begin(tile) + i) + k0;
+      if (copies) row_[i] = std::copy_n(row_[i], depth, scratch_ + i * (depth + kApart)) - depth;
+    }
   }
-}
+
+ private:
+  float* strip_of(Index tile) const { return scratch_ + tile % kTilesAtOnce * kStripFloats; }
+  void interleave(Index first, Index last, Index k0, Index depth) const {
+    const float* from = a_.row(begin(first)) + k0 * a_.col_stride;
+    for (Index k = 0; k < depth; ++k, from += a_.col_stride) {
+      const float* at = from;
+      for (Index tile = first; tile < last; ++tile) {
+        const Index n = rows(tile);
+        float* const to = strip_of(tile) + k * n;
+        if (a_.row_stride == 1)
+          copy_neighbours(at, n, to);
+        else
+          for (Index i = 0; i < n; ++i) to[i] = at[i * a_.row_stride];
+        at += n * a_.row_stride;
+      }
+    }
+  }
+
+  Operand<float> a_;
+  Index begin_;
+  BalancedSplit split_;
+  float* scratch_;
+  const float* row_[kMaxRows];
+};
 
 /// Where column j is in panels of this depth.
 inline Index panel_at(Index j, Index depth) { return j / kPanel * kPanel * depth + j % kPanel; }
@@ -132,35 +181,27 @@ inline Index panel_at(Index j, Index depth) { return j / kPanel * kPanel * depth
 template <class Arch>
 void multiply_by_panels(const Product<float>& p, const ProductBlock& block, float* scratch) {
   using Tile = TileF32<Arch>;
-  const bool interleave = p.a.col_stride != 1;
-  const BalancedSplit tiles(block.i1 - block.i0, Tile::kMaxRows);
-  float* const interleaved = scratch + kDepth * kTaskColumns;
+  RowTiles tiles(p.a, block.i0, block.i1, scratch + kDepth * kTaskColumns);
   for (Index k0 = 0; k0 < p.a.cols; k0 += kDepth) {
     const Index depth = std::min(kDepth, p.a.cols - k0);
-    for (Index j = block.j0; j < block.j1; j += kPanel)
-      pack_panel_f32(p.b, k0, depth, j, scratch + (j - block.j0) * depth);
-    for (Index tile = 0; tile < tiles.count; ++tile) {
-      const Index i0 = block.i0 + tiles.begin(tile), rows = tiles.size(tile);
-      const float* row[Tile::kMaxRows];
-      if (interleave)
-        interleave_rows(p.a, i0, rows, k0, depth, interleaved);
-      else
-        for (Index i = 0; i < rows; ++i) row[i] = p.a.row(i0 + i) + k0;
+    pack_panels_f32(p.b, k0, depth, block.j0, block.j1, scratch);
+    for (Index tile = 0; tile < tiles.count(); ++tile) {
+      tiles.prepare(tile, k0, depth);
       for (Index j = block.j0; j < block.j1; j += Tile::kCols) {
         const TileTask task{.depth = depth,
-                            .rows = row,
-                            .interleaved = interleaved,
+                            .rows = tiles.pointers(),
+                            .interleaved = tiles.strip(tile),
                             .b = scratch + panel_at(j - block.j0, depth),
                             .b_step = kPanel,
-                            .c = p.c.data() + i0 * p.c.stride(0) + j,
+                            .c = p.c.data() + tiles.begin(tile) * p.c.stride(0) + j,
                             .c_stride = p.c.stride(0),
                             .cols = std::min<Index>(Tile::kCols, block.j1 - j),
                             .store = k0 ? Store::add : p.store,
                             .bias = p.bias && k0 == 0 ? p.bias + j : nullptr};
-        if (interleave)
-          run_tile<Arch, TileRows::interleaved>(rows, task);
+        if (tiles.interleaved())
+          run_tile<Arch, TileRows::interleaved>(tiles.rows(tile), task);
         else
-          run_tile<Arch, TileRows::pointers>(rows, task);
+          run_tile<Arch, TileRows::pointers>(tiles.rows(tile), task);
       }
     }
   }

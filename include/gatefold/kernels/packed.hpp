@@ -118,10 +118,11 @@ void multiply_panels(Isa isa, std::type_identity_t<std::span<const PreparedRows<
   }
   for (; p < range.last; ++p) {
     const Index j = (p - range.first) * kPanel;
-    const void* const next = p + 1 < range.last ? w.panel_data(p + 1, range.k0) : range.next;
+    const void* const next_panel = p + 1 < range.last ? w.panel_data(p + 1, range.k0) : range.next;
     Index k0 = range.k0;
     for (const auto& a : pieces) {
       const bool first = k0 == range.k0;
+      const void* const next = &a == &pieces.back() ? next_panel : w.panel_data(p, k0 + a.k);
       multiply_panel(isa, a, w.panel(p).depth(k0, k0 + a.k), c + j, c_stride,
                      std::min(kPanel, w.extent(0) - p * kPanel), first ? store : Store::add,
                      first && bias ? bias + j : nullptr, next);

@@ -19,9 +19,13 @@ struct PackedFfn {
   Index hidden() const { return up->extent(0); }
 };
 
-/// Hidden units that are computed, activated and used up before the next ones are begun: 112 rows x 512 are 224 KiB of
-/// L2. Fixed, since sums over hidden units are taken in pieces of it.
+/// Hidden units of a piece: sums over hidden units are taken piece by piece, so that they do not depend on how many
+/// rows there are. 112 rows x 512 floats are 224 KiB of L2.
 inline constexpr Index kHiddenChunk = 512;
+
+/// What the hidden units of a block may take of L2 before they are used: the more pieces at once, the fewer times the
+/// outputs are read and written.
+inline constexpr Index kHiddenBytes = 256 * 1024;
 
 /// Rows that are worth a worker of their own, where all rows cost much to prepare.
 inline constexpr Index kLeastShare = 24;
@@ -44,10 +48,19 @@ struct FfnBlock {
   Index net, begin, end;
 };
 
-/// Hidden units that are made before the first is used: all for few rows, so that both weights are read from end to
-/// end, else a chunk, so that they stay in L2.
-inline Index units_at_once(Index rows, Index hidden) {
+/// Hidden units that are made by one call as floats: all for few rows, so that weights are read from end to end, else a
+/// piece.
+inline Index units_per_call(Index rows, Index hidden) {
   return rows <= kFewRows ? std::max<Index>(hidden, 1) : kHiddenChunk;
+}
+
+/// Hidden units that are made before the first is used: all, or as many pieces as stay in L2 as F wants them.
+template <class F>
+Index units_at_once(Isa isa, Index rows, Index hidden) {
+  const Index floats = refers_to_rows<F>(isa) ? rows * kHiddenChunk * Index{sizeof(float)} : 0;
+  const Index pieces = kHiddenBytes / std::max(floats, prepared_bytes<F>(isa, rows, kHiddenChunk));
+  const Index whole = (hidden + kHiddenChunk - 1) / kHiddenChunk * kHiddenChunk;
+  return std::max(units_per_call(rows, hidden), std::min(pieces * kHiddenChunk, whole));
 }
 
 /// Hidden units as floats. // [rows, pitch]
@@ -68,20 +81,24 @@ class FfnScratch {
     Isa isa;
     Index rows, width, hidden;
 
-    Index chunks() const { return (units_at_once(rows, hidden) + kHiddenChunk - 1) / kHiddenChunk; }
-    Index pitch() const { return HiddenUnits::pitch_of(units_at_once(rows, hidden)); }
+    Index at_once() const { return units_at_once<F>(isa, rows, hidden); }
+    Index chunks() const { return (at_once() + kHiddenChunk - 1) / kHiddenChunk; }
+    Index gate_pitch() const { return HiddenUnits::pitch_of(units_per_call(rows, hidden)); }
+    /// Floats that nothing refers to any more can go when they are prepared.
+    Index unit_pitch() const { return refers_to_rows<F>(isa) ? HiddenUnits::pitch_of(at_once()) : gate_pitch(); }
     Index chunk_bytes() const { return PreparedBlock<F>::bytes(isa, rows, kHiddenChunk); }
   };
 
   static Index bytes(const Options& o) {
     return ScratchCutter::bytes<PreparedRows<F>>(o.chunks()) + PreparedBlock<F>::bytes(o.isa, o.rows, o.width) +
-           o.chunks() * o.chunk_bytes() + 2 * ScratchCutter::bytes<float>(o.rows * o.pitch());
+           o.chunks() * o.chunk_bytes() + ScratchCutter::bytes<float>(o.rows * o.unit_pitch()) +
+           ScratchCutter::bytes<float>(o.rows * o.gate_pitch());
   }
   FfnScratch(const Options& o, std::byte* memory) : options_(o) {
     ScratchCutter cut(memory);
     pieces_ = cut.take<PreparedRows<F>>(o.chunks());
-    units = {cut.take<float>(o.rows * o.pitch()), o.pitch()};
-    gates = {cut.take<float>(o.rows * o.pitch()), o.pitch()};
+    units = {cut.take<float>(o.rows * o.unit_pitch()), o.unit_pitch()};
+    gates = {cut.take<float>(o.rows * o.gate_pitch()), o.gate_pitch()};
     x_ = cut.take<std::byte>(PreparedBlock<F>::bytes(o.isa, o.rows, o.width));
     hidden_ = cut.take<std::byte>(0);
   }
@@ -91,24 +108,27 @@ class FfnScratch {
   PreparedRows<F> prepare_x(Row&& row) {
     return PreparedBlock<F>(x_).prepare(options_.isa, options_.rows, options_.width, row);
   }
-  /// Some hidden units in pieces of kHiddenChunk, at least one; row i is row(i).
+  /// Begins with no hidden units.
+  void clear_hidden() { num_pieces_ = 0; }
+  /// More hidden units, in pieces of kHiddenChunk, at least one; row i is row(i).
   template <class Row>
-  std::span<const PreparedRows<F>> prepare_hidden(Index count, Row&& row) {
-    Index pieces = 0;
+  void add_hidden(Index count, Row&& row) {
+    Index h0 = 0;
     do {
-      const Index h0 = pieces * kHiddenChunk;
-      pieces_[pieces] = PreparedBlock<F>(hidden_ + pieces * options_.chunk_bytes())
+      pieces_[num_pieces_] = PreparedBlock<F>(hidden_ + num_pieces_ * options_.chunk_bytes())
                             .prepare(options_.isa, options_.rows, std::min(kHiddenChunk, count - h0),
                                      [&](Index i) { return row(i) + h0; });
-    } while (++pieces * kHiddenChunk < count);
-    return {pieces_, static_cast<std::size_t>(pieces)};
+      ++num_pieces_;
+    } while ((h0 += kHiddenChunk) < count);
   }
+  std::span<const PreparedRows<F>> hidden() const { return {pieces_, static_cast<std::size_t>(num_pieces_)}; }
 
   HiddenUnits units, gates;
 
  private:
   Options options_;
   PreparedRows<F>* pieces_;
+  Index num_pieces_ = 0;
   std::byte *x_, *hidden_;
 };
 
@@ -155,17 +175,27 @@ void add_outputs(Isa isa, const PackedFfn<F>& net, std::span<const PreparedRows<
 template <class F>
 void run_ffn_block(Isa isa, ActivateUnits activate, const PackedFfn<F>& net, const FfnRows& rows, const FfnBlock& block,
                    std::byte* memory, const void* next) {
-  const Index count = block.end - block.begin, hidden = net.hidden(), at_once = units_at_once(count, hidden);
+  const Index count = block.end - block.begin, hidden = net.hidden();
+  const Index at_once = units_at_once<F>(isa, count, hidden), per_call = units_per_call(count, hidden);
   FfnScratch<F> own({isa, count, net.width(), hidden}, memory);
   const auto x = own.prepare_x([&](Index i) { return rows.row(block.begin + i); });
   float* const y = rows.y.data() + block.begin * rows.y.stride(0);
-  for (Index h0 = 0; h0 == 0 || h0 < hidden; h0 += at_once) {  // once without hidden units, for the bias
-    const Index h1 = std::min(h0 + at_once, hidden);
-    make_units(isa, activate, net, x, h0, h1, own.units, own.gates, net.down->panel_data(0, h0));
-    const auto units = own.prepare_hidden(h1 - h0, [&](Index i) { return own.units.row(i); });
-    add_outputs(isa, net, units, h0, h1, 0, num_panels(net.width()), y, rows.y.stride(0),
+  Index h0 = 0, h1;
+  do {  // once without hidden units, for the bias
+    own.clear_hidden();
+    h1 = std::min(h0 + at_once, hidden);
+    Index u0 = h0, u1;
+    do {
+      u1 = std::min(u0 + per_call, h1);
+      HiddenUnits units = own.units;
+      if (refers_to_rows<F>(isa)) units.data += u0 - h0;
+      make_units(isa, activate, net, x, u0, u1, units, own.gates,
+                 u1 < h1 ? net.up->panel_data(u1 / kPanel) : net.down->panel_data(0, h0));
+      own.add_hidden(u1 - u0, [&](Index i) { return units.row(i); });
+    } while ((u0 = u1) < h1);
+    add_outputs(isa, net, own.hidden(), h0, h1, 0, num_panels(net.width()), y, rows.y.stride(0),
                 h1 < hidden ? net.up->panel_data(h1 / kPanel) : next);
-  }
+  } while ((h0 = h1) < hidden);
 }
 
 }  // namespace detail
@@ -212,8 +242,10 @@ void packed_ffn(detail::ActivateUnits activate, View<const PackedFfn<F>, 1> nets
     return std::pair(b.end - b.begin, a.begin) < std::pair(a.end - a.begin, b.begin);
   });
 
-  const auto bytes = [&](Index most) { return detail::FfnScratch<F>::bytes({ctx.isa, most, width, longest}); };
-  auto scratch = ws.take<std::byte>(workers, std::max(bytes(tallest), bytes(std::min(tallest, kFewRows))));
+  Index bytes = 0;  // fewer rows may make more units at once
+  for (Index r = 1; r <= tallest; ++r)
+    bytes = std::max(bytes, detail::FfnScratch<F>::bytes({ctx.isa, r, width, longest}));
+  auto scratch = ws.take<std::byte>(workers, bytes);
   if (count >= workers) {
     ctx.parallel_for(count, [&](Index begin, Index end, Index worker) {
       for (Index i = begin; i < end; ++i)
@@ -245,18 +277,19 @@ void packed_ffn(detail::ActivateUnits activate, View<const PackedFfn<F>, 1> nets
     const Index end = std::min(p1 * kPanel, net.hidden());
     const auto in = own.prepare_x([&](Index i) { return rows.row(block.begin + i); });
     for (Index h0 = p0 * kPanel, h1; h0 < end; h0 = h1) {
-      h1 = std::min(h0 + detail::units_at_once(in.rows, net.hidden()), end);
+      h1 = std::min(h0 + detail::units_per_call(in.rows, net.hidden()), end);
       detail::make_units(ctx.isa, activate, net, in, h0, h1, {&units(block.begin, h0), pitch}, own.gates,
                          h1 < end ? net.up->panel_data(h1 / kPanel) : nullptr);
     }
   });
   share(width, [&](const detail::FfnBlock& block, Index p0, Index p1, auto& own) {
     const auto& net = nets[block.net];
-    const Index at_once = detail::units_at_once(block.end - block.begin, net.hidden());
+    const Index at_once = detail::units_at_once<F>(ctx.isa, block.end - block.begin, net.hidden());
     for (Index h0 = 0; h0 == 0 || h0 < net.hidden(); h0 += at_once) {
       const Index h1 = std::min(h0 + at_once, net.hidden());
-      const auto hidden = own.prepare_hidden(h1 - h0, [&](Index i) { return &units(block.begin + i, h0); });
-      detail::add_outputs(ctx.isa, net, hidden, h0, h1, p0, p1, rows.y.data() + block.begin * rows.y.stride(0),
+      own.clear_hidden();
+      own.add_hidden(h1 - h0, [&](Index i) { return &units(block.begin + i, h0); });
+      detail::add_outputs(ctx.isa, net, own.hidden(), h0, h1, p0, p1, rows.y.data() + block.begin * rows.y.stride(0),
                           rows.y.stride(0), h1 < net.hidden() ? net.down->panel_data(p0, h1) : nullptr);
     }
   });

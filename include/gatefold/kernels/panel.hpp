@@ -15,6 +15,7 @@
 ///   pack_panel_F, unpack_panel         from and to rows of floats
 ///   panel_values<F>                    elements of a packed panel
 ///   prepared_bytes<F>, prepare_rows<F> turn activations into what the kernels of an Isa read
+///   refers_to_rows<F>                  whether that refers to the activations or is a copy of them
 ///   multiply_panel                     activations times one panel
 /// A row's result depends on that row and the panel alone, never on the rows beside it, bit by bit.
 namespace gatefold::kernels {
@@ -84,7 +85,8 @@ Index for_each_in_streams(Index streams, std::span<const PreparedRows<F>> pieces
 }
 
 /// For 3 and 4 rows, at each line of a stream: so many multiply-adds then wait for weights that the CPU has no room for
-/// the loads which would run ahead of them (AMD Zen 5: half of all cycles). Fewer rows, and int8, are faster without.
+/// the loads which would run ahead of them (AMD Zen 5: half of all cycles), unless Cpu::prefetches_streams. Fewer rows,
+/// and int8, are faster without.
 inline void prefetch_in_stream(const void* line) {
   constexpr std::uintptr_t kAhead = 4096;
   __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(line) + kAhead));

@@ -138,6 +138,10 @@ requires std::is_same_v<F, bf16> Index prepared_bytes(Isa isa, Index rows, Index
   return detail::prepared_bytes_bf16(bf16_activations(isa), rows, k);
 }
 
+template <class F>
+requires std::is_same_v<F, bf16>
+bool refers_to_rows(Isa isa) { return bf16_activations(isa) == Bf16Activations::rows; }
+
 /// Activations for multiply_panel. The result refers to `row` and to `scratch`, which is 64-byte aligned.
 template <class F>
 requires std::is_same_v<F, bf16> PreparedRows<bf16> prepare_rows(Isa isa, const float* const* row, Index rows, Index k,

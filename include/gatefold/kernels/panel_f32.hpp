@@ -55,6 +55,26 @@ inline void pack_panel_f32(const Operand<float>& b, Index k0, Index depth, Index
   }
 }
 
+/// The panels of columns j0..j1, one after the other. Rows of b that lie along its columns are read once for all of them.
+inline void pack_panels_f32(const Operand<float>& b, Index k0, Index depth, Index j0, Index j1, float* panels) {
+  if (b.col_stride != 1 || j1 - j0 < kPanel) {
+    for (Index j = j0; j < j1; j += kPanel) pack_panel_f32(b, k0, depth, j, panels + (j - j0) * depth);
+    return;
+  }
+  constexpr Index kRowsAhead = 8, kLine = 16;
+  const Index whole = (j1 - j0) / kPanel * kPanel;
+  for (Index k = 0; k < depth; ++k) {
+    const float* const from = b.row(k0 + k) + j0;
+    if (k + kRowsAhead < depth) {
+      const float* const later = b.row(k0 + k + kRowsAhead) + j0;
+      for (Index j = 0; j < whole; j += kLine) __builtin_prefetch(later + j);
+    }
+    float* to = panels + k * kPanel;
+    for (Index j = 0; j < whole; j += kPanel, to += depth * kPanel) std::memcpy(to, from + j, kPanel * sizeof(float));
+  }
+  if (j0 + whole < j1) pack_panel_f32(b, k0, depth, j0 + whole, panels + whole * depth);
+}
+
 /// The values of a panel. // w [<= kPanel, K]
 inline void unpack_panel(const PanelView<float>& panel, Rows<float> w) {
   for (Index j = 0; j < w.extent(0); ++j)
@@ -81,6 +101,10 @@ requires std::is_same_v<F, float> Index prepared_bytes(Isa, Index rows, Index k)
   return detail::crowds_cache(rows, k) ? Cut::bytes<const float*>(rows) + Cut::bytes<float>(rows * (k + detail::kApart))
                                        : 0;
 }
+
+template <class F>
+requires std::is_same_v<F, float>
+constexpr bool refers_to_rows(Isa) { return true; }
 
 template <class F>
 requires std::is_same_v<F, float> PreparedRows<float> prepare_rows(Isa, const float* const* row, Index rows, Index k,
@@ -139,7 +163,7 @@ inline void multiply_panel(Isa isa, const PreparedRows<float>& a, const PanelVie
 namespace detail {
 
 /// kRows rows against kPanels panels. Each element is the same chain as in multiply_panel.
-template <class Arch, int kRows, int kPanels>
+template <class Arch, int kRows, int kPanels, bool kPrefetch>
 void few_rows_f32(const PreparedRows<float>& a, const PanelView<float>& panel, const StreamStride& stride,
                   const PanelOutput& out) {
   using V = simd::Batch<float, Arch>;
@@ -158,7 +182,7 @@ void few_rows_f32(const PreparedRows<float>& a, const PanelView<float>& panel, c
     for (int v = 0; v < kVectors; ++v) {
       const float* const line = from + v / kInPanel * stride.values + v % kInPanel * kWidth;
       w[v] = V::load_unaligned(line);
-      if constexpr (kRows > 2) prefetch_in_stream(line);
+      if constexpr (kPrefetch) prefetch_in_stream(line);
     }
 #pragma GCC unroll 4
     for (int i = 0; i < kRows; ++i) {
@@ -197,7 +221,10 @@ inline Index multiply_few_rows([[maybe_unused]] Isa isa, [[maybe_unused]] std::s
     using Arch = simd::DefaultArch;
     constexpr int kPanels = detail::kPanelsAtOnce<Arch, kRows>;
     if (kPanels == 1) return 0;
-    return for_each_in_streams(kPanels, pieces, run, out, detail::few_rows_f32<Arch, kRows, kPanels>);
+    const bool fetch = kRows > 2 && !cpu().prefetches_streams;
+    return for_each_in_streams(kPanels, pieces, run, out,
+                               fetch ? &detail::few_rows_f32<Arch, kRows, kPanels, (kRows > 2)>
+                                     : &detail::few_rows_f32<Arch, kRows, kPanels, false>);
   };
   if (isa != Isa::portable) {
     const Index rows = pieces[0].rows;
