@@ -46,6 +46,7 @@ struct FfnRows {
 /// Some slots of one net.
 struct FfnBlock {
   Index net, begin, end;
+  Index rows() const { return end - begin; }
 };
 
 /// Hidden units that are made by one call as floats: all for few rows, so that weights are read from end to end, else a
@@ -175,7 +176,7 @@ void add_outputs(Isa isa, const PackedFfn<F>& net, std::span<const PreparedRows<
 template <class F>
 void run_ffn_block(Isa isa, ActivateUnits activate, const PackedFfn<F>& net, const FfnRows& rows, const FfnBlock& block,
                    std::byte* memory, const void* next) {
-  const Index count = block.end - block.begin, hidden = net.hidden();
+  const Index count = block.rows(), hidden = net.hidden();
   const Index at_once = units_at_once<F>(isa, count, hidden), per_call = units_per_call(count, hidden);
   FfnScratch<F> own({isa, count, net.width(), hidden}, memory);
   const auto x = own.prepare_x([&](Index i) { return rows.row(block.begin + i); });
@@ -201,9 +202,9 @@ void run_ffn_block(Isa isa, ActivateUnits activate, const PackedFfn<F>& net, con
 }  // namespace detail
 
 /// All nets on their rows. // nets [E], x [S, D], y [N, D]
-/// Tasks are blocks of rows, the largest first, so that skewed loads keep all workers busy;
-/// with fewer blocks than workers, first the hidden units and then the outputs are shared out instead. The result is
-/// the same either way. 4 N D H operations (6 with gates).
+/// Tasks are blocks of rows, the largest first, so that skewed loads keep all workers busy. Where there are few of them,
+/// what is left after one, two, ... for each worker is shared out: first its hidden units, then its outputs. The result
+/// is the same either way. 4 N D H operations (6 with gates).
 template <PackedFormat F>
 void packed_ffn(detail::ActivateUnits activate, View<const PackedFfn<F>, 1> nets, Rows<const float> x,
                 const SlotRows& slots, Rows<float> y, Context& ctx) {
@@ -239,56 +240,58 @@ void packed_ffn(detail::ActivateUnits activate, View<const PackedFfn<F>, 1> nets
       tasks[at] = {e, slots.offset[e] + blocks.begin(b), slots.offset[e] + blocks.begin(b + 1)};
   }
   std::sort(tasks.data(), tasks.data() + count, [](const auto& a, const auto& b) {
-    return std::pair(b.end - b.begin, a.begin) < std::pair(a.end - a.begin, b.begin);
+    return std::pair(b.rows(), a.begin) < std::pair(a.rows(), b.begin);
   });
 
   Index bytes = 0;  // fewer rows may make more units at once
   for (Index r = 1; r <= tallest; ++r)
     bytes = std::max(bytes, detail::FfnScratch<F>::bytes({ctx.isa, r, width, longest}));
   auto scratch = ws.take<std::byte>(workers, bytes);
-  if (count >= workers) {
-    ctx.parallel_for(count, [&](Index begin, Index end, Index worker) {
-      for (Index i = begin; i < end; ++i)
-        detail::run_ffn_block(ctx.isa, activate, nets[tasks[i].net], rows, tasks[i], &scratch(worker, 0),
-                              nets[tasks[std::min(i + 1, count - 1)].net].up->panel_data(0));
-    });
-    return;
-  }
+  constexpr Index kManyTurns = 8;  // of a worker, after which a whole block more or less makes no difference
+  const Index shared = count < kManyTurns * workers ? count % workers : 0, whole = count - shared;
+  ctx.parallel_for(whole, [&](Index begin, Index end, Index worker) {
+    for (Index i = begin; i < end; ++i)
+      detail::run_ffn_block(ctx.isa, activate, nets[tasks[i].net], rows, tasks[i], &scratch(worker, 0),
+                            nets[tasks[std::min(i + 1, count - 1)].net].up->panel_data(0));
+  });
+  if (shared == 0) return;
 
-  // Few rows: hidden units of all blocks in a task for each worker, then outputs likewise. Each task prepares its rows
-  // anew, so the fewer the better.
+  // A task for each worker. Each task prepares its rows anew, so the fewer the better.
   const Index pitch = detail::HiddenUnits::pitch_of(longest);
-  auto units = ws.take<float>(rows.y.extent(0), pitch);
+  auto first_row = ws.take<Index>(shared + 1);
+  first_row[0] = 0;
+  for (Index i = 0; i < shared; ++i) first_row[i + 1] = first_row[i] + tasks[whole + i].rows();
+  auto hidden_units = ws.take<float>(first_row[shared], pitch);
   const auto share = [&](Index columns, auto&& body) {
-    const Index panels = num_panels(columns), parts = (workers + count - 1) / count;
+    const Index panels = num_panels(columns), parts = (workers + shared - 1) / shared;
     const BalancedSplit widths(panels, std::max<Index>(1, (panels + parts - 1) / parts));
-    ctx.parallel_for(count * widths.count, [&](Index begin, Index end, Index worker) {
+    ctx.parallel_for(shared * widths.count, [&](Index begin, Index end, Index worker) {
       for (Index i = begin; i < end; ++i) {
-        const auto& block = tasks[i / widths.count];
-        const Index part = i % widths.count;
-        detail::FfnScratch<F> own({ctx.isa, block.end - block.begin, width, nets[block.net].hidden()},
-                                  &scratch(worker, 0));
-        body(block, widths.begin(part), widths.begin(part + 1), own);
+        const Index at = i / widths.count, part = i % widths.count;
+        const auto& block = tasks[whole + at];
+        detail::FfnScratch<F> own({ctx.isa, block.rows(), width, nets[block.net].hidden()}, &scratch(worker, 0));
+        body(block, hidden_units.rows(first_row[at], first_row[at + 1]), widths.begin(part), widths.begin(part + 1),
+             own);
       }
     });
   };
-  share(longest, [&](const detail::FfnBlock& block, Index p0, Index p1, auto& own) {
+  share(longest, [&](const detail::FfnBlock& block, Rows<float> units, Index p0, Index p1, auto& own) {
     const auto& net = nets[block.net];
     const Index end = std::min(p1 * kPanel, net.hidden());
     const auto in = own.prepare_x([&](Index i) { return rows.row(block.begin + i); });
     for (Index h0 = p0 * kPanel, h1; h0 < end; h0 = h1) {
       h1 = std::min(h0 + detail::units_per_call(in.rows, net.hidden()), end);
-      detail::make_units(ctx.isa, activate, net, in, h0, h1, {&units(block.begin, h0), pitch}, own.gates,
+      detail::make_units(ctx.isa, activate, net, in, h0, h1, {&units(0, h0), pitch}, own.gates,
                          h1 < end ? net.up->panel_data(h1 / kPanel) : nullptr);
     }
   });
-  share(width, [&](const detail::FfnBlock& block, Index p0, Index p1, auto& own) {
+  share(width, [&](const detail::FfnBlock& block, Rows<const float> units, Index p0, Index p1, auto& own) {
     const auto& net = nets[block.net];
-    const Index at_once = detail::units_at_once<F>(ctx.isa, block.end - block.begin, net.hidden());
+    const Index at_once = detail::units_at_once<F>(ctx.isa, block.rows(), net.hidden());
     for (Index h0 = 0; h0 == 0 || h0 < net.hidden(); h0 += at_once) {
       const Index h1 = std::min(h0 + at_once, net.hidden());
       own.clear_hidden();
-      own.add_hidden(h1 - h0, [&](Index i) { return &units(block.begin + i, h0); });
+      own.add_hidden(h1 - h0, [&](Index i) { return &units(i, h0); });
       detail::add_outputs(ctx.isa, net, own.hidden(), h0, h1, p0, p1, rows.y.data() + block.begin * rows.y.stride(0),
                           rows.y.stride(0), h1 < net.hidden() ? net.down->panel_data(p0, h1) : nullptr);
     }
