@@ -30,7 +30,8 @@ struct Model {
 Model model() {
   Tensor<std::uint8_t, 2> bytes({3, 5});
   std::iota(bytes.data(), bytes.data() + bytes.size(), std::uint8_t{7});
-  return {{numbers(17, 1), numbers(16, 100), numbers(1, -4)}, SharedTensor<std::uint8_t, 2>(std::move(bytes)),
+  return {{numbers(17, 1), numbers(16, 100), numbers(1, -4)},
+          SharedTensor<std::uint8_t, 2>(std::move(bytes)),
           Tensor<float, 1>({4})};
 }
 

@@ -188,7 +188,8 @@ template <class Dot, int kRows, int kPanels = 1, bool kPrefetch = false>
 #pragma GCC unroll 16
       for (int i = 0; i < kRows; ++i)
 #pragma GCC unroll 8
-        for (int v = 0; v < kVectors; ++v) sum[i][v] = Dot::dot(sum[i][v], w[v], rows[i / 3] + i % 3 * stride + step * Dot::kRowBytes);
+        for (int v = 0; v < kVectors; ++v)
+          sum[i][v] = Dot::dot(sum[i][v], w[v], rows[i / 3] + i % 3 * stride + step * Dot::kRowBytes);
       panel += kStepBytes;
     }
 #pragma GCC unroll 8

@@ -117,8 +117,8 @@ class FfnScratch {
     Index h0 = 0;
     do {
       pieces_[num_pieces_] = PreparedBlock<F>(hidden_ + num_pieces_ * options_.chunk_bytes())
-                            .prepare(options_.isa, options_.rows, std::min(kHiddenChunk, count - h0),
-                                     [&](Index i) { return row(i) + h0; });
+                                 .prepare(options_.isa, options_.rows, std::min(kHiddenChunk, count - h0),
+                                          [&](Index i) { return row(i) + h0; });
       ++num_pieces_;
     } while ((h0 += kHiddenChunk) < count);
   }
@@ -202,9 +202,9 @@ void run_ffn_block(Isa isa, ActivateUnits activate, const PackedFfn<F>& net, con
 }  // namespace detail
 
 /// All nets on their rows. // nets [E], x [S, D], y [N, D]
-/// Tasks are blocks of rows, the largest first, so that skewed loads keep all workers busy. Where there are few of them,
-/// what is left after one, two, ... for each worker is shared out: first its hidden units, then its outputs. The result
-/// is the same either way. 4 N D H operations (6 with gates).
+/// Tasks are blocks of rows, the largest first, so that skewed loads keep all workers busy. Where there are few of
+/// them, what is left after one, two, ... for each worker is shared out: first its hidden units, then its outputs. The
+/// result is the same either way. 4 N D H operations (6 with gates).
 template <PackedFormat F>
 void packed_ffn(detail::ActivateUnits activate, View<const PackedFfn<F>, 1> nets, Rows<const float> x,
                 const SlotRows& slots, Rows<float> y, Context& ctx) {
@@ -239,9 +239,8 @@ void packed_ffn(detail::ActivateUnits activate, View<const PackedFfn<F>, 1> nets
     for (Index b = 0; b < blocks.count; ++b, ++at)
       tasks[at] = {e, slots.offset[e] + blocks.begin(b), slots.offset[e] + blocks.begin(b + 1)};
   }
-  std::sort(tasks.data(), tasks.data() + count, [](const auto& a, const auto& b) {
-    return std::pair(b.rows(), a.begin) < std::pair(a.rows(), b.begin);
-  });
+  std::sort(tasks.data(), tasks.data() + count,
+            [](const auto& a, const auto& b) { return std::pair(b.rows(), a.begin) < std::pair(a.rows(), b.begin); });
 
   Index bytes = 0;  // fewer rows may make more units at once
   for (Index r = 1; r <= tallest; ++r)
@@ -267,11 +266,11 @@ void packed_ffn(detail::ActivateUnits activate, View<const PackedFfn<F>, 1> nets
     const BalancedSplit widths(panels, std::max<Index>(1, (panels + parts - 1) / parts));
     ctx.parallel_for(shared * widths.count, [&](Index begin, Index end, Index worker) {
       for (Index i = begin; i < end; ++i) {
-        const Index at = i / widths.count, part = i % widths.count;
-        const auto& block = tasks[whole + at];
+        const Index which = i / widths.count, part = i % widths.count;
+        const auto& block = tasks[whole + which];
         detail::FfnScratch<F> own({ctx.isa, block.rows(), width, nets[block.net].hidden()}, &scratch(worker, 0));
-        body(block, hidden_units.rows(first_row[at], first_row[at + 1]), widths.begin(part), widths.begin(part + 1),
-             own);
+        body(block, hidden_units.rows(first_row[which], first_row[which + 1]), widths.begin(part),
+             widths.begin(part + 1), own);
       }
     });
   };

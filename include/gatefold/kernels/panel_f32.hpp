@@ -55,7 +55,8 @@ inline void pack_panel_f32(const Operand<float>& b, Index k0, Index depth, Index
   }
 }
 
-/// The panels of columns j0..j1, one after the other. Rows of b that lie along its columns are read once for all of them.
+/// The panels of columns j0..j1, one after the other. Rows of b that lie along its columns are read once for all of
+/// them.
 inline void pack_panels_f32(const Operand<float>& b, Index k0, Index depth, Index j0, Index j1, float* panels) {
   if (b.col_stride != 1 || j1 - j0 < kPanel) {
     for (Index j = j0; j < j1; j += kPanel) pack_panel_f32(b, k0, depth, j, panels + (j - j0) * depth);

@@ -116,7 +116,9 @@ Index prepared_bytes(Isa isa, Index rows, Index k) {
 }
 
 template <IntFormat F>
-constexpr bool refers_to_rows(Isa) { return false; }
+constexpr bool refers_to_rows(Isa) {
+  return false;
+}
 
 /// Activations for multiply_panel, rounded to 8 bits. A row with a NaN or an infinity becomes NaN as a whole. The
 /// result refers to `scratch`, which is 64-byte aligned, and no longer to the activations.
