@@ -6,17 +6,15 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . cmake/debian.sh
-ci=${GATEFOLD_CI:-OFF}
-packages=(cmake g++ ninja-build ccache pkg-config libeigen3-dev libxsimd-dev nlohmann-json3-dev libstb-dev
-  libutf8proc-dev libxxhash-dev libwebp-dev libheif-dev zlib1g-dev libgtest-dev libgmock-dev libcli11-dev
-  librandom123-dev dataset-fashion-mnist)
-[ "$ci" = OFF ] || packages+=(libbenchmark-dev)
-debian_install "${packages[@]}"
+debian_install cmake g++ ninja-build ccache pkg-config libeigen3-dev libxsimd-dev nlohmann-json3-dev libstb-dev \
+  libutf8proc-dev libxxhash-dev libwebp-dev libheif-dev zlib1g-dev libgtest-dev libgmock-dev libbenchmark-dev \
+  libcli11-dev librandom123-dev dataset-fashion-mnist
 
 if command -v ccache >/dev/null; then
   # Without the sloppiness ccache would not look through a precompiled header.
   export CMAKE_CXX_COMPILER_LAUNCHER=ccache CCACHE_SLOPPINESS=pch_defines,time_macros
 fi
+ci=${GATEFOLD_CI:-OFF}
 cmake -S . -B build/check -G Ninja --log-level=NOTICE -D CMAKE_BUILD_TYPE=None -D CMAKE_CXX_FLAGS=-O2 \
   -D CMAKE_COMPILE_WARNING_AS_ERROR="$ci" -D GATEFOLD_BUILD_BENCH="$ci"
 build build/check
