@@ -91,5 +91,6 @@ build_jobs() {
 build() {
   local quiet=()
   [ -t 1 ] || quiet=(-- --quiet)
-  cmake --build "$1" -j "$(build_jobs)" "${@:2}" "${quiet[@]}"
+  # The bash of macOS takes an empty list for an unset one.
+  cmake --build "$1" -j "$(build_jobs)" "${@:2}" ${quiet[@]+"${quiet[@]}"}
 }

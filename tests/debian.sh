@@ -81,7 +81,7 @@ place() {
   chroot "$1" chown -R "$2:" "$3/gatefold" "$3"
 }
 
-# told <log>: whether a stranger was told what is missing and how it comes, and no more than that happened.
+# told <log>: whether a stranger was told what is missing and how it comes, and saw no error of the shell.
 told() {
   grep -q '^Missing: .*cmake' "$1" && grep -q '^  apt-get update && apt-get install .*cmake' "$1" &&
     ! grep -q 'command not found' "$1"
