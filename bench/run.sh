@@ -1,5 +1,5 @@
 #!/bin/bash
-# Measures everything on a Debian 12, fresh or not, in some ten minutes: builds for this machine, installs the libraries
+# Measures everything on a Debian from 12 on, fresh or not, in some ten minutes: builds for this machine, installs the libraries
 # that are compared with, runs all benchmarks and writes build/bench/results.{md,json,svg}. Leave the machine alone
 # meanwhile. Arguments go to every program: bash bench/run.sh --benchmark_filter=moe; --quick only shows that it works.
 # With PyTorch, ONNX Runtime and OpenVINO as Python packages a CLIP is compared by bench/peers/clip_peers.py.
@@ -11,7 +11,7 @@ debian_install cmake g++ ninja-build libeigen3-dev libxsimd-dev nlohmann-json3-d
 
 cmake -S . -B build/bench -G Ninja -D CMAKE_BUILD_TYPE=Release -D GATEFOLD_NATIVE=ON -D GATEFOLD_BUILD_TESTS=OFF \
   -D GATEFOLD_BUILD_EXAMPLES=OFF
-cmake --build build/bench
+build build/bench
 rm -f build/bench/results/*.json
 mkdir -p build/bench/results
 for program in matmul experts sparse_mlp routing block train_step clip zero_shot; do

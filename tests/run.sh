@@ -1,6 +1,7 @@
 #!/bin/bash
-# Builds and runs all tests on a Debian 12, fresh or not: bash tests/run.sh [arguments for ctest, as in -R nn]
-# Optimised, so that it is quick, and with assertions, so that it is thorough.
+# Builds and runs all tests on a Debian from 12 on, fresh or not: bash tests/run.sh [arguments for ctest, as in -R nn]
+# Optimised, so that it is quick, and with assertions, so that it is thorough. GATEFOLD_CI=ON, as .ci/run sets it, makes
+# warnings errors and builds and tries the benchmarks too.
 # For 64-bit ARM (g++-aarch64-linux-gnu qemu-user googletest): cmake --workflow --preset neon
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -9,9 +10,12 @@ debian_install cmake g++ ninja-build ccache pkg-config libeigen3-dev libxsimd-de
   libutf8proc-dev libxxhash-dev libwebp-dev libheif-dev zlib1g-dev libgtest-dev libgmock-dev libbenchmark-dev \
   libcli11-dev librandom123-dev dataset-fashion-mnist
 
-# Without the sloppiness ccache would not look through a precompiled header.
-export CMAKE_CXX_COMPILER_LAUNCHER=ccache CCACHE_SLOPPINESS=pch_defines,time_macros
-cmake -S . -B build/check -G Ninja -D CMAKE_BUILD_TYPE=None -D CMAKE_CXX_FLAGS=-O2 \
-  -D CMAKE_COMPILE_WARNING_AS_ERROR=ON
-cmake --build build/check
-ctest --test-dir build/check --output-on-failure --no-tests=error -j "$(nproc)" "$@"
+if command -v ccache >/dev/null; then
+  # Without the sloppiness ccache would not look through a precompiled header.
+  export CMAKE_CXX_COMPILER_LAUNCHER=ccache CCACHE_SLOPPINESS=pch_defines,time_macros
+fi
+ci=${GATEFOLD_CI:-OFF}
+cmake -S . -B build/check -G Ninja --log-level=NOTICE -D CMAKE_BUILD_TYPE=None -D CMAKE_CXX_FLAGS=-O2 \
+  -D CMAKE_COMPILE_WARNING_AS_ERROR="$ci" -D GATEFOLD_BUILD_BENCH="$ci"
+build build/check
+ctest --test-dir build/check --output-on-failure --no-tests=error -j "$(build_jobs)" "$@"

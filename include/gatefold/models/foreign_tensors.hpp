@@ -47,10 +47,10 @@ inline std::vector<Index> source_shape(std::span<const Index> ours, const NamedS
       shape[0] /= static_cast<Index>(source.names.size());
       break;
     case Arrangement::transposed:
-      std::swap(shape[0], shape[1]);
+      std::swap(shape.at(0), shape.at(1));  // at: g++ 14 and 16 warn of a rank 1 that never comes here
       break;
     case Arrangement::convolution:
-      return {shape[0], shape[1] / (patch * patch), patch, patch};
+      return {shape[0], shape.at(1) / (patch * patch), patch, patch};
     case Arrangement::scaled_rows:
       if (of > 0) shape.resize(1);
       break;
