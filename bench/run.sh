@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 debian_install cmake g++ ninja-build libeigen3-dev libxsimd-dev nlohmann-json3-dev libstb-dev libutf8proc-dev \
   libxxhash-dev libbenchmark-dev libopenblas-dev libdnnl-dev libtorch-dev
 
-cmake -S . -B build/bench -G Ninja -D CMAKE_BUILD_TYPE=Release -D GATEFOLD_NATIVE=ON -D GATEFOLD_BUILD_TESTS=OFF \
+cmake -S . -B build/bench -D CMAKE_BUILD_TYPE=Release -D GATEFOLD_NATIVE=ON -D GATEFOLD_BUILD_TESTS=OFF \
   -D GATEFOLD_BUILD_EXAMPLES=OFF
 build build/bench
 rm -f build/bench/results/*.json

@@ -10,6 +10,8 @@ debian_install() {
     name_packages_elsewhere "$@" >&2
   fi
   command -v cmake >/dev/null || { echo "There is no cmake, without which nothing can be built." >&2; exit 1; }
+  # Not -G Ninja: without Ninja make does, and a folder that is configured keeps what it has.
+  if command -v ninja >/dev/null; then export CMAKE_GENERATOR="${CMAKE_GENERATOR:-Ninja}"; fi
 }
 
 install_by_apt() {
@@ -21,10 +23,12 @@ install_by_apt() {
   [ "$(id -u)" = 0 ] || as_root=(sudo)
   if ((${#as_root[@]})) && ! command -v sudo >/dev/null; then
     why="you are not root, and there is no sudo"
-  elif "${as_root[@]}" apt-get update -q && "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-    apt-get install -q -y --no-install-recommends "${missing[@]}"; then
-    return 0
   else
+    echo "Installing through ${as_root[*]:+sudo }apt-get: ${missing[*]}"  # said before sudo asks for a password
+    if "${as_root[@]}" apt-get update -q && "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+      apt-get install -q -y --no-install-recommends "${missing[@]}"; then
+      return 0
+    fi
     why="${as_root[*]:+sudo }apt-get failed, as said above"
   fi
   echo "Missing: ${missing[*]}"

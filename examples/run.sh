@@ -10,7 +10,7 @@ debian_install cmake g++ ninja-build libeigen3-dev libxsimd-dev nlohmann-json3-d
   libxxhash-dev libwebp-dev libheif-dev zlib1g-dev libcli11-dev
 
 {
-  cmake -S . -B build/examples -G Ninja --log-level=NOTICE -D CMAKE_BUILD_TYPE=Release -D GATEFOLD_NATIVE=ON \
+  cmake -S . -B build/examples --log-level=NOTICE -D CMAKE_BUILD_TYPE=Release -D GATEFOLD_NATIVE=ON \
     -D GATEFOLD_BUILD_TESTS=OFF -D GATEFOLD_BUILD_BENCH=OFF
   build build/examples --target zero_shot search
 } >&2

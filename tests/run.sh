@@ -15,7 +15,7 @@ if command -v ccache >/dev/null; then
   export CMAKE_CXX_COMPILER_LAUNCHER=ccache CCACHE_SLOPPINESS=pch_defines,time_macros
 fi
 ci=${GATEFOLD_CI:-OFF}
-cmake -S . -B build/check -G Ninja --log-level=NOTICE -D CMAKE_BUILD_TYPE=None -D CMAKE_CXX_FLAGS=-O2 \
+cmake -S . -B build/check --log-level=NOTICE -D CMAKE_BUILD_TYPE=None -D CMAKE_CXX_FLAGS=-O2 \
   -D CMAKE_COMPILE_WARNING_AS_ERROR="$ci" -D GATEFOLD_BUILD_BENCH="$ci"
 build build/check
 ctest --test-dir build/check --output-on-failure --no-tests=error -j "$(build_jobs)" "$@"

@@ -24,7 +24,8 @@ stub() {
 # install <package>...: sets out, err and status.
 install() {
   status=0
-  PATH=$work/bin bash -c 'set -euo pipefail; . cmake/debian.sh; debian_install "$@"; echo went on' - "$@" \
+  PATH=$work/bin bash -c 'set -euo pipefail; unset CMAKE_GENERATOR; . cmake/debian.sh; debian_install "$@"
+    echo "went on${CMAKE_GENERATOR:+ with $CMAKE_GENERATOR}"' - "$@" \
     >"$work/out" 2>"$work/err" || status=$?
   out=$(<"$work/out") err=$(<"$work/err") calls=$(grep -v -e ^dpkg-query -e ^id "$work/calls" || true)
 }
@@ -55,7 +56,15 @@ machine cmake apt-get
 stub id "$root"; stub dpkg-query "$has_cmake"
 install cmake g++ zlib1g-dev
 same calls "$calls" "$apt_calls"
-same output "$out$err" "went on"
+same output "$out" "went on"
+same told "$err" "Installing through apt-get: g++ zlib1g-dev"
+
+scene="root, and Ninja comes"
+machine cmake
+stub id "$root"; stub dpkg-query "$has_cmake"
+stub apt-get "[ \"\$1\" != install ] || { printf '#!/bin/bash\n' >$work/bin/ninja; $(command -v chmod) +x $work/bin/ninja; }"
+install cmake ninja-build
+same output "$out" "went on with Ninja"
 
 scene="a user with sudo"
 machine cmake apt-get
@@ -65,6 +74,7 @@ same calls "$calls" "sudo apt-get update -q
 apt-get update -q
 sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends g++ zlib1g-dev
 apt-get install -q -y --no-install-recommends g++ zlib1g-dev"
+same told "$err" "Installing through sudo apt-get: g++ zlib1g-dev"
 
 scene="a user without sudo"
 machine cmake apt-get
