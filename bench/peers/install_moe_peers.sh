@@ -51,7 +51,7 @@ if environment zentorch; then
   done_ zentorch $?
 fi
 if environment kt; then
-  install kt torch==2.9.1 numpy gguf && install kt --no-deps kt-kernel==0.7.2
+  install kt kt-kernel==0.7.2
   done_ kt $?
 fi
 

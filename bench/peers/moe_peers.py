@@ -189,18 +189,28 @@ def foreign_ticks(processes):
 
 
 def measure_row(a, case, expected, fmt, players, shape, left_out):
-    """players: [(name, process, what it calls it)]; who fails is taken off the list. Returns name -> result."""
+    """players: [(name, process, what it calls it)]; who fails is taken off the list, but we must not.
+    Returns name -> result, and the CPUs that were busy for others."""
     n, windows, passes, rounds = shape
     rows, scratch = {}, a.out / "moe" / "y.bin"
+
+    def fail(player, fault):
+        name, process, _ = player
+        if process.library == "gatefold":
+            sys.exit(f"{a.bench}, {name} of {n} tokens: {fault}")
+        print(f"  from {n} tokens on without {name}: {fault}", flush=True)
+        left_out[name] = f"from {n} tokens on: {fault}"
+        players.remove(player)
+        rows.pop(name, None)
+
     for player in list(players):
         name, process, own = player
         try:
             process.ask("out", own, n, scratch)
             error = largest_error(np.fromfile(scratch, np.float32).reshape(n, case.width), expected[:n])
-            process.ask("turn", own, n, windows if n < 512 else 1, 1)
+            process.ask("turn", own, n, windows if n < 512 else 1, 1)  # finds its memory, its threads and its code
         except RuntimeError as fault:
-            left_out[name] = str(fault)
-            players.remove(player)
+            fail(player, fault)
             continue
         # A NaN agrees with nobody.
         rows[name] = {"error": error, "agrees": error <= TOLERANCE[fmt], "windows": [float("inf")] * windows}
@@ -208,12 +218,17 @@ def measure_row(a, case, expected, fmt, players, shape, left_out):
     spent = dict.fromkeys(rows, 0.0)
     before = foreign_ticks([p for _, p, _ in players])
     for r in range(rounds):
-        for name, process, own in players if r % 2 == 0 else players[::-1]:
+        for player in list(players if r % 2 == 0 else players[::-1]):
+            name, process, own = player
             if r >= 2 and spent[name] > a.seconds:
                 continue
             time.sleep(0.02)  # until the last one's threads stand still
             start = time.monotonic()
-            times = map(float, process.ask("turn", own, n, windows, passes).split())
+            try:
+                times = map(float, process.ask("turn", own, n, windows, passes).split())
+            except RuntimeError as fault:
+                fail(player, fault)
+                continue
             spent[name] += time.monotonic() - start
             rows[name]["windows"] = [min(pair) for pair in zip(rows[name]["windows"], times)]
     after = foreign_ticks([p for _, p, _ in players])
@@ -278,18 +293,18 @@ def split(key):
 
 def verdicts(results):
     """Goals as bench/report/goals.hpp has them: what, least, wanted, measured, worst row, verdict."""
-    ratios, behind, router = {}, {}, []
+    ratios, shares, microseconds = {}, [], []
     for key, known in results["cases"].items():
         for tokens, row in known["rows"].items():
-            place = f"{key}, {tokens} tokens"
+            place = f"{key}/tokens:{tokens}"
             if r := ratio(row):
-                ratios.setdefault(split(key)[0], []).append((r[1], f"{place} ({r[0]})"))
+                ratios.setdefault(split(key)[0], []).append((r[1], f"{place}, {r[0]}"))
             if {"gatefold experts", "gatefold layer"} <= row["contenders"].keys():
                 own, layer = (row["contenders"][f"gatefold {name}"]["seconds"] for name in ("experts", "layer"))
                 if tokens == "1 cached":
-                    router.append((1e6 * (layer - own), place))
+                    microseconds.append((1e6 * (layer - own), place))
                 elif int(tokens.split()[0]) >= 64:
-                    behind.setdefault("share", []).append((100 * (layer / own - 1), place))
+                    shares.append((100 * (layer / own - 1), place))
     goals = []
 
     def judge(what, bound, value, place, less=False):
@@ -306,8 +321,8 @@ def verdicts(results):
             judge(f"{fmt}, median of its rows, against the best peer", 1.1,
                   statistics.median(r for r, _ in some) if some else None, f"of {len(some)} rows")
     judge("the layer beyond its experts, 64 tokens and more, percent", 3,
-          *max(behind.get("share", [(None, "")])), less=True)
-    judge("the layer beyond its experts, 1 token cached, microseconds", 2, *max(router, default=(None, "")), less=True)
+          *max(shares, default=(None, "")), less=True)
+    judge("the layer beyond its experts, 1 token cached, microseconds", 2, *max(microseconds, default=(None, "")), less=True)
     return goals
 
 
@@ -343,7 +358,7 @@ def markdown(results):
                     cells.append(text if not r or r["agrees"] else f"~~{text}~~")
                 best = ratio(row)
                 if best:
-                    ratios.append((best[1], f"{case}, {tokens} tokens ({best[0]})"))
+                    ratios.append((best[1], f"{case}/tokens:{tokens}, {best[0]}"))
                 lines.append("| " + " | ".join([case, tokens, *cells, f"**{best[1]:.2f}** {best[0]}" if best else "",
                                                 f"{row['foreign']:.2f}"]) + " |")
         if ratios:
@@ -433,7 +448,7 @@ def main():
     if not results["cases"]:
         sys.exit("nothing was measured")
     print("\n" + out.with_suffix(".md").read_text())
-    wrong = [f"{key}, {row} tokens, {name}: {r['error']:.1e}" for key, known in results["cases"].items()
+    wrong = [f"{key}/tokens:{row}, {name}: {r['error']:.1e}" for key, known in results["cases"].items()
              for row, each in known["rows"].items() for name, r in each["contenders"].items()
              if name.startswith("gatefold") and not r["agrees"]]
     if wrong:

