@@ -4,8 +4,8 @@
 //
 // and writes lines to its standard input, each of which is answered by one line:
 //
-//     turn <experts|layer> <tokens> <windows> <passes>    each window's best seconds of so many passes over all windows;
-//                                                         a window is the next <tokens> rows of x
+//     turn <experts|layer> <tokens> <windows> <passes>    each window's best seconds of so many passes over all
+//                                                         windows; a window is the next <tokens> rows of x
 //     out <experts|layer> <tokens> <file>                 writes the output for the first rows, as float32
 //
 // «experts» begins with the experts of each token and their weights, as the calls of other libraries do; «layer» has
@@ -64,8 +64,8 @@ struct Turns {
     const bool known = (what == "experts" || what == "layer") && count >= 1 && count <= tokens;
     if (known && verb == "turn" && words >> windows >> passes) return turn(what == "layer", count, windows, passes);
     if (known && verb == "out" && std::getline(words >> std::ws, path)) return out(what == "layer", count, path);
-    throw std::runtime_error("bench_moe: cannot read «" + line + "», expected «turn experts 16 8 2» or «out layer 16 y.bin», with "
-                "1 to " + std::to_string(tokens) + " tokens");
+    throw std::runtime_error("bench_moe: cannot read «" + line + "», expected «turn experts 16 8 2» or " +
+                             "«out layer 16 y.bin», with 1 to " + std::to_string(tokens) + " tokens");
   }
 };
 
@@ -87,10 +87,8 @@ Turns ours(const CheckpointReader& file, Index threads) {
   auto router_weight = file.read_tensor<float, 2>("router");
   const Index experts = router_weight.extent(0), width = router_weight.extent(1);
   const Index tokens = choice.extent(0), selected = choice.extent(1);
-  TopKRouter<float> router({.width = width,
-                            .num_experts = experts,
-                            .num_selected = selected,
-                            .renormalise = Renormalise::before_dropping});
+  TopKRouter<float> router(
+      {.width = width, .num_experts = experts, .num_selected = selected, .renormalise = Renormalise::before_dropping});
   router.weight = std::move(router_weight);
   auto packed = [&] {
     const auto up = file.read_tensor<float, 3>("up"), down = file.read_tensor<float, 3>("down");
@@ -110,12 +108,9 @@ Turns ours(const CheckpointReader& file, Index threads) {
     }
     return all;
   }();
-  auto d = std::make_shared<Data>(Data{Layer(std::move(router), std::move(packed)),
-                                       file.read_tensor<float, 2>("x"),
-                                       std::move(choice),
-                                       file.read_tensor<float, 2>("combine"),
-                                       Tensor<float, 2>({tokens, experts}),
-                                       Tensor<float, 2>({tokens, width}),
+  auto d = std::make_shared<Data>(Data{Layer(std::move(router), std::move(packed)), file.read_tensor<float, 2>("x"),
+                                       std::move(choice), file.read_tensor<float, 2>("combine"),
+                                       Tensor<float, 2>({tokens, experts}), Tensor<float, 2>({tokens, width}),
                                        with_threads(threads)});
   gather_weights(d->layer);  // as pack<F>(layer) does, which would need all of its weights in fp32 at once
   const auto run = [d](bool layer, Index first, Index count) -> Rows<const float> {

@@ -3,7 +3,7 @@
 # build/bench (or the folder that is given): they want different versions of PyTorch. What cannot be installed is said
 # and left out. Versions are the newest of November 2026. PYTHON names another python3.
 set -uo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../.." || exit
 . cmake/debian.sh
 python=${PYTHON:-python3}
 folder=${1:-build/bench}

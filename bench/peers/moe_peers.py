@@ -58,8 +58,8 @@ LIBRARIES = {
     "kt amx": ("venv-kt", "bf16 int8 int4"),
     "kt amx groups": ("venv-kt", "int4"),
 }
-# Largest |y - y'| / |y| of a token to pass for the same mixture. fp32 differs by rounding alone. bf16 rounds rows, hidden
-# units and outputs, int8 and int4 round weights, some of them to one scale for a whole row, and rows to int8.
+# Largest |y - y'| / |y| of a token to pass for the same mixture. fp32 differs by rounding alone. bf16 rounds rows,
+# hidden units and outputs, int8 and int4 round weights, some of them to one scale for a whole row, and rows to int8.
 TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2, "int8": 5e-2, "int4": 3e-1}
 # What the manuals of vLLM and zentorch advise, by glibc alone: large pages, and freed memory kept. Ours comes as it is.
 PEERS_ENVIRONMENT = {
@@ -322,7 +322,8 @@ def verdicts(results):
                   statistics.median(r for r, _ in some) if some else None, f"of {len(some)} rows")
     judge("the layer beyond its experts, 64 tokens and more, percent", 3,
           *max(shares, default=(None, "")), less=True)
-    judge("the layer beyond its experts, 1 token cached, microseconds", 2, *max(microseconds, default=(None, "")), less=True)
+    judge("the layer beyond its experts, 1 token cached, microseconds", 2, *max(microseconds, default=(None, "")),
+          less=True)
     return goals
 
 
@@ -432,7 +433,7 @@ def main():
         sys.exit(f"no case begins with {a.case}, or no row is one of {a.tokens}")
     for case in cases:
         path = a.out / "moe" / (case.name.replace("/", "_").replace(":", "") + ".safetensors")
-        if not path.exists():
+        if a.quick or not path.exists():
             print(f"writing {path.name}", flush=True)
             moe_case.write(case, path)
         # A quick look at each library once: GELU and the second thread in fp32 alone.
