@@ -2,7 +2,8 @@
 # Measures everything on a Debian from 12 on, fresh or not, in some ten minutes: builds for this machine, installs the libraries
 # that are compared with, runs all benchmarks and writes build/bench/results.{md,json,svg}. Leave the machine alone
 # meanwhile. Arguments go to every program: bash bench/run.sh --benchmark_filter=moe; --quick only shows that it works.
-# With PyTorch, ONNX Runtime and OpenVINO as Python packages a CLIP is compared by bench/peers/clip_peers.py.
+# With PyTorch, ONNX Runtime and OpenVINO as Python packages a CLIP is compared by bench/peers/clip_peers.py, and a
+# mixture with the fused experts of PyPI by bench/peers/moe_peers.py, which bench/peers/install_moe_peers.sh installs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . cmake/debian.sh
