@@ -56,9 +56,10 @@ done
 wait
 for suite in $suites; do [ -e "$folder/$suite/etc/apt/apt.conf.d/99machine" ] || exit 1; done
 
-# run <root> <user> <home> <command>: in namespaces of its own, so that all mounts and processes end with it.
+# run <root> <user> <home> <command>: in namespaces of its own, so that all mounts and processes end with it, and it
+# ends with this script, which starts it in the background. (Signals of the terminal do not reach a namespace's init.)
 run() {
-  unshare --mount --pid --fork bash -c '
+  exec unshare --mount --pid --fork --kill-child bash -c '
     root=$1 user=$2 home=$3 command=$4 cache=$5
     mount -t proc proc "$root/proc"
     mount -t devpts -o newinstance,ptmxmode=0666 devpts "$root/dev/pts" 2>/dev/null || true
@@ -67,7 +68,9 @@ run() {
       mount --bind "$cache" "$root$home/.cache/ccache"
     fi
     umask 0022
-    exec chroot --userspec="$user" "$root" /usr/bin/env -i HOME="$home" /bin/bash -lc "cd ~/gatefold && bash $command"
+    # Not by exec: the kernel forgets --kill-child where a process becomes another user.
+    chroot --userspec="$user" "$root" /usr/bin/env -i HOME="$home" /bin/bash -lc "cd ~/gatefold && bash $command"
+    exit $?
   ' run "$1" "$2" "$3" "$4" "$ccache" </dev/null
 }
 
@@ -89,6 +92,8 @@ told() {
 
 failed=0
 table=()
+running=""
+trap '[ -z "$running" ] || kill -KILL "$running" 2>/dev/null || true' EXIT
 for suite in $suites; do
   for name in $who; do
     user=$name home=/home/$name root=$folder/$suite.full
@@ -109,7 +114,10 @@ for suite in $suites; do
       placed=1
       echo "$(date +%T) $suite, $name: bash $command ($log)"
       start=$SECONDS status=0
-      run "$root" "$user" "$home" "$command" >"$log" 2>&1 || status=$?
+      run "$root" "$user" "$home" "$command" >"$log" 2>&1 &
+      running=$!
+      wait "$running" || status=$?
+      running=""
       result=passed
       if [ "$name" = stranger ]; then
         ((status)) && told "$log" || result=FAILED
