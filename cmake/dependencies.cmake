@@ -43,13 +43,14 @@ set(gatefold_needs_io nlohmann_json xxhash)
 set(gatefold_needs_image stb webp heif)
 set(gatefold_needs_text utf8proc)
 
-# How a package is found: by the CMake files that it brings (TARGET, VERSION), or as a HEADER and maybe a LIBRARY.
+# How a package is found: by the CMake files that it brings (TARGET, VERSION), or as a HEADER, which elsewhere
+# is another (OR_HEADER), and maybe a LIBRARY.
 # PKG_CONFIG is its module there, if its makers give one. A part does without a package that is OPTIONAL; where it is
 # there, the macro named is 1.
 set(gatefold_package_nlohmann_json TARGET nlohmann_json::nlohmann_json VERSION 3.11 PKG_CONFIG nlohmann_json
                                    DEBIAN nlohmann-json3-dev)
 set(gatefold_package_xxhash HEADER xxhash.h DEBIAN libxxhash-dev)
-set(gatefold_package_stb HEADER stb/stb_image.h DEBIAN libstb-dev)
+set(gatefold_package_stb HEADER stb/stb_image.h OR_HEADER stb_image.h DEBIAN libstb-dev)
 set(gatefold_package_webp HEADER webp/decode.h LIBRARY webp PKG_CONFIG libwebp DEBIAN libwebp-dev
                           OPTIONAL GATEFOLD_HAS_WEBP)
 set(gatefold_package_heif HEADER libheif/heif.h LIBRARY heif PKG_CONFIG libheif DEBIAN libheif-dev
@@ -58,7 +59,7 @@ set(gatefold_package_utf8proc HEADER utf8proc.h LIBRARY utf8proc PKG_CONFIG libu
 
 # Sets package_<field> to the fields of a package above; those that it lacks are empty.
 macro(gatefold_read_package name)
-  cmake_parse_arguments(package "" "TARGET;VERSION;HEADER;LIBRARY;PKG_CONFIG;DEBIAN;OPTIONAL" ""
+  cmake_parse_arguments(package "" "TARGET;VERSION;HEADER;OR_HEADER;LIBRARY;PKG_CONFIG;DEBIAN;OPTIONAL" ""
                         ${gatefold_package_${name}})
 endmacro()
 
@@ -81,9 +82,9 @@ function(gatefold_find_package name)
     endif()
   else()
     string(TOUPPER GATEFOLD_${name} prefix)
-    find_path(${prefix}_INCLUDE_DIR ${package_HEADER} DOC "Folder of ${package_HEADER}")
+    find_path(${prefix}_INCLUDE_DIR NAMES ${package_HEADER} ${package_OR_HEADER} DOC "Folder of ${package_HEADER}")
     set(includes ${${prefix}_INCLUDE_DIR})
-    if(NOT EXISTS ${includes}/${package_HEADER})
+    if(NOT EXISTS ${includes}/${package_HEADER} AND NOT (package_OR_HEADER AND EXISTS ${includes}/${package_OR_HEADER}))
       set(missing "${name} (no ${package_HEADER}: ${prefix}_INCLUDE_DIR is ${includes}")
     elseif(package_LIBRARY)
       find_library(${prefix}_LIBRARY ${package_LIBRARY} DOC "The library ${package_LIBRARY}")

@@ -1,6 +1,18 @@
 include(CMakePackageConfigHelpers)
 
 set(package_dir ${CMAKE_INSTALL_DATADIR}/cmake/gatefold)
+set(pc_dir ${CMAKE_INSTALL_DATADIR}/pkgconfig)
+
+# First, the folders that an install makes, for all to read: root's umask may be 077, and CMake's own permissions of
+# folders (CMAKE_INSTALL_DEFAULT_DIRECTORY_PERMISSIONS) are masked by it.
+set(folders ${headers})
+list(TRANSFORM folders REPLACE "/[^/]+$" "")
+list(TRANSFORM folders REPLACE "^.*/include/" "${CMAKE_INSTALL_INCLUDEDIR}/")
+list(REMOVE_DUPLICATES folders)
+list(APPEND folders ${package_dir} ${pc_dir} ${CMAKE_INSTALL_DOCDIR})
+install(CODE "set(folders \"${folders}\")")
+install(SCRIPT cmake/make_folders.cmake)
+
 install(TARGETS gatefold EXPORT gatefoldTargets FILE_SET HEADERS)
 install(EXPORT gatefoldTargets NAMESPACE gatefold:: DESTINATION ${package_dir})
 
@@ -11,7 +23,6 @@ install(FILES ${PROJECT_BINARY_DIR}/gatefoldConfig.cmake ${PROJECT_BINARY_DIR}/g
               cmake/dependencies.cmake DESTINATION ${package_dir})
 
 # From its own place to the headers, so that the installed tree may be moved.
-set(pc_dir ${CMAKE_INSTALL_DATADIR}/pkgconfig)
 if(IS_ABSOLUTE ${pc_dir} OR IS_ABSOLUTE ${CMAKE_INSTALL_INCLUDEDIR})
   set(pc_includedir ${CMAKE_INSTALL_FULL_INCLUDEDIR})
 else()
@@ -20,7 +31,12 @@ else()
 endif()
 configure_file(cmake/gatefold.pc.in gatefold.pc @ONLY)
 set(pc_files ${PROJECT_BINARY_DIR}/gatefold.pc)
+
+# gatefold-<component>.pc. What they require is recommended by the Debian package as well, or they would be broken there.
+set(debian_recommends "")
+set(debian_suggests libomp-dev)  # OpenMP of clang; that of g++ comes with it
 foreach(component IN LISTS gatefold_components)
+  set(pc_about "gatefold/${component}/..., with the packages that it needs")
   set(pc_requires "")
   set(pc_cflags "")
   set(pc_libs "")
@@ -29,10 +45,12 @@ foreach(component IN LISTS gatefold_components)
     gatefold_find_package(${name})
     if(package_OPTIONAL)
       if(missing)
+        list(APPEND debian_suggests ${package_DEBIAN})
         continue()
       endif()
       string(APPEND pc_cflags " -D${package_OPTIONAL}=1")
     endif()
+    list(APPEND debian_recommends ${package_DEBIAN})
     if(package_PKG_CONFIG)
       string(APPEND pc_requires ", ${package_PKG_CONFIG}")
       if(package_VERSION)
@@ -52,5 +70,22 @@ foreach(component IN LISTS gatefold_components)
   configure_file(cmake/gatefold-component.pc.in gatefold-${component}.pc @ONLY)
   list(APPEND pc_files ${PROJECT_BINARY_DIR}/gatefold-${component}.pc)
 endforeach()
+# CMake's package adds OpenMP where the compiler has it; pkg-config cannot ask the compiler, so its user does.
+set(component openmp)
+set(pc_about "gatefold on all cores: -fopenmp, as g++ and clang know it")
+set(pc_requires "")
+set(pc_cflags " -fopenmp")
+set(pc_libs " -fopenmp")
+configure_file(cmake/gatefold-component.pc.in gatefold-openmp.pc @ONLY)
+list(APPEND pc_files ${PROJECT_BINARY_DIR}/gatefold-openmp.pc)
 install(FILES ${pc_files} DESTINATION ${pc_dir})
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
+
+if(PROJECT_IS_TOP_LEVEL)
+  # Nothing that is installed needs to be built.
+  set(CMAKE_SKIP_INSTALL_ALL_DEPENDENCY ON)
+  set(CMAKE_SKIP_PACKAGE_ALL_DEPENDENCY ON)
+  add_custom_target(uninstall COMMAND ${CMAKE_COMMAND} -P ${PROJECT_SOURCE_DIR}/cmake/uninstall.cmake
+                    WORKING_DIRECTORY ${PROJECT_BINARY_DIR} VERBATIM)
+  include(cmake/pack.cmake)
+endif()

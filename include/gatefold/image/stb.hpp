@@ -124,8 +124,13 @@ inline constexpr auto* stbi__resample_row_hv_2 = jpeg_double_both;
 #define stbi__YCbCr_to_RGB_row(...) stbi__YCbCr_to_RGB_row_of_stb(__VA_ARGS__)
 #define stbi__resample_row_h_2(...) stbi__resample_row_h_2_of_stb(__VA_ARGS__)
 #define stbi__resample_row_hv_2(...) stbi__resample_row_hv_2_of_stb(__VA_ARGS__)
+#if __has_include(<stb/stb_image.h>)
 #include <stb/stb_image.h>
 #include <stb/stb_image_write.h>
+#else  // vcpkg's and others' have no folder
+#include <stb_image.h>
+#include <stb_image_write.h>
+#endif
 #undef stbi__idct_block
 #undef stbi__YCbCr_to_RGB_row
 #undef stbi__resample_row_h_2

@@ -1,6 +1,10 @@
 // An object of a program that links gatefold::compiled.
-#define GATEFOLD_COMPILED extern template
 #include "gatefold/compiled.hpp"
+#include "gatefold/core/tensor.hpp"
+
+#ifndef GATEFOLD_COMPILED
+#error "say how gatefold::compiled is made"
+#endif
 
 int main() {
   gatefold::Context ctx;

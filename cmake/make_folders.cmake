@@ -1,0 +1,15 @@
+# Run by an install: makes those of `folders` that are not there, for all to read. Others stay as they are.
+foreach(folder IN LISTS folders)
+  cmake_path(ABSOLUTE_PATH folder BASE_DIRECTORY "${CMAKE_INSTALL_PREFIX}")
+  set(path "$ENV{DESTDIR}${folder}")
+  set(missing "")
+  while(NOT EXISTS "${path}")
+    list(APPEND missing "${path}")
+    cmake_path(GET path PARENT_PATH path)
+  endwhile()
+  foreach(path IN LISTS missing)
+    file(MAKE_DIRECTORY "${path}")
+    file(CHMOD "${path}" PERMISSIONS OWNER_READ OWNER_WRITE OWNER_EXECUTE GROUP_READ GROUP_EXECUTE WORLD_READ
+                                     WORLD_EXECUTE)
+  endforeach()
+endforeach()

@@ -1,0 +1,9 @@
+# What doxygen must be told of our comments.
+# A plain comment behind a member, mostly its axes, is of that member.
+s,;  // ,;  ///< ,
+# They hold patterns and tags, but no commands of doxygen.
+/\/\/\//{
+s,\\,\\\\,g
+s,#,\\#,g
+s,<(\w+)>,\\<\1\\>,g
+}
