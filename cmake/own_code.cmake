@@ -10,3 +10,5 @@ if(GATEFOLD_SANITIZE)
   target_compile_options(gatefold_own_code INTERFACE ${flags})
   target_link_options(gatefold_own_code INTERFACE ${flags})
 endif()
+# A program has one set of flags, and so have the parts of it that gatefold::compiled brings.
+target_link_libraries(gatefold_compiled PRIVATE gatefold_own_code)

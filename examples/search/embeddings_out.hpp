@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "gatefold/core/tensor.hpp"
+#include "gatefold/io/atomic_file.hpp"
 #include "gatefold/io/safetensors_writer.hpp"
 
 namespace search {

@@ -1,4 +1,6 @@
 #pragma once
+#include "gatefold/io/atomic_file.hpp"
+#include "gatefold/io/json_file.hpp"
 #include "packed_limoe.hpp"
 #include "train_limoe/arguments.hpp"
 #include "train_limoe/run.hpp"

@@ -24,3 +24,6 @@
 #include "gatefold/kernels/matmul.hpp"
 #include "gatefold/module/ops.hpp"
 #include "tests/support/dual.hpp"
+#ifdef GATEFOLD_TEST_COMPILED
+#include "tests/support/compiled_kernels.hpp"
+#endif

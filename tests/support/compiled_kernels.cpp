@@ -1,0 +1,2 @@
+#define GATEFOLD_TEST_COMPILED template
+#include "tests/support/compiled_kernels.hpp"
