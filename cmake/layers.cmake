@@ -19,7 +19,7 @@ set(third_party
     "(unsupported/)?Eigen/ -> kernels/matmul_eigen\\.hpp|interop/.*"
     "nlohmann/ -> io/.*|models/.*"
     "xxhash\\.h -> io/checksum\\.hpp"
-    "(stb/.*|(assert|limits|math|stdarg|stddef|stdint|stdlib|string)\\.h)$ -> image/stb\\.hpp"
+    "(stb/.*|stb_image(_write)?\\.h|(assert|limits|math|stdarg|stddef|stdint|stdlib|string)\\.h)$ -> image/stb\\.hpp"
     "webp/ -> image/webp\\.hpp"
     "libheif/ -> image/heif\\.hpp"
     "utf8proc -> text/.*"
