@@ -1,5 +1,6 @@
 # zero_shot and search on a tiny CLIP:
 # cmake -DMAKE=<make_tiny_clip> -DZERO_SHOT=<zero_shot> -DSEARCH=<search> -DFOLDER=<scratch> -P clip_test.cmake
+unset(ENV{COLUMNS})  # messages in lines of their own, whatever the shell says
 file(REMOVE_RECURSE ${FOLDER})
 execute_process(COMMAND ${MAKE} ${FOLDER} COMMAND_ERROR_IS_FATAL ANY)
 
@@ -15,7 +16,7 @@ endfunction()
 
 # Texts have 10 tokens here, nearly one for each letter: the labels stand alone, or they would all be cut alike.
 set(labels --labels cat dog --threads 2 --template {})
-expect(0 "photos/green.png.*photos/red.png.*3 photographs, 2 labels, 1 template" ${ZERO_SHOT} photos/green.png
+expect(0 "^CLIP clip: .*weights[ \n]as[ \n]fp32,[ \n]2[ \n]threads.\n\nphotos/green.png.*photos/red.png.*3 photographs, 2 labels, 1 template" ${ZERO_SHOT} photos/green.png
        photos/red.png photos/deep ${labels} --model clip)
 foreach(format IN ITEMS fp32 bf16 int8 int4)
   expect(0 "\"format\": \"${format}\"" ${ZERO_SHOT} photos ${labels} --model clip --format ${format} --json)
@@ -32,7 +33,11 @@ expect(1 "no pictures: zero_shot" ${ZERO_SHOT} --model clip)
 expect(1 "no labels" ${ZERO_SHOT} photos --model clip)
 expect(1 "has no place for the label" ${ZERO_SHOT} photos ${labels} --model clip --template "a photo")
 expect(1 "--crop is for models of train_limoe" ${ZERO_SHOT} photos ${labels} --model clip --crop)
-expect(1 "photos/red.png: .*name the folder of a CLIP" ${ZERO_SHOT} photos ${labels} --model photos/red.png)
+expect(1 "photos/red.png: is no model.*the folder of a CLIP" ${ZERO_SHOT} photos ${labels} --model photos/red.png)
+file(COPY_FILE ${FOLDER}/photos/red.png ${FOLDER}/clip/red.png)
+expect(1 "clip/red.png: is no model" ${ZERO_SHOT} photos ${labels} --model clip/red.png)
+expect(1 "clip/red.png: is no model" ${SEARCH} index photos --model clip/red.png)
+file(REMOVE ${FOLDER}/clip/red.png)
 expect(1 "no model at nowhere.*hf download" ${ZERO_SHOT} photos ${labels} --model nowhere)
 
 # What names and labels hold is taken as it is, whatever CLI11 makes of brackets.
@@ -99,6 +104,12 @@ expect(2 "zero_shot: --threads: is 100000, expected 0 to 1024" ${ZERO_SHOT} phot
 expect(2 "zero_shot: .*did you mean --labels" ${ZERO_SHOT} photos --lables cat --model clip)
 expect(0 "^zero_shot .gatefold. [0-9.]+\n$" ${ZERO_SHOT} --version)
 expect(0 "Usage: zero_shot" ${ZERO_SHOT} --help)
+expect(1 "with_broken/broken.png: is no picture that is known" ${ZERO_SHOT} with_broken --labels "a red dress" "a blue bag")
+foreach(name IN ITEMS deep/blue.png green.png red.png)
+  if(NOT output MATCHES "with_broken/${name} [^\n]*\n  a (red dress|blue bag) ")
+    message(SEND_ERROR "beside a broken picture the small model does not answer for ${name}:\n${output}")
+  endif()
+endforeach()
 
 # JSON has all labels unless told, and a line is a picture.
 expect(0 "\"cat\".*\"dog\"|\"dog\".*\"cat\"" ${ZERO_SHOT} photos/red.png ${labels} --model clip --jsonl)

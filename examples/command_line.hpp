@@ -74,9 +74,59 @@ inline std::string type_of(const CLI::Option& option) {
   return type.substr(0, checks) + (values == type.npos ? "" : " " + type.substr(values));
 }
 
+/// What a program says of itself in lines of at most `width` columns. Lines that are indented are examples: a command
+/// and, behind two spaces or more, what it does. Where one of them is too long, what they do stands below all of them,
+/// and a command goes on in the next line as a shell takes it.
+inline std::string folded(const std::string& text, Index width) {
+  std::vector<std::string> lines;
+  for (std::size_t at = 0; at < text.size(); at = std::min(text.find('\n', at), text.size()) + 1)
+    lines.push_back(text.substr(at, text.find('\n', at) - at));
+  const auto is_example = [](const std::string& line) { return line.starts_with(' '); };
+  const bool side_by_side = std::ranges::none_of(
+      lines, [&](const auto& line) { return is_example(line) && zero_shot::columns(line) > width; });
+  std::string all;
+  for (const auto& line : lines) {
+    if (!is_example(line)) {
+      all += zero_shot::wrapped(line, width) + "\n";
+      continue;
+    }
+    const auto begin = std::min(line.find_first_not_of(' '), line.size());
+    if (side_by_side || begin == line.size()) {
+      all += line + "\n";
+      continue;
+    }
+    const auto end = std::min(line.find("  ", begin), line.size());
+    const auto words = std::min(line.find_first_not_of(' ', end), line.size());
+    const auto indent = static_cast<Index>(begin);
+    Index used = 0;
+    for (std::size_t at = begin; at < end;) {
+      auto next = at;  // the end of the word: a space, unless it stands within quotes
+      for (bool quoted = false; next < end && (quoted || line[next] != ' '); ++next)
+        if (line[next] == '"') quoted = !quoted;
+      const auto word = line.substr(at, next - at);
+      const Index size = zero_shot::columns(word), goes_on = next < end ? 2 : 0;
+      if (used == 0) {
+        all += std::string(begin, ' ');
+        used = indent;
+      } else if (used + 1 + size + goes_on > width) {
+        all += " \\\n" + std::string(begin + 4, ' ');
+        used = indent + 4;
+      } else {
+        all += " ";
+        ++used;
+      }
+      all += word;
+      used += size;
+      at = next + 1;
+    }
+    all += "\n";
+    if (words < line.size()) all += zero_shot::wrapped(line.substr(words), width, indent + 4) + "\n";
+  }
+  return all;
+}
+
 inline std::string help_of(const CLI::App& app, const std::string& name, Index width) {
-  std::string usage = "Usage: " + name, text = app.get_description();
-  if (!text.ends_with('\n')) text += '\n';
+  std::string usage = "Usage: " + name, text = folded(app.get_description(), width);
   const auto commands = app.get_subcommands([](const CLI::App*) { return true; });
   if (!commands.empty()) usage += " COMMAND";
   std::vector<std::string> groups;
@@ -86,8 +136,8 @@ inline std::string help_of(const CLI::App& app, const std::string& name, Index w
     if (std::find(groups.begin(), groups.end(), option->get_group()) == groups.end())
       groups.push_back(option->get_group());
   }
-  text += "\n" + usage + " [OPTION...]\n";
-  if (!commands.empty()) text += "\nCommands (each has a --help of its own):\n";
+  text += "\n" + zero_shot::wrapped(usage + " [OPTION...]", width) + "\n";
+  if (!commands.empty()) text += "\nCommands (each has --help):\n";
   for (const auto* command : commands)
     text += "  " + command->get_name() + "\n" + zero_shot::wrapped(command->get_description(), width, 6) + "\n";
   for (const auto& group : groups) {

@@ -111,9 +111,10 @@ int run_main(int argc, char** argv) {
   std::filesystem::path out = "samples", fashion_mnist = kDebianFashionMnist;
   std::uint64_t seed = 7;
   CLI::App app(
-      "Draws a dozen pictures of the wardrobe world, from Fashion-MNIST's test photos, and a manifest with the labels\n"
+      "Draws a dozen pictures of the wardrobe world, from Fashion-MNIST's test photos, and a manifest with the labels "
       "to choose among and the right one. Most show combinations that training never sees.\n"
-      "Example: make_samples --out examples/samples      the pictures that are shipped\n");
+      "Example:\n"
+      "  make_samples --out examples/samples      the pictures that are shipped\n");
   app.add_option("--out", out, "folder for the PNG files and manifest.json")->capture_default_str();
   app.add_option("--seed", seed, "of photos, places and backgrounds")->capture_default_str();
   app.add_option("--fashion-mnist", fashion_mnist, "folder of the four idx .gz files, if not Debian's package");

@@ -3,6 +3,7 @@
 
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <iostream>
@@ -32,6 +33,23 @@ inline void say_file_was_shortened(int) {
 
 }  // namespace detail
 
+/// A message for standard error: in characters that do nothing to a terminal and in lines as wide as it is. Into a file
+/// or a pipe it goes as it is, unless COLUMNS says how wide, for who looks for words in it. Lines that are indented
+/// stay whole, for they are commands to be copied.
+inline std::string message(const std::string& what) {
+  const char* columns = std::getenv("COLUMNS");
+  const bool wraps = ::isatty(STDERR_FILENO) != 0 || (columns != nullptr && *columns != '\0');
+  const auto width = zero_shot::terminal_of(STDERR_FILENO).width;
+  std::string lines;
+  for (std::size_t at = 0; at <= what.size();) {  // advice may stand in a line of its own
+    const auto end = std::min(what.find('\n', at), what.size());
+    const auto line = zero_shot::printable(std::string_view(what).substr(at, end - at));
+    lines += (wraps && !line.starts_with(' ') ? zero_shot::wrapped(line, width) : line) + "\n";
+    at = end + 1;
+  }
+  return lines;
+}
+
 /// Exit statuses of a program.
 enum ExitStatus { kDone = 0, kFailed = 1, kMisused = 2 };
 
@@ -47,13 +65,7 @@ inline int run_program(const char* name, int (*work)(int, char**), int argc, cha
   std::signal(SIGBUS, detail::say_file_was_shortened);
   const auto say = [&](const std::string& what) {
     std::fflush(stdout);
-    std::string lines = std::string(name) + ": ";
-    for (std::size_t at = 0; at <= what.size();) {  // advice may stand in a line of its own
-      const auto end = std::min(what.find('\n', at), what.size());
-      lines += zero_shot::printable(std::string_view(what).substr(at, end - at)) + "\n";
-      at = end + 1;
-    }
-    std::fputs(lines.c_str(), stderr);
+    std::fputs(message(std::string(name) + ": " + what).c_str(), stderr);
   };
   try {
     const int status = work(argc, argv);

@@ -12,6 +12,7 @@
 #include "stop_signals.hpp"
 #include "zero_shot/arguments.hpp"
 #include "zero_shot/cut_labels.hpp"
+#include "zero_shot/model_kind.hpp"
 #include "zero_shot/terminal.hpp"
 
 namespace {
@@ -34,7 +35,7 @@ struct Arguments {
 void say(const std::string& text) {
   std::fflush(stdout);
   std::cout.flush();
-  std::cerr << "search: " << printable(text) << "\n";
+  std::cerr << gatefold::message("search: " + text);
 }
 
 /// Says what was left of a folder; true when all of it could be opened.
@@ -54,6 +55,7 @@ std::vector<bool> say_cut(const zero_shot::ClipModel& clip, std::span<const std:
 }
 
 zero_shot::ClipModel open(const Arguments& a, const gatefold::Context& ctx, zero_shot::FileSums* sums = nullptr) {
+  zero_shot::expect_model(a.model);
   zero_shot::OpenClipOptions how{.format = a.format, .sums = sums, .parallel_for = ctx.parallel_for};
   if (!a.activation.empty()) how.activation = zero_shot::clip_activations().at(a.activation);
   how.warn = [](const std::string& what) { say("note: " + what); };
@@ -151,9 +153,8 @@ int query(const Arguments& a, gatefold::Context& ctx) {
   for (std::size_t q = 0; q < questions.size(); ++q) {
     const auto hits = best(index, z.view()[static_cast<Index>(q)], a.top);
     if (a.json) {
-      json.push_back(nlohmann::ordered_json{{"query", questions[q].text()},
-                                            {"cut", bool{cut_question[q]}},
-                                            {"photos", to_json(index, hits)}});
+      json.push_back(nlohmann::ordered_json{
+          {"query", questions[q].text()}, {"cut", bool{cut_question[q]}}, {"photos", to_json(index, hits)}});
       continue;
     }
     if (questions.size() > 1) std::cout << (q ? "\n" : "") << printable(questions[q].text()) << "\n";
@@ -290,7 +291,7 @@ int run_main(int argc, char** argv) {
     gatefold::add_threads(*command, a.threads);
   };
   const std::string kinds = "files (" + std::string(gatefold::detail::kDecodable) + ")";
-  auto* index = app.add_subcommand("index", "embed a folder's photographs; what has not changed since is kept");
+  auto* index = app.add_subcommand("index", "Embed a folder's photographs; what has not changed since is kept");
   gatefold::add_texts(*index, "folder", a.folder, kinds + " there and in folders below")->required();
   gatefold::add_texts(*index, "--out", a.index,
                       "the index; without it FOLDER.index.safetensors. It may be moved together with the folder");
@@ -302,7 +303,7 @@ int run_main(int argc, char** argv) {
       ->capture_default_str()
       ->check(CLI::Range(0.0, 86400.0));
   add_common(index);
-  auto* ask = app.add_subcommand("query", "the photographs that are nearest to some words or to another photograph");
+  auto* ask = app.add_subcommand("query", "The photographs that are nearest to some words or to another photograph");
   gatefold::add_texts(*ask, "words", a.queries,
                       "a text or a picture, or several questions. + and - that stand alone add and take away: beach + "
                       "sunset - people is one question, the sum of the three embeddings of length 1")
@@ -313,7 +314,7 @@ int run_main(int argc, char** argv) {
   ask->add_flag("--json", a.json, "print JSON");
   add_common(ask);
   auto* out =
-      app.add_subcommand("embed", "what the model makes of photographs and labels, as a file for other programs");
+      app.add_subcommand("embed", "What the model makes of photographs and labels, as a file for other programs");
   gatefold::add_texts(*out, "photos", a.embed.images, kinds + ", or folders of them");
   gatefold::add_texts(*out, "--labels", a.embed.labels, "texts to embed as well, each the mean of its sentences");
   gatefold::add_texts(*out, "--labels-file", a.embed.labels_file,
@@ -329,7 +330,7 @@ int run_main(int argc, char** argv) {
       ".safetensors: tensors «images» and «labels», and the names in the metadata. Rows have length 1")
       ->required();
   add_common(out);
-  auto* eval = app.add_subcommand("eval", "how often the right caption and the right photograph are found");
+  auto* eval = app.add_subcommand("eval", "How often the right caption and the right photograph are found");
   gatefold::add_texts(*eval, "captions", a.captions,
                       "lines of a photograph's path, a tab and its caption, or a .json list of image and caption")
       ->required();

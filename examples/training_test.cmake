@@ -7,6 +7,7 @@ if(NOT KILLS)
   set(KILLS 3)
 endif()
 set(settings --batch 16 --width 32 --hidden 64 --heads 4 --layers 2 --experts 4 --patch 8 --embedding 16 --warmup 2)
+unset(ENV{COLUMNS})  # messages in lines of their own, whatever the shell says
 file(REMOVE_RECURSE ${FOLDER})
 file(MAKE_DIRECTORY ${FOLDER})
 

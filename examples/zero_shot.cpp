@@ -122,7 +122,7 @@ int run_main(int argc, char** argv) {
   Arguments a;
   if (!parse(a, argc, argv)) return gatefold::kDone;
   a.labels = all_labels(a);
-  for (const auto& doubt : doubts_about(a.labels)) std::cerr << "zero_shot: note: " << printable(doubt) << "\n";
+  for (const auto& doubt : doubts_about(a.labels)) std::cerr << gatefold::message("zero_shot: note: " + doubt);
   if (a.images.empty() && (!a.labels.empty() || !a.labels_file.empty()))
     throw gatefold::FormatError("labels, but no pictures: zero_shot PICTURE... --labels LABEL...");
   if (!a.images.empty() && a.labels.empty())

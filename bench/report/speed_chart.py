@@ -2,6 +2,7 @@
 """Draws bench/speed.svg, the chart of the README, from the tables of bench/README.md:
 
     python3 bench/report/speed_chart.py
+    python3 bench/report/speed_chart.py --check    fails where the chart is not what the tables say today
 
 Nothing is measured here and no figure is written here: a row that is no longer found as it is looked for ends this
 with its name. Needs nothing but Python 3.
@@ -88,4 +89,12 @@ def draw(text):
 
 
 if __name__ == "__main__":
-    (BENCH / "speed.svg").write_text(draw((BENCH / "README.md").read_text(encoding="utf-8")), encoding="utf-8")
+    chart = BENCH / "speed.svg"
+    drawn = draw((BENCH / "README.md").read_text(encoding="utf-8"))
+    if sys.argv[1:] == ["--check"]:
+        if chart.read_text(encoding="utf-8") != drawn:
+            sys.exit("bench/speed.svg is not what bench/README.md says: run python3 bench/report/speed_chart.py")
+    elif sys.argv[1:]:
+        sys.exit("usage: speed_chart.py [--check]")
+    else:
+        chart.write_text(drawn, encoding="utf-8")

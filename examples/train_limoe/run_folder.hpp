@@ -12,6 +12,7 @@
 #include <string>
 
 #include "gatefold/core/error.hpp"
+#include "program.hpp"
 
 namespace train_limoe {
 
@@ -76,8 +77,8 @@ class RunFolder {
     if (file_ < 0) throw std::system_error(errno, std::generic_category(), "open " + path_.string());
     if (::flock(file_, LOCK_EX | LOCK_NB) == 0) return;
     if (const int error = errno; error != EWOULDBLOCK) {  // a file system without locks
-      std::fprintf(stderr, "note: %s cannot be locked (%s); start no other run in it\n", path_.c_str(),
-                   std::generic_category().message(error).c_str());
+      std::cerr << gatefold::message("note: " + path_.string() + " cannot be locked (" +
+                                     std::generic_category().message(error) + "); start no other run in it");
       return;
     }
     struct stat facts {};

@@ -5,6 +5,7 @@
 
 #include "gatefold/train/metrics.hpp"
 #include "gatefold/train/progress.hpp"
+#include "program.hpp"
 #include "stop_signals.hpp"
 #include "train_limoe/arguments.hpp"
 #include "train_limoe/run.hpp"
@@ -29,7 +30,7 @@ class FiniteWatch {
     in_a_row_ = result.skipped ? in_a_row_ + 1 : 0;
     skipped_ += result.skipped;
     if (in_a_row_ == 1)
-      std::fprintf(stderr, "step %s: the gradient is not finite, and the step is skipped\n", to_text(step).c_str());
+      std::cerr << gatefold::message("step " + to_text(step) + ": the gradient is not finite, and the step is skipped");
     if (in_a_row_ == most_)
       throw gatefold::FormatError("step " + to_text(step) + ": the gradient has not been finite for " +
                                   to_text(in_a_row_) + " steps in a row (--max-skipped): the run has diverged" +
@@ -104,9 +105,9 @@ inline int train(Run& run, const RunFolder& folder, const Arguments& args) {
       minutes = 0;
       progress->finish();
       show_progress();
-      std::fprintf(stderr, "%s steps fit; --steps %s --warmup %s is this run again\n",
-                   to_text(run.settings.steps).c_str(), to_text(run.settings.steps).c_str(),
-                   to_text(run.settings.warmup).c_str());
+      const auto steps = to_text(run.settings.steps);
+      std::cerr << gatefold::message(steps + " steps fit; --steps " + steps + " --warmup " +
+                                     to_text(run.settings.warmup) + " is this run again");
     }
     due = due || run.step % args.save_every == 0;
     if (due && watch.sound()) {

@@ -5,12 +5,14 @@
 #include <iostream>
 #include <optional>
 
+#include "program.hpp"
 #include "stop_signals.hpp"
 #include "zero_shot/arguments.hpp"
 #include "zero_shot/clip_answers.hpp"
 #include "zero_shot/clip_label_cache.hpp"
 #include "zero_shot/clip_page.hpp"
 #include "zero_shot/cut_labels.hpp"
+#include "zero_shot/model_kind.hpp"
 
 namespace zero_shot {
 
@@ -19,13 +21,22 @@ namespace detail {
 /// On standard error, behind what standard output has had so far.
 inline void tell(const std::string& what) {
   std::cout.flush();
-  std::cerr << "zero_shot: " << printable(what) << "\n";
+  std::cerr << gatefold::message("zero_shot: " + what);
 }
 inline OpenClipOptions options_of(const Arguments& a, FileSums* sums, const gatefold::Context& ctx) {
   OpenClipOptions how{.format = a.format, .upcycle = a.upcycle, .sums = sums, .parallel_for = ctx.parallel_for};
   if (!a.activation.empty()) how.activation = clip_activations().at(a.activation);
   how.warn = [](const std::string& what) { tell("note: " + what); };
   return how;
+}
+/// The first line for people: which model, of how much, packed as what, by how many threads.
+inline std::string first_line(const std::string& name, const ClipModel& clip, const gatefold::Context& ctx) {
+  const auto& o = clip.options;
+  const auto threads = ctx.parallel_for.workers();
+  return "CLIP " + printable(name) + ": pictures of " + std::to_string(o.image_size) + " x " +
+         std::to_string(o.image_size) + " in patches of " + std::to_string(o.patch) + " x " + std::to_string(o.patch) +
+         ", " + std::to_string(o.vision.num_layers) + " blocks of width " + std::to_string(o.vision.width) +
+         "; weights as " + clip.format + ", " + std::to_string(threads) + (threads == 1 ? " thread." : " threads.");
 }
 inline void tell(const LeftOut& left) {
   for (const auto& folder : left.closed) tell("folder " + folder);
@@ -40,6 +51,7 @@ inline int run_clip(const Arguments& a, gatefold::Context& ctx) {
   if (a.centre)
     throw gatefold::FormatError("--crop is for models of train_limoe, but " + a.model.string() +
                                 " is a CLIP, which crops its own way");
+  expect_model(a.model);
   if (!a.packed.empty()) {
     FileSums sums;
     const auto clip = open_clip(a.model, detail::options_of(a, &sums, ctx));
@@ -65,6 +77,9 @@ inline int run_clip(const Arguments& a, gatefold::Context& ctx) {
   answers.cut = cut_labels(clip.tokenizer, answers.labels, answers.templates, ctx.parallel_for);
   if (const auto words = words_of_cut(answers.labels, answers.cut, clip.options.context); !words.empty())
     detail::tell("note: " + words);
+  const ClipPrintOptions shown{.terminal = terminal_of(STDOUT_FILENO), .top = a.top};
+  if (!a.json && !a.jsonl)
+    std::cout << wrapped(detail::first_line(a.model.string(), clip, ctx), shown.terminal.width) << "\n\n";
   EmbedOptions how{
       .batch = a.batch, .routing = clip.has_mixtures() ? &answers.routing : nullptr, .max_pixels = a.max_pixels};
   gatefold::Tensor<float, 2> z_labels;
@@ -84,7 +99,6 @@ inline int run_clip(const Arguments& a, gatefold::Context& ctx) {
     z_labels = std::move(*z);
   }
 
-  const ClipPrintOptions shown{.terminal = terminal_of(STDOUT_FILENO), .top = a.top};
   std::optional<JsonStream> json;
   if (a.json) {
     json.emplace(std::cout);

@@ -3,6 +3,7 @@
 #include "gatefold/module/ops.hpp"
 #include "packed_limoe.hpp"
 #include "wardrobe/feed.hpp"
+#include "zero_shot/model_kind.hpp"
 #include "zero_shot/reading.hpp"
 
 namespace zero_shot {
@@ -32,6 +33,7 @@ inline Reader open_model(const std::filesystem::path& path, gatefold::Context& c
         ": name one with --model FILE, or train one (train_limoe --minutes 5 --out run, then "
         "--model run/model.safetensors), or get a CLIP (hf download "
         "openai/clip-vit-base-patch32 --revision refs/pr/15 --local-dir clip, then --model clip)");
+  expect_model(path);
   std::optional<gatefold::LimoeFile> file;
   double deviation = 0;
   try {

@@ -8,6 +8,7 @@
 #include "gatefold/io/atomic_file.hpp"
 #include "gatefold/io/json_file.hpp"
 #include "gatefold/version.hpp"
+#include "program.hpp"
 #include "zero_shot/page_experts.hpp"
 #include "zero_shot/page_style.hpp"
 #include "zero_shot/terminal.hpp"
@@ -162,8 +163,9 @@ class Page {
       const auto effective = [](const Usage& usage) { return usage.effective_experts(); };
       const auto of_experts = " <small>of " + std::to_string(reading_.layers[0].num_experts) + "</small>";
       tile(part::number(mean(gatefold::kImage, effective), 1) + of_experts,
-           "experts share the patches (effective number)");
-      tile(part::number(mean(gatefold::kText, effective), 1) + of_experts, "experts share the words");
+           "experts busy with patches: all of them if they take equal shares, 1 if one takes everything");
+      tile(part::number(mean(gatefold::kText, effective), 1) + of_experts,
+           "experts busy with words, counted in the same way");
     }
     html_ += "</div></header>\n";
   }
@@ -312,7 +314,7 @@ inline void write_page(const std::string& html, const std::filesystem::path& pat
     throw gatefold::FormatError(std::string("the report cannot be written: ") + e.what() +
                                 "; name a file in a folder that exists and is yours: --report FOLDER/report.html");
   }
-  std::cerr << "The report is in " << path.string() << "; any browser shows it.\n";
+  std::cerr << gatefold::message("The report is in " + path.string() + "; any browser shows it.");
 }
 
 }  // namespace zero_shot

@@ -35,8 +35,8 @@ class ExpertsSection {
       const Usage& usage = layer.modalities[m];
       if (usage.tokens == 0) continue;
       html += std::string("<div><b>") + (m == gatefold::kImage ? "Patches" : "Words") +
-              "</b>: " + part::number(usage.tokens, 0) + ", spread over " + part::number(usage.effective_experts(), 1) +
-              " effective experts";
+              "</b>: " + part::number(usage.tokens, 0) + ", spread as widely as over " +
+              part::number(usage.effective_experts(), 1) + " experts with equal shares";
       if (usage.requests_trained > 0)
         html +=
             "; with the seats of training " + part::whole_percent(usage.success_trained()) + " would have been served";

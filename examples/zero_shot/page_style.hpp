@@ -4,8 +4,8 @@ namespace zero_shot {
 
 /// Everything the page looks like: nothing is loaded from elsewhere. The experts' colours are those of Okabe and Ito
 /// («Color universal design», 2008) and, in every second block, Paul Tol's light ones («Colour schemes», 2021), which
-/// people with any kind of colour vision tell apart; each is numbered as well. Printed, the page is light, keeps its bars
-/// and breaks between cards.
+/// people with any kind of colour vision tell apart; each is numbered as well. Printed, the page is light and breaks
+/// between cards; bars and chips are borders there, which print without background graphics.
 inline constexpr const char* kPageStyle = R"css(
 :root{color-scheme:light dark;--bg:#f6f5f1;--card:#fff;--ink:#1d1f24;--soft:#636874;--line:#dedcd4;--fill:#30343c;
 --track:#ecebe5;--good:#00795a;--bad:#b84a00;--never:#0a5f96;--neverbg:#e2f0fa;
@@ -57,7 +57,7 @@ figcaption{font-size:.8rem;color:var(--soft);margin-bottom:5px}
 body[data-only] .c:not(.on){opacity:.09}
 .words{display:flex;flex-wrap:wrap;gap:4px;margin-top:8px}
 .chip{padding:5px 7px;font-weight:600;display:inline-block}.chip sup{font-size:.8em;font-weight:500;margin-left:4px;vertical-align:baseline}
-.chip.d{background:repeating-linear-gradient(45deg,rgba(0,0,0,.3) 0 1.5px,transparent 1.5px 5px),var(--x)}
+.chip.d{padding-right:19px;background:repeating-linear-gradient(45deg,rgba(0,0,0,.45) 0 1.5px,transparent 1.5px 5px) right/12px 100% no-repeat,var(--x)}
 .stats{display:grid;grid-template-columns:repeat(auto-fit,minmax(215px,1fr));gap:4px 20px;font-size:.9rem;margin:0 0 10px}
 .head,.expert{display:grid;grid-template-columns:34px minmax(230px,320px) 1fr;gap:4px 16px;align-items:center}
 .expert{padding:9px 0;border-top:1px solid var(--line)}.head{font-size:.8rem;color:var(--soft);padding-bottom:4px}
@@ -82,11 +82,16 @@ dt{font-weight:650;margin-top:.7em}dd{margin:0;max-width:72ch}
 .fold>summary::before{content:"▸ "}.fold[open]>summary::before{content:"▾ "}}
 @media print{:root{color-scheme:light;--bg:#fff;--card:#fff;--ink:#1d1f24;--soft:#636874;--line:#dedcd4;--fill:#30343c;--track:#ecebe5;
 --good:#00795a;--bad:#b84a00;--never:#0a5f96;--neverbg:#e2f0fa}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}
-body{font-size:13px}main{max-width:none;padding:0}.picture,.expert,.tile,.row{break-inside:avoid}h2,h3{break-after:avoid}
+body{font-size:13px}main{max-width:none;padding:0}.picture,.expert,.tile,.row{break-inside:avoid}h2,h3,.stats,.head{break-after:avoid}
 .legend{position:static;max-height:none}.picture{grid-template-columns:90px 1fr auto;gap:4px 14px;padding:8px 10px;margin:8px 0}
 .picture img.main{width:90px;height:90px}.seen{max-width:90px}.row{margin:0 0 5px}.maps{gap:10px}.maps figure{width:130px}
 .map{width:130px;height:130px}.picture .chip{padding:3px 5px;font-size:.7rem}.head,.expert{grid-template-columns:34px 210px 1fr}
-h2{margin-top:1.2em}.tiles{grid-template-columns:repeat(4,1fr)}}
+h2{margin-top:1.2em}.tiles{grid-template-columns:repeat(4,1fr)}
+.track{background:none;border:1px solid var(--line)}.track i{height:0;background:none;border-top:7px solid var(--fill)}
+.row.rightone .track i{background:none;border-color:var(--good)}
+.mirror div{background:none;border:1px solid var(--line)}.mirror i,.mirror div:nth-child(3) i{height:0;background:none;border-top:18px solid var(--x)}
+.mirror div:nth-child(3) i{border-top-style:double}
+.chip,button.x,.chip.e0,button.e0{background:none;border:2px solid var(--x);color:#111}.chip.d{background:none;border-style:dashed}}
 )css";
 
 /// A tap on an expert's number shows only what went to it, and on a phone what is long begins folded; the page is whole

@@ -192,6 +192,16 @@ TEST_F(OpenModel, RefusesADamagedOneAndSaysWhatToDo) {
   EXPECT_THAT(refusal(), HasSubstr("fetch it again"));
 }
 
+TEST_F(OpenModel, SaysOfAFileOfAnotherKindThatItIsNoModel) {
+  save(tiny::file());
+  const std::string png = "\x89PNG\r\n\x1a\n" + std::string(3, '\0') + "\rIHDR";
+  for (const std::string& text : {png, std::string("hello"), std::string()}) {
+    gatefold::testing::write_text(path_, text);
+    EXPECT_THAT(refusal(), ::testing::StartsWith(path_.string() + ": is no model, for it does not begin as"));
+    EXPECT_THAT(refusal(), ::testing::Not(HasSubstr("header length")));
+  }
+}
+
 TEST_F(OpenModel, RefusesWeightsThatAreNoNumbers) {
   auto file = tiny::file();
   file.model.word_embed.table.flat()[0] = std::nanf("");  // padding, which no probe reads

@@ -39,6 +39,16 @@ TEST(Program, KeepsTheLinesOfAdvice) {
   EXPECT_EQ(GetCapturedStderr(), "x: is no model\nGet ?one:\n  hf download\n");
 }
 
+TEST(Program, WrapsItsMessagesWhereAWidthIsTold) {
+  const std::string what = "a.png: is no picture that is known; give others\n  a command that is to be copied as it is";
+  ::unsetenv("COLUMNS");
+  EXPECT_EQ(message(what), what + "\n");  // a pipe
+  ::setenv("COLUMNS", "40", 1);
+  EXPECT_EQ(message(what),
+            "a.png: is no picture that is known; give\nothers\n  a command that is to be copied as it is\n");
+  ::unsetenv("COLUMNS");
+}
+
 TEST(Program, SaysWhatToDoWithoutMemory) {
   CaptureStderr();
   EXPECT_EQ(run_program(

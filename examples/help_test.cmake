@@ -1,0 +1,33 @@
+# No line of --help, of a program and of each of its commands, is longer than the terminal is wide:
+# cmake -DPROGRAM=<program> -P help_test.cmake
+function(expect_help width)
+  execute_process(COMMAND ${CMAKE_COMMAND} -E env COLUMNS=${width} ${PROGRAM} ${ARGN} --help
+                  RESULT_VARIABLE status OUTPUT_VARIABLE help ERROR_VARIABLE errors)
+  if(NOT status EQUAL 0 OR NOT help MATCHES "Usage: " OR NOT errors STREQUAL "")
+    message(SEND_ERROR "${PROGRAM} ${ARGN} --help ended with ${status}:\n${help}${errors}")
+  endif()
+  string(REGEX REPLACE "[][;\\]" "x" lines "${help}")  # which lists of CMake would take apart
+  string(REPLACE "\n" ";" lines "${lines}")
+  foreach(line IN LISTS lines)
+    string(LENGTH "${line}" length)
+    if(length GREATER width)
+      message(SEND_ERROR "${PROGRAM} ${ARGN} --help in ${width} columns has a line of ${length}:\n${line}")
+    endif()
+  endforeach()
+  set(help "${help}" PARENT_SCOPE)
+endfunction()
+
+foreach(width IN ITEMS 80 60 40)
+  expect_help(${width})
+  string(REGEX MATCH "\nCommands .*" commands "${help}")
+  string(REGEX MATCHALL "\n  [a-z]+\n      [A-Z]" commands "${commands}")
+  foreach(command IN LISTS commands)
+    string(REGEX MATCH "[a-z]+" command "${command}")
+    expect_help(${width} ${command})
+  endforeach()
+  get_filename_component(name ${PROGRAM} NAME)
+  list(LENGTH commands count)
+  if(name STREQUAL "search" AND NOT count EQUAL 4)
+    message(SEND_ERROR "of search's 4 commands ${count} were found, each with a description that begins in upper case")
+  endif()
+endforeach()
