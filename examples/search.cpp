@@ -327,7 +327,7 @@ int run_main(int argc, char** argv) {
   gatefold::add_texts(
       *out, "--out", a.embeddings,
       ".npy: one array of floats, photographs, then labels, and the names of its rows in FILE.npy.json; "
-      ".safetensors: tensors «images» and «labels», and the names in the metadata. Rows have length 1")
+      ".safetensors: tensors images and labels, and the names in the metadata. Rows have length 1")
       ->required();
   add_common(out);
   auto* eval = app.add_subcommand("eval", "How often the right caption and the right photograph are found");
