@@ -11,8 +11,9 @@ debian_install cmake g++ ninja-build ccache pkg-config libeigen3-dev libxsimd-de
   libcli11-dev librandom123-dev dataset-fashion-mnist
 
 if command -v ccache >/dev/null; then
-  # Without the sloppiness ccache would not look through a precompiled header.
-  export CMAKE_CXX_COMPILER_LAUNCHER=ccache CCACHE_SLOPPINESS=pch_defines,time_macros
+  # Without the sloppiness ccache would not look through a precompiled header, without the folder one clone would not
+  # profit from what another compiled.
+  export CMAKE_CXX_COMPILER_LAUNCHER=ccache CCACHE_SLOPPINESS=pch_defines,time_macros CCACHE_BASEDIR=$PWD
 fi
 ci=${GATEFOLD_CI:-OFF}
 cmake -S . -B build/check --log-level=NOTICE -D CMAKE_BUILD_TYPE=None -D CMAKE_CXX_FLAGS=-O2 \

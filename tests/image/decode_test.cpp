@@ -1,4 +1,5 @@
 #include "gatefold/image/decode.hpp"
+#include "tests/support/test_data.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -29,7 +30,7 @@ struct Golden {
 };
 
 std::vector<Golden> goldens() {
-  std::ifstream file(GATEFOLD_TEST_DATA_DIR "/image_goldens.txt");
+  std::ifstream file(gatefold::testing::test_data("image_goldens.txt"));
   std::vector<Golden> all;
   Golden golden;
   std::string rgb, bytes;

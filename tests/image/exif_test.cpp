@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "gatefold/image/decode.hpp"
+#include "tests/support/test_data.hpp"
 
 namespace gatefold {
 namespace {
@@ -58,7 +59,7 @@ Bytes from_hexadecimal(const std::string& text) {
 
 // Of make_exif_goldens.py: EXIF, raw profiles and XMP, in JPEG and PNG, sound and not.
 TEST(Exif, FollowsWhatPillowFollows) {
-  std::ifstream file(GATEFOLD_TEST_DATA_DIR "/exif_goldens.txt");
+  std::ifstream file(gatefold::testing::test_data("exif_goldens.txt"));
   std::string name, text;
   int orientation = 0, cases = 0;
   for (; file >> name >> orientation >> text; ++cases) {

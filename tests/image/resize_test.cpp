@@ -1,4 +1,5 @@
 #include "gatefold/image/resize.hpp"
+#include "tests/support/test_data.hpp"
 
 #include <gtest/gtest.h>
 
@@ -28,7 +29,7 @@ std::string hexadecimal(const std::vector<std::uint8_t>& bytes) {
 }
 
 TEST(Resize, EqualsPillowBitForBit) {
-  std::ifstream file(GATEFOLD_TEST_DATA_DIR "/resize_goldens.txt");
+  std::ifstream file(gatefold::testing::test_data("resize_goldens.txt"));
   ASSERT_TRUE(file);
   std::string kernel, expected;
   std::uint32_t seed = 0;

@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "gatefold/image/decode.hpp"
+#include "tests/support/test_data.hpp"
 
 namespace gatefold {
 namespace {
@@ -33,7 +34,7 @@ bool decodable(const std::string& name) {
 
 /// Of the kinds that this build decodes, and of the others.
 std::vector<Golden> goldens(bool wanted) {
-  std::ifstream file(GATEFOLD_TEST_DATA_DIR "/webp_heif_goldens.txt");
+  std::ifstream file(gatefold::testing::test_data("webp_heif_goldens.txt"));
   std::vector<Golden> all;
   Golden golden;
   std::string rgb, bytes;

@@ -7,6 +7,7 @@
 
 #include "gatefold/io/safetensors_writer.hpp"
 #include "tests/io/temporary_folder.hpp"
+#include "tests/support/test_data.hpp"
 
 namespace gatefold {
 namespace {
@@ -20,7 +21,7 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-const fs::path kData = fs::path(GATEFOLD_TEST_DATA_DIR) / "clip";
+const fs::path kData = gatefold::testing::test_data("clip");
 
 template <class E>
 std::string refusal(const fs::path& path, const LoadClipOptions& how = {}) {

@@ -6,12 +6,13 @@
 #include "gatefold/models/clip_file.hpp"
 #include "gatefold/routing/routing_report.hpp"
 #include "tests/support/layer_contract.hpp"
+#include "tests/support/test_data.hpp"
 
 namespace gatefold {
 namespace {
 
 std::filesystem::path data_folder(const std::string& name) {
-  return std::filesystem::path(GATEFOLD_TEST_DATA_DIR) / "clip" / name;
+  return gatefold::testing::test_data("clip") / name;
 }
 
 /// What the reference made of some pictures and texts (tests/data/clip/make_clip.py).

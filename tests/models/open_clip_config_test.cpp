@@ -6,6 +6,7 @@
 #include "gatefold/models/clip_file.hpp"
 #include "gatefold/models/clip_tokenizer_file.hpp"
 #include "tests/io/temporary_folder.hpp"
+#include "tests/support/test_data.hpp"
 
 namespace gatefold {
 namespace {
@@ -17,7 +18,7 @@ using gatefold::testing::write_text;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-const fs::path kData = fs::path(GATEFOLD_TEST_DATA_DIR) / "clip" / "open_clip";  // of make_open_clip.py
+const fs::path kData = gatefold::testing::test_data("clip/open_clip");  // of make_open_clip.py
 
 nlohmann::json read(const char* name) { return read_json_object(kData / name); }
 

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "tests/io/temporary_folder.hpp"
+#include "tests/support/test_data.hpp"
 
 namespace gatefold {
 namespace {
@@ -14,7 +15,7 @@ using testing::message_of;
 
 /// CLIP-MoE's golden: mixtures in the towers, another activation than the default.
 Clip<float> golden() {
-  return load_clip(std::filesystem::path(GATEFOLD_TEST_DATA_DIR) / "clip" / "clip_moe", {.weights = {.head_width = 4}});
+  return load_clip(gatefold::testing::test_data("clip/clip_moe"), {.weights = {.head_width = 4}});
 }
 
 class PackedClip : public ::testing::Test {
@@ -127,7 +128,7 @@ TEST_F(PackedClip, RefusesWhatItCannotBe) {
   EXPECT_THAT(with("text.num_layers", 1'000'000'000), HasSubstr("a count is 1000000000"));
   EXPECT_THAT(with("vocabulary", 1 << 20), HasSubstr("misshapen"));
   EXPECT_THAT(with("vision.activation", 2), HasSubstr("«vision.activation» is 2"));
-  std::filesystem::copy_file(std::filesystem::path(GATEFOLD_TEST_DATA_DIR) / "clip" / "quick" / "model.safetensors",
+  std::filesystem::copy_file(gatefold::testing::test_data("clip/quick/model.safetensors"),
                              path_, std::filesystem::copy_options::overwrite_existing);
   EXPECT_THAT(message_of<FormatError>([&] { (void)open_packed_clip(path_); }), HasSubstr("is no packed CLIP"));
 }

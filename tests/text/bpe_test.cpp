@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "gatefold/core/random.hpp"
+#include "tests/support/test_data.hpp"
 
 namespace gatefold {
 namespace {
@@ -63,7 +64,7 @@ struct Model {
 };
 
 std::vector<Model> goldens() {
-  std::ifstream file(GATEFOLD_TEST_DATA_DIR "/bpe_goldens.txt");
+  std::ifstream file(gatefold::testing::test_data("bpe_goldens.txt"));
   std::vector<Model> models;
   for (std::string line; std::getline(file, line);) {
     const auto rest = line.substr(line.find(' ') + 1);

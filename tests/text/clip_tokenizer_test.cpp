@@ -9,6 +9,7 @@
 
 #include "gatefold/core/random.hpp"
 #include "gatefold/core/tensor.hpp"
+#include "tests/support/test_data.hpp"
 
 namespace gatefold {
 namespace {
@@ -45,7 +46,7 @@ Ids ids_of(const std::string& text) {
 
 const Goldens& goldens() {
   static const auto all = [] {
-    std::ifstream file(GATEFOLD_TEST_DATA_DIR "/clip_tokenizer_goldens.txt");
+    std::ifstream file(gatefold::testing::test_data("clip_tokenizer_goldens.txt"));
     Goldens read;
     for (std::string line; std::getline(file, line);) {
       const auto space = line.find(' ');

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include "search/embeddings_out.hpp"
+#include "tests/support/test_data.hpp"
 #include "tests/zero_shot/tiny_clip.hpp"
 
 namespace search {
@@ -89,7 +90,7 @@ TEST(EmbeddingsOut, NpyIsToTheByteAsNumpyWritesIt) {
   const gatefold::testing::TemporaryFolder folder;
   write_npy(some(), folder / "z.npy");
   EXPECT_EQ(gatefold::testing::read_text(folder / "z.npy"),
-            gatefold::testing::read_text(fs::path(GATEFOLD_TEST_DATA_DIR) / "three_by_three.npy"));
+            gatefold::testing::read_text(gatefold::testing::test_data("three_by_three.npy")));
   const auto names = nlohmann::json::parse(gatefold::testing::read_text(folder / "z.npy.json"));
   EXPECT_EQ(names["images"], (std::vector<std::string>{"a.png"}));
   EXPECT_EQ(names["labels"], (std::vector<std::string>{"cat", "a\xef\xbf\xbd"}));

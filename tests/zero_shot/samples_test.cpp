@@ -1,3 +1,4 @@
+#include "tests/support/test_data.hpp"
 #include "zero_shot/samples.hpp"
 
 #include <gmock/gmock.h>
@@ -85,7 +86,7 @@ TEST(Manifest, ThatCannotBeReadNamesTheProgramThatMakesOne) {
 }
 
 TEST(ShippedSamples, AreWholeAndMostlyNeverSeen) {
-  const auto folder = std::filesystem::path(GATEFOLD_TEST_DATA_DIR) / "../../examples/samples";
+  const auto folder = gatefold::testing::test_data("../../examples/samples");
   const Manifest manifest = read_manifest(folder / "manifest.json");
   int never_seen = 0, pairs = 0;
   for (const Sample& sample : manifest.pictures) {

@@ -7,6 +7,7 @@
 #include "gatefold/image/encode.hpp"
 #include "gatefold/io/safetensors_writer.hpp"
 #include "tests/io/temporary_folder.hpp"
+#include "tests/support/test_data.hpp"
 
 namespace zero_shot::tiny {
 
@@ -20,7 +21,7 @@ inline constexpr Index kVocabulary = 516;
 /// so that a tokenizer can have it, and the positions of texts.
 inline void write_weights(const std::string& golden, const std::map<std::string, Index>& rows, const fs::path& to) {
   const gatefold::SafeTensors file{
-      gatefold::MappedFile(fs::path(GATEFOLD_TEST_DATA_DIR) / "clip" / golden / "model.safetensors")};
+      gatefold::MappedFile(gatefold::testing::test_data("clip") / golden / "model.safetensors")};
   gatefold::SafeTensorsWriter writer;
   std::list<gatefold::Tensor<float, 2>> tables;  // which the writer borrows
   for (const auto& entry : file.entries()) {
@@ -43,7 +44,7 @@ inline void write_clip(const fs::path& folder) {
   fs::create_directories(folder);
   write_weights("quick", {{"text_model.embeddings.token_embedding.weight", kVocabulary}}, folder / "model.safetensors");
   auto config = nlohmann::json::parse(
-      gatefold::testing::read_text(fs::path(GATEFOLD_TEST_DATA_DIR) / "clip" / "quick" / "config.json"));
+      gatefold::testing::read_text(gatefold::testing::test_data("clip/quick/config.json")));
   config["text_config"]["vocab_size"] = kVocabulary;
   write_text(folder / "config.json", config.dump());
   write_text(folder / "merges.txt", "#version: 0.2\nc a\nca t</w>\n");
