@@ -33,12 +33,13 @@ inline Image decode_stb(std::span<const std::uint8_t> bytes, ImageKind kind, con
   stb_out_of_memory = false;
   const auto failure = [&](const std::string& what) {
     if (stb_out_of_memory) refuse_for_memory(options, {width, height});
-    const char* reason = stb::stbi_failure_reason();
+    const char* reason = stb::gatefold_stbi_failure_reason();
     refuse(what + " (" + (reason ? reason : "no reason given") +
            "); the file is damaged or of a rare kind: write it anew as an 8-bit PNG or a baseline JPEG");
   };
-  if (!stb::stbi_info_from_memory(bytes.data(), length, &width, &height, &channels)) failure("header is not readable");
-  const bool deep = stb::stbi_is_16_bit_from_memory(bytes.data(), length) != 0;
+  if (!stb::gatefold_stbi_info_from_memory(bytes.data(), length, &width, &height, &channels))
+    failure("header is not readable");
+  const bool deep = stb::gatefold_stbi_is_16_bit_from_memory(bytes.data(), length) != 0;
   admit_image({width, height}, deep ? 23 : 12, bytes.size(), options);
 
   // The largest block a sound image can need: 4 channels of 16 bits, doubled by the growing zlib buffer, sides padded
@@ -46,7 +47,7 @@ inline Image decode_stb(std::span<const std::uint8_t> bytes, ImageKind kind, con
   stb_allocation_limit =
       (static_cast<std::size_t>(width) + 32) * (static_cast<std::size_t>(height) + 32) * 16 + (std::size_t{1} << 20);
   const std::unique_ptr<std::uint8_t, void (*)(void*)> decoded(
-      stb::stbi_load_from_memory(bytes.data(), length, &width, &height, &channels, 0), std::free);
+      stb::gatefold_stbi_load_from_memory(bytes.data(), length, &width, &height, &channels, 0), std::free);
   if (!decoded) failure("pixels are not readable");
 
   const auto image = flatten(decoded.get(), {width, height}, channels,

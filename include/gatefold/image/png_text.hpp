@@ -13,9 +13,9 @@ inline constexpr std::size_t kMaxPngText = std::size_t{1} << 20;  ///< Pillow's 
 
 inline std::string inflate_png_text(std::span<const std::uint8_t> packed) {
   const std::unique_ptr<char[]> text(new char[kMaxPngText]);
-  const int length =
-      stb::stbi_zlib_decode_buffer(text.get(), static_cast<int>(kMaxPngText),
-                                   reinterpret_cast<const char*>(packed.data()), static_cast<int>(packed.size()));
+  const int length = stb::gatefold_stbi_zlib_decode_buffer(text.get(), static_cast<int>(kMaxPngText),
+                                                           reinterpret_cast<const char*>(packed.data()),
+                                                           static_cast<int>(packed.size()));
   return length < 0 ? std::string() : std::string(text.get(), static_cast<std::size_t>(length));
 }
 

@@ -124,6 +124,38 @@ inline constexpr auto* stbi__resample_row_hv_2 = jpeg_double_both;
 #define stbi__YCbCr_to_RGB_row(...) stbi__YCbCr_to_RGB_row_of_stb(__VA_ARGS__)
 #define stbi__resample_row_h_2(...) stbi__resample_row_h_2_of_stb(__VA_ARGS__)
 #define stbi__resample_row_hv_2(...) stbi__resample_row_hv_2_of_stb(__VA_ARGS__)
+// stb declares these extern "C", static or not: unrenamed, ours and those of a program's own stb would be one symbol
+// of the assembler wherever the compiler keeps both, as it does without optimisation.
+#define stbi_convert_iphone_png_to_rgb gatefold_stbi_convert_iphone_png_to_rgb
+#define stbi_convert_iphone_png_to_rgb_thread gatefold_stbi_convert_iphone_png_to_rgb_thread
+#define stbi_failure_reason gatefold_stbi_failure_reason
+#define stbi_hdr_to_ldr_gamma gatefold_stbi_hdr_to_ldr_gamma
+#define stbi_hdr_to_ldr_scale gatefold_stbi_hdr_to_ldr_scale
+#define stbi_image_free gatefold_stbi_image_free
+#define stbi_info_from_callbacks gatefold_stbi_info_from_callbacks
+#define stbi_info_from_memory gatefold_stbi_info_from_memory
+#define stbi_is_16_bit_from_callbacks gatefold_stbi_is_16_bit_from_callbacks
+#define stbi_is_16_bit_from_memory gatefold_stbi_is_16_bit_from_memory
+#define stbi_is_hdr_from_callbacks gatefold_stbi_is_hdr_from_callbacks
+#define stbi_is_hdr_from_memory gatefold_stbi_is_hdr_from_memory
+#define stbi_ldr_to_hdr_gamma gatefold_stbi_ldr_to_hdr_gamma
+#define stbi_ldr_to_hdr_scale gatefold_stbi_ldr_to_hdr_scale
+#define stbi_load_16_from_callbacks gatefold_stbi_load_16_from_callbacks
+#define stbi_load_16_from_memory gatefold_stbi_load_16_from_memory
+#define stbi_load_from_callbacks gatefold_stbi_load_from_callbacks
+#define stbi_load_from_memory gatefold_stbi_load_from_memory
+#define stbi_loadf_from_callbacks gatefold_stbi_loadf_from_callbacks
+#define stbi_loadf_from_memory gatefold_stbi_loadf_from_memory
+#define stbi_set_flip_vertically_on_load gatefold_stbi_set_flip_vertically_on_load
+#define stbi_set_flip_vertically_on_load_thread gatefold_stbi_set_flip_vertically_on_load_thread
+#define stbi_set_unpremultiply_on_load gatefold_stbi_set_unpremultiply_on_load
+#define stbi_set_unpremultiply_on_load_thread gatefold_stbi_set_unpremultiply_on_load_thread
+#define stbi_zlib_decode_buffer gatefold_stbi_zlib_decode_buffer
+#define stbi_zlib_decode_malloc gatefold_stbi_zlib_decode_malloc
+#define stbi_zlib_decode_malloc_guesssize gatefold_stbi_zlib_decode_malloc_guesssize
+#define stbi_zlib_decode_malloc_guesssize_headerflag gatefold_stbi_zlib_decode_malloc_guesssize_headerflag
+#define stbi_zlib_decode_noheader_buffer gatefold_stbi_zlib_decode_noheader_buffer
+#define stbi_zlib_decode_noheader_malloc gatefold_stbi_zlib_decode_noheader_malloc
 #if __has_include(<stb/stb_image.h>)
 #include <stb/stb_image.h>
 #include <stb/stb_image_write.h>
@@ -131,6 +163,36 @@ inline constexpr auto* stbi__resample_row_hv_2 = jpeg_double_both;
 #include <stb_image.h>
 #include <stb_image_write.h>
 #endif
+#undef stbi_convert_iphone_png_to_rgb
+#undef stbi_convert_iphone_png_to_rgb_thread
+#undef stbi_failure_reason
+#undef stbi_hdr_to_ldr_gamma
+#undef stbi_hdr_to_ldr_scale
+#undef stbi_image_free
+#undef stbi_info_from_callbacks
+#undef stbi_info_from_memory
+#undef stbi_is_16_bit_from_callbacks
+#undef stbi_is_16_bit_from_memory
+#undef stbi_is_hdr_from_callbacks
+#undef stbi_is_hdr_from_memory
+#undef stbi_ldr_to_hdr_gamma
+#undef stbi_ldr_to_hdr_scale
+#undef stbi_load_16_from_callbacks
+#undef stbi_load_16_from_memory
+#undef stbi_load_from_callbacks
+#undef stbi_load_from_memory
+#undef stbi_loadf_from_callbacks
+#undef stbi_loadf_from_memory
+#undef stbi_set_flip_vertically_on_load
+#undef stbi_set_flip_vertically_on_load_thread
+#undef stbi_set_unpremultiply_on_load
+#undef stbi_set_unpremultiply_on_load_thread
+#undef stbi_zlib_decode_buffer
+#undef stbi_zlib_decode_malloc
+#undef stbi_zlib_decode_malloc_guesssize
+#undef stbi_zlib_decode_malloc_guesssize_headerflag
+#undef stbi_zlib_decode_noheader_buffer
+#undef stbi_zlib_decode_noheader_malloc
 #undef stbi__idct_block
 #undef stbi__YCbCr_to_RGB_row
 #undef stbi__resample_row_h_2
