@@ -1,7 +1,7 @@
 #!/bin/bash
 # Builds and runs all tests on a Debian from 12 on, fresh or not: bash tests/run.sh [arguments for ctest, as in -R nn]
-# Optimised, so that it is quick, and with assertions, so that it is thorough. GATEFOLD_CI=ON, as .ci/run sets it, makes
-# warnings errors and builds and tries the benchmarks too.
+# With assertions, so that it is thorough. GATEFOLD_CI=ON, as .ci/run sets it, makes warnings errors, tries the benchmarks
+# too, and runs the tests that come out the same everywhere: packages, each header alone, code that must not compile.
 # For 64-bit ARM (g++-aarch64-linux-gnu qemu-user googletest): cmake --workflow --preset neon
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -17,6 +17,6 @@ if command -v ccache >/dev/null; then
 fi
 ci=${GATEFOLD_CI:-OFF}
 cmake -S . -B build/check --log-level=NOTICE -D CMAKE_BUILD_TYPE=None -D CMAKE_CXX_FLAGS=-O2 \
-  -D CMAKE_COMPILE_WARNING_AS_ERROR="$ci" -D GATEFOLD_BUILD_BENCH="$ci"
+  -D CMAKE_COMPILE_WARNING_AS_ERROR="$ci" -D GATEFOLD_BUILD_BENCH="$ci" -D GATEFOLD_TEST_REPOSITORY="$ci"
 build build/check
 ctest --test-dir build/check --output-on-failure --no-tests=error -j "$(build_jobs)" "$@"
