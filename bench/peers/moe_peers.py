@@ -3,7 +3,7 @@
 set of weights, tokens and choices for all; before a row is timed the outputs of each are compared with float64; then
 all take turns, and the best calls of each count.
 
-    bash bench/peers/install_moe_peers.sh            # the packages, each in an environment of its own; 23 GB
+    bash bench/peers/install_peers.sh            # the packages, each in an environment of its own; 23 GB
     cmake --build build/bench --target bench_moe     # configured as bench/run.sh does it
     python3 bench/peers/moe_peers.py                 # everything; writes build/bench/moe.md and moe.json
 
@@ -33,7 +33,7 @@ try:
     from moe_case import Case
 except ModuleNotFoundError as fault:
     sys.exit(f"{sys.executable} has no {fault.name}; take another python3, or the one that «bash "
-             "bench/peers/install_moe_peers.sh» leaves in build/bench/venv-torch/bin/python")
+             "bench/peers/install_peers.sh» leaves in build/bench/venv-torch/bin/python")
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -416,7 +416,7 @@ def main():
     a = arguments()
     missing = sorted({env for env, _ in LIBRARIES.values() if not (a.environments / env / "bin/python").exists()})
     if missing:
-        print(f"not installed in {a.environments}: {', '.join(missing)}; «bash bench/peers/install_moe_peers.sh» "
+        print(f"not installed in {a.environments}: {', '.join(missing)}; «bash bench/peers/install_peers.sh» "
               "installs them", flush=True)
     (a.out / "moe").mkdir(parents=True, exist_ok=True)
     # What shows only that it works must not be taken for figures.

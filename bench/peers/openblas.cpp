@@ -1,6 +1,12 @@
 // OpenBLAS: cblas_sgemm on weights as they are, sgemv for one row. The feed-forward net is its two bare products,
 // without biases and activation.
 #include <cblas.h>
+#include <openblas_config.h>
+#ifdef GATEFOLD_OPENBLAS_OF_SCIPY  // PyPI's, whose names begin with scipy_
+#define cblas_sgemm scipy_cblas_sgemm
+#define cblas_sgemv scipy_cblas_sgemv
+#define openblas_set_num_threads scipy_openblas_set_num_threads
+#endif
 
 #include <memory>
 
