@@ -21,19 +21,26 @@ struct alignas(64) TileConfig {
 };
 static_assert(sizeof(TileConfig) == 64);
 
-/// Configures the tiles of this thread as long as it lives. Done for every product anew: it costs a few hundred cycles,
-/// and whoever else uses tiles in this thread may do so in between.
+/// Configures the tiles of this thread as long as the outermost one lives, and only if `wanted`. That costs as much as
+/// a small panel, so a run of panels has one around it; between runs whoever else uses tiles in this thread may do so.
 class TileScope {
  public:
-  [[gnu::target("amx-tile")]] TileScope() {
+  [[gnu::target("amx-tile")]] explicit TileScope(bool wanted = true) : wanted_(wanted) {
+    if (!wanted_ || depth_++) return;
     static constexpr TileConfig kConfig;
     // g++ 12 believes that _tile_loadconfig reads eight bytes only and drops stores to the others.
     asm volatile("" ::"r"(&kConfig) : "memory");
     _tile_loadconfig(&kConfig);
   }
-  [[gnu::target("amx-tile")]] ~TileScope() { _tile_release(); }
+  [[gnu::target("amx-tile")]] ~TileScope() {
+    if (wanted_ && --depth_ == 0) _tile_release();
+  }
   TileScope(const TileScope&) = delete;
   TileScope& operator=(const TileScope&) = delete;
+
+ private:
+  static inline thread_local int depth_ = 0;
+  bool wanted_;
 };
 
 /// What one block of up to 32 rows is told.

@@ -98,6 +98,12 @@ namespace kernels {
 /// hidden units and results. (112 = 8 tiles; 1 MiB at D = 768.)
 inline constexpr Index kPackedRows = 112;
 
+/// The same for a format and what runs it: AMX uses up a panel so fast that memory must give it half as often.
+template <class F>
+constexpr Index packed_rows(Isa isa) {
+  return isa == Isa::amx && !std::same_as<F, int4> ? 2 * kPackedRows : kPackedRows;
+}
+
 /// Some panels, and the part of their depth that is used.
 struct PanelRange {
   Index first, last;           // panels
@@ -111,6 +117,9 @@ template <PackedFormat F>
 void multiply_panels(Isa isa, std::type_identity_t<std::span<const PreparedRows<F>>> pieces, const Packed<F>& w,
                      const PanelRange& range, float* c, Index c_stride, Store store, const float* bias) {
   const Index rows = pieces[0].rows, whole = std::min(range.last, w.extent(0) / kPanel);
+#if defined(__x86_64__)
+  const amx::TileScope tiles(isa == Isa::amx);
+#endif
   Index p = range.first;
   if (rows > 0 && rows <= kFewRows && p < whole) {
     const PanelRun<F> run{w.panel(p).depth(range.k0, range.k1), whole - p, w.values.extent(1), w.scale.extent(1)};
@@ -163,7 +172,7 @@ requires std::same_as<T, float>
 void matmul(Rows<const T> x, const Packed<F>& w, Rows<T> y, Context& ctx, const T* bias = nullptr) {
   const Index m = x.extent(0), n = w.extent(0), k = w.extent(1), panels = num_panels(n);
   const Index workers = ctx.parallel_for.workers();
-  const BalancedSplit heights(m, kPackedRows);
+  const BalancedSplit heights(m, packed_rows<F>(ctx.isa));
   if (m == 0 || n == 0) return;
   // Panels are shared out too where there are few rows; each task prepares its rows anew, so the fewer the better.
   const Index parts =

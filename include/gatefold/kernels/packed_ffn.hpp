@@ -215,10 +215,10 @@ void packed_ffn(detail::ActivateUnits activate, View<const PackedFfn<F>, 1> nets
   const Index workers = ctx.parallel_for.workers(), width = nets[0].width(), num_nets = nets.extent(0);
   // The blocks of one net are shared evenly only if there is one, two, ... for each worker. Integer rows, which are
   // costly to prepare, are worth a block where weights of more digits are better shared out than read twice.
-  const Index least = IntFormat<F> ? kLeastShare * workers : kPackedRows + 1;
+  const Index most = packed_rows<F>(ctx.isa), least = IntFormat<F> ? kLeastShare * workers : most + 1;
   const auto split = [&](Index net) {
     const Index n = slots.count(net);
-    BalancedSplit blocks(n, kPackedRows);
+    BalancedSplit blocks(n, most);
     if (num_nets == 1 && n >= least && blocks.count % workers) {
       const Index wanted = blocks.count + workers - blocks.count % workers;
       blocks = BalancedSplit(n, (n + wanted - 1) / wanted);

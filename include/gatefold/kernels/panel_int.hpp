@@ -102,9 +102,10 @@ struct PreparedRows<F> : IntRows {};
 namespace detail {
 template <IntFormat F>
 IntRowsShape int_rows_shape(Isa isa, Index rows, Index k) {
-  const auto form = isa == Isa::amx && std::same_as<F, int8>     ? IntActivations::tiles
-                    : isa == Isa::simd && GATEFOLD_HAS_SIMD != 0 ? IntActivations::floats
-                                                                 : IntActivations::bytes;
+  // A few rows would leave most of a tile empty. The sums are exact, so they are the same either way.
+  const auto form = isa == Isa::amx && std::same_as<F, int8> && rows > kFewRows ? IntActivations::tiles
+                    : isa == Isa::simd && GATEFOLD_HAS_SIMD != 0                ? IntActivations::floats
+                                                                                : IntActivations::bytes;
   return {isa, form, rows, k, std::same_as<F, int4> ? kDepthGroup : 0};
 }
 }  // namespace detail
