@@ -67,7 +67,7 @@ class Session {
 
   /// Adds a row for each entrant: <case>/<entrant>. The first row that runs measures the whole case.
   void add(Case c) {
-    const auto contest = std::make_shared<Contest>(Contest{std::move(c), {}, {}});
+    const auto contest = std::make_shared<Contest>(Contest{std::move(c), {}, {}, {}});
     for (std::size_t i = 0; i < contest->of.entrants.size(); ++i)
       benchmark::RegisterBenchmark((contest->of.name + "/" + contest->of.entrants[i].name).c_str(),
                                    [this, contest, i](benchmark::State& state) { run_row(*contest, i, state); })
@@ -99,6 +99,7 @@ class Session {
   struct Contest {
     Case of;
     std::vector<double> best;     // seconds; infinite for who has no answer
+    std::vector<double> scratch;  // bytes; 0 for who does not tell
     std::set<std::size_t> shown;  // rows that have told their result
   };
   struct Bound {
@@ -138,6 +139,7 @@ class Session {
     const Case& c = contest.of;
     contest.shown.clear();
     contest.best.assign(c.entrants.size(), std::numeric_limits<double>::infinity());
+    contest.scratch.assign(c.entrants.size(), 0);
     struct Player {
       std::size_t at;
       Contender contender;
@@ -177,6 +179,8 @@ class Session {
       }
       std::reverse(players.begin(), players.end());
     }
+    for (const auto& player : players)
+      if (player.contender.scratch) contest.scratch[player.at] = static_cast<double>(player.contender.scratch());
   }
 
   void run_row(Contest& contest, std::size_t i, benchmark::State& state) {
@@ -202,6 +206,8 @@ class Session {
     if (c.work.bytes > 0) state.counters["GB/s"] = c.work.bytes / best * 1e-9;
     if (c.work.flops > 0 && c.work.bytes > 0) state.counters["flop_per_byte"] = c.work.flops / c.work.bytes;
     if (c.work.units > 0) state.counters["ns_per_" + c.work.unit] = best / c.work.units * 1e9;
+    if (c.work.units > 0 && contest.scratch[i] > 0)
+      state.counters["scratch_per_" + c.work.unit] = contest.scratch[i] / c.work.units;
     if (c.work.flops > 0 || c.work.bytes > 0) {
       const Bound b = bound(c);
       state.counters["share"] = b.seconds / best;

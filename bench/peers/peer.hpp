@@ -18,6 +18,7 @@ enum class Format { fp32, bf16, int8, int4 };
 struct Contender {
   std::function<void()> run;
   std::function<void()> pin = [] {};  ///< Before each of its turns: holds its library to the threads of the case.
+  std::function<std::size_t()> scratch = {};  ///< Bytes that its calls took beside weights and results.
 };
 
 /// y = x wᵀ and the two products of its backward. // x [rows, in], w [out, in]

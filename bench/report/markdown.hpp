@@ -39,18 +39,20 @@ inline std::string markdown(const Results& results, const std::vector<Outcome>& 
   for (const std::string& group : groups) {
     std::set<std::string> counters;
     bool flops = false, bytes = false, share = false;
-    std::string per;
+    std::string per, scratch;
     for (const Row& row : results.rows) {
       if (row.group() != group || !row.ours()) continue;
       flops |= row.has("GFLOP/s"), bytes |= row.has("GB/s"), share |= row.has("share");
       for (const auto& [key, value] : row.counters) {
         if (key.starts_with("vs_")) counters.insert(key);
         if (key.starts_with("ns_per_")) per = key;
+        if (key.starts_with("scratch_per_")) scratch = key;
       }
     }
     std::string head = "| " + group + " | time", rule = "|---|---";
     const auto column = [&](const std::string& title) { head += " | " + title, rule += "|---"; };
     if (!per.empty()) column("ns a " + per.substr(7));
+    if (!scratch.empty()) column("bytes a " + scratch.substr(12));
     if (flops) column("GFLOP/s");
     if (bytes) column("GB/s");
     if (share) column("share");
@@ -61,6 +63,7 @@ inline std::string markdown(const Results& results, const std::vector<Outcome>& 
       const auto cell = [&](bool shown, const std::string& value) { out += " | " + (shown ? value : std::string()); };
       out += "| " + row.name.substr(group.size() + 1) + " | " + time_text(row.seconds);
       if (!per.empty()) cell(row.has(per), text("%.3g", row[per]));
+      if (!scratch.empty()) cell(row.has(scratch), text("%.3g", row[scratch]));
       if (flops) cell(row.has("GFLOP/s"), text("%.3g", row["GFLOP/s"]));
       if (bytes) cell(row.has("GB/s"), text("%.3g", row["GB/s"]));
       if (share) cell(row.has("share"), text("%.0f %% ", 100 * row["share"]) + row.label);

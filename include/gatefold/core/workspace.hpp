@@ -62,6 +62,12 @@ class Workspace {
 
   /// How often memory was asked of the system; constant once the shapes repeat.
   std::size_t allocations() const { return blocks_.size(); }
+  /// The memory that it holds, taken or not.
+  std::size_t size_bytes() const {
+    std::size_t all = 0;
+    for (const Block& block : blocks_) all += block.size;
+    return all;
+  }
 
  private:
   struct Block {
@@ -77,9 +83,7 @@ class Workspace {
     while (*current_ < blocks_.size() && free() < n) current_ = *current_ + 1;
     if (*current_ == blocks_.size()) {
       // Doubling: where sizes vary from pass to pass, few large blocks waste less at their ends than many small ones.
-      std::size_t total = 0;
-      for (const auto& block : blocks_) total += block.size;
-      const std::size_t size = std::max({n, kMinBlock, total});
+      const std::size_t size = std::max({n, kMinBlock, size_bytes()});
       auto* memory = static_cast<std::byte*>(detail::allocate_aligned(size));
       blocks_.push_back({{memory, {size}}, size, 0});
     }
@@ -104,9 +108,7 @@ class Workspace {
   void watch(std::size_t used, std::size_t n) {
     if (!watch_) watch_ = std::make_unique<detail::GrowthWatch>();
     if (!watch_->takes({*current_, used, n}, [&](std::size_t i) { return blocks_[i].used; })) return;
-    std::size_t all = 0;
-    for (const Block& block : blocks_) all += block.size;
-    watch_->tell(all);
+    watch_->tell(size_bytes());
   }
 
   std::vector<Block> blocks_;
