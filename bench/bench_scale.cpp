@@ -53,10 +53,9 @@ Contender train_step(const MoeCase& c) {
   return {.run =
               [d] {
                 const auto scope = d->ctx.workspace.scope();
-                set_zero(d->grad);
                 const auto saved = d->layer.forward(d->x, d->y, d->ctx);
                 d->layer.backward(saved, d->dy, d->dx, d->grad, d->ctx);
-                d->optimizer.step(d->layer, d->grad, d->ctx);
+                d->optimizer.step_and_clear(d->layer, d->grad, {}, d->ctx);
               },
           .scratch = [d] { return d->ctx.workspace.size_bytes(); }};
 }

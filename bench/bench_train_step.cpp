@@ -34,10 +34,9 @@ Contender ours(const BlockCase& c) {
   d->ctx.layout = &d->layout;
   return {[d] {
     const auto scope = d->ctx.workspace.scope();
-    set_zero(d->grad);
     const auto saved = d->block.forward(d->x, d->y, d->ctx);
     d->block.backward(saved, d->dy, d->dx, d->grad, d->ctx);
-    d->optimizer.step(d->block, d->grad, d->ctx);
+    d->optimizer.step_and_clear(d->block, d->grad, {}, d->ctx);
   }};
 }
 

@@ -60,6 +60,24 @@ TEST(AdamW, EqualsTheExplicitSumsOfThePaper) {
       [](auto& m) -> auto& { return m.experts[2].bias; }, 0);
 }
 
+TEST(AdamW, ClearsTheGradientInTheSameStep) {
+  Toy<float> model, grad;
+  scatter(model, 1);
+  Toy<float> other = model;
+  const AdamWOptions options{.weight_decay = 0.1, .trainable = Trainable::all_but({"experts.1.*"})};
+  AdamW optimizer(model, options), reference(model, options);
+  Context ctx;
+  for (const std::uint64_t seed : {2, 3}) {
+    scatter(grad, seed);
+    reference.step(other, grad, {.gradient_scale = 0.5}, ctx);
+    optimizer.step_and_clear(model, grad, {.gradient_scale = 0.5}, ctx);
+    EXPECT_EQ(norm(grad), 0);
+  }
+  for_each_param([](std::string_view path, const auto& a,
+                    const auto& b) { EXPECT_TRUE(std::ranges::equal(a.flat(), b.flat())) << path; },
+                 model, other);
+}
+
 TEST(AdamW, FloatFollowsDouble) {
   Toy<double> model, grad;
   scatter(model, 1);

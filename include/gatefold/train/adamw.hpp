@@ -53,23 +53,15 @@ struct AdamW {
   /// Moves the model against its gradient. Throws, before anything changes, ShapeError if one has other shapes than the
   /// model the optimiser was made for, OptionError for a rate that is negative or not finite.
   void step(M& model, const M& grad, const StepOptions& step_options, Context& ctx) {
-    expect_shapes(model, grad);
-    const double lr = step_options.learning_rate.value_or(options.lr);
-    detail::check_step(lr, step_options.gradient_scale, "AdamW::step");
-    const double t = steps.data()[0] += 1;
-    for_each_param(
-        [&](std::string_view path, auto& w, const auto& g, auto& m, auto& v) {
-          using Field = std::remove_cvref_t<decltype(w)>;
-          if constexpr (Trained<typename Field::Scalar>) {
-            if (!options.trainable(path)) return;
-            const double decay = options.decays(path, Field::kRank) ? options.weight_decay : 0;
-            update(Rates{lr, decay, t, step_options.gradient_scale}, w.size(), w.data(), g.data(), m.data(), v.data(),
-                   ctx);
-          }
-        },
-        model, grad, mean, variance);
+    step_with(model, grad, step_options, ctx);
   }
   void step(M& model, const M& grad, Context& ctx) { step(model, grad, {}, ctx); }
+
+  /// A step that leaves the gradient at 0, for the next backward to add to: the same numbers as step and set_zero, and
+  /// one pass over memory less.
+  void step_and_clear(M& model, M& grad, const StepOptions& step_options, Context& ctx) {
+    step_with(model, grad, step_options, ctx);
+  }
 
   /// On the calling thread.
   void step(M& model, const M& grad, const StepOptions& step_options = {}) {
@@ -100,6 +92,27 @@ struct AdamW {
           epsilon(T(o.epsilon)) {}
   };
 
+  /// Clears a gradient that is not const.
+  template <class G>
+  void step_with(M& model, G& grad, const StepOptions& step_options, Context& ctx) {
+    expect_shapes(model, grad);
+    const double lr = step_options.learning_rate.value_or(options.lr);
+    detail::check_step(lr, step_options.gradient_scale, "AdamW::step");
+    const double t = steps.data()[0] += 1;
+    for_each_param(
+        [&](std::string_view path, auto& w, auto& g, auto& m, auto& v) {
+          using Field = std::remove_cvref_t<decltype(w)>;
+          if constexpr (Trained<typename Field::Scalar>)
+            if (options.trainable(path)) {
+              const double decay = options.decays(path, Field::kRank) ? options.weight_decay : 0;
+              return update(Rates{lr, decay, t, step_options.gradient_scale}, w.size(), w.data(), g.data(), m.data(),
+                            v.data(), ctx);
+            }
+          if constexpr (!std::is_const_v<G>) std::ranges::fill(g.flat(), typename Field::Scalar{});
+        },
+        model, grad, mean, variance);
+  }
+
   void expect_shapes(const M& model, const M& grad) const {
     for_each_param(
         [](std::string_view path, const auto& w, const auto& g, const auto& m) {
@@ -109,8 +122,9 @@ struct AdamW {
         model, grad, mean);
   }
 
-  template <class T>
-  [[gnu::noinline]] void update(const Rates& rates, Index size, T* weight, const T* gradient, T* first, T* second,
+  /// Clears a gradient that is not const, while its block is in the cache.
+  template <class T, class G>
+  [[gnu::noinline]] void update(const Rates& rates, Index size, T* weight, G* gradient, T* first, T* second,
                                 Context& ctx) const {
     const Coefficients<T> c(options, rates);
     for_each_block({.count = size}, ctx.parallel_for, [&](Index, Index begin, Index end) {
@@ -126,6 +140,7 @@ struct AdamW {
             return std::array{moved_w, mean_now, variance_now};
           },
           moved, gradient + begin);
+      if constexpr (!std::is_const_v<G>) std::fill(gradient + begin, gradient + end, T{});
     });
   }
 };
