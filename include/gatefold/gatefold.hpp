@@ -24,6 +24,7 @@
 #include "gatefold/nn/gated_mlp.hpp"
 #include "gatefold/nn/identity.hpp"
 #include "gatefold/nn/init.hpp"
+#include "gatefold/nn/rms_norm.hpp"
 #include "gatefold/nn/sequence.hpp"
 #include "gatefold/nn/sum.hpp"
 #include "gatefold/routing/expert_choice_router.hpp"
