@@ -1,6 +1,8 @@
 #include "gatefold/blocks/encoder_block.hpp"
 
+#include "gatefold/blocks/encoder.hpp"
 #include "gatefold/nn/gated_mlp.hpp"
+#include "gatefold/nn/identity.hpp"
 #include "gatefold/nn/mlp.hpp"
 #include "tests/support/layer_contract.hpp"
 
@@ -47,6 +49,34 @@ TEST(EncoderBlock, KeepsTheContractOfALayer) {
                      .copies = 20});
 }
 
+TEST(EncoderBlock, IsOpenInNormAndOrder) {
+  const auto make = [](auto type) {
+    using T = typename decltype(type)::type;
+    const Attention<T> attention({.width = 4, .num_heads = 2});
+    const LayerNorm<T> norm({.width = 4, .epsilon = 1e-3});
+    using Block = decltype(EncoderBlock(PostNorm(norm, attention), PostNorm(norm, Mlp<T>({.width = 4, .hidden = 3}))));
+    return Encoder<Block, Identity<T>>({}, 2, [&](Index) {
+      return Block(PostNorm(norm, attention), PostNorm(norm, Mlp<T>({.width = 4, .hidden = 3})));
+    });
+  };
+  std::vector<std::string> paths;
+  for (const char* layer : {"blocks.0.", "blocks.1."})
+    for (const char* path :
+         {"attention.inner.qkv.weight", "attention.inner.qkv.bias", "attention.inner.out.weight",
+          "attention.inner.out.bias", "attention.norm.gain", "attention.norm.bias", "ffn.inner.up.weight",
+          "ffn.inner.up.bias", "ffn.inner.down.weight", "ffn.inner.down.bias", "ffn.norm.gain", "ffn.norm.bias"})
+      paths.push_back(std::string(layer) + path);
+  test::check_layer(make, {.in = 4, .out = 4, .rows = 7, .paths = paths, .layout = &kLayout, .copies = 100});
+
+  // The last norm's rows are standardised, whatever came before.
+  const auto encoder = make(std::type_identity<double>{});
+  Tensor<double, 2> y({5, 4});
+  Context ctx;
+  infer(encoder, test::random_matrix<double>({5, 4}, 2).view(), y.view(), ctx);
+  for (Index i = 0; i < 5; ++i)
+    EXPECT_NEAR(y.view()(i, 0) + y.view()(i, 1) + y.view()(i, 2) + y.view()(i, 3), 0, 1e-14);
+}
+
 TEST(EncoderBlock, IsTwoResidualBranches) {
   auto block = kMake(std::type_identity<double>{});
   test::disturb(block, 1);
@@ -71,7 +101,9 @@ TEST(EncoderBlock, MayBePacked) {
   EncoderBlock<GatedMlp<float>> causal({.width = 48, .num_heads = 2, .mask = Attention<float>::Mask::causal},
                                        GatedMlp<float>({.width = 48, .hidden = 70}));
   test::disturb(causal, 2, 0.15);
+  causal.attention.norm.epsilon = 0.25;
   EXPECT_EQ(pack<bf16>(causal).attention.inner.mask, Attention<float>::Mask::causal);
+  EXPECT_EQ(pack<bf16>(causal).attention.norm.epsilon, 0.25);
   test::check_packed(causal, {.in = 48, .out = 48, .rows = 130, .products = 5});
 }
 

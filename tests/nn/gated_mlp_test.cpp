@@ -6,19 +6,37 @@
 namespace gatefold {
 namespace {
 
+// Limits that cut some of what the contract's inputs give, on either side.
+struct Near {
+  static constexpr double kAlpha = 1.3, kLimit = 0.8, kShift = 0.5;
+};
+
 template <class Act>
-void check() {
-  test::check_layer([](auto type) { return GatedMlp<typename decltype(type)::type, Act>({.width = 3, .hidden = 4}); },
-                    {.in = 3,
-                     .out = 3,
-                     .rows = 4,
-                     .paths = {"gate.weight", "gate.bias", "up.weight", "up.bias", "down.weight", "down.bias"},
-                     .copies = 1500});
+void check(Bias bias, const std::vector<std::string>& paths) {
+  test::check_layer(
+      [=](auto type) { return GatedMlp<typename decltype(type)::type, Act>({.width = 3, .hidden = 4, .bias = bias}); },
+      {.in = 3, .out = 3, .rows = 4, .paths = paths, .copies = 1500});
 }
 
 TEST(GatedMlp, KeepsTheContractOfALayer) {
-  check<Silu>();
-  check<GeluErf>();
+  check<Silu>(Bias::none, {"gate.weight", "up.weight", "down.weight"});
+  check<ClampedSwiglu<Near>>(Bias::zero,
+                             {"gate.weight", "gate.bias", "up.weight", "up.bias", "down.weight", "down.bias"});
+}
+
+TEST(GatedMlp, MayClampAndShift) {
+  // What transformers' GptOssExperts makes of these gates and ups: (up + 1) g σ(1.702 g), both within 7.
+  const auto formula = [](double gate, double up) {
+    const double g = std::min(gate, 7.0), u = std::clamp(up, -7.0, 7.0);
+    return (u + 1) * g / (1 + std::exp(-1.702 * g));
+  };
+  for (const double gate : {-50.0, -7.5, -1.0, 0.0, 0.3, 6.9, 7.1, 40.0})
+    for (const double up : {-30.0, -7.5, -1.0, 0.0, 2.0, 6.9, 7.5, 40.0}) {
+      const double wanted = formula(gate, up);
+      EXPECT_NEAR(GptOssSwiglu::value(gate, up), wanted, 1e-14 * std::abs(wanted)) << gate << " " << up;
+      EXPECT_EQ(GptOssSwiglu::gate_grad(1.0, gate, up) == 0, gate > 7 || up == -1) << gate << " " << up;
+      EXPECT_EQ(GptOssSwiglu::up_grad(1.0, gate, up) == 0, std::abs(up) > 7 || gate == 0) << gate << " " << up;
+    }
 }
 
 TEST(GatedMlp, IsTheProductOfTwoBranches) {
@@ -51,6 +69,11 @@ TEST(GatedMlp, MayBePacked) {
   test::disturb(mlp, 1, 0.1);
   test::check_packed(mlp, {.in = 70, .out = 70, .products = 3});
   test::check_packed(mlp, {.in = 70, .out = 70, .rows = 230, .products = 3});
+
+  // Hidden units of a size that the limits cut.
+  GatedMlp<float, ClampedSwiglu<Near>> clamped({.width = 70, .hidden = 530, .bias = Bias::none});
+  test::disturb(clamped, 1, 0.2);
+  test::check_packed_as<bf16>(clamped, {.in = 70, .out = 70, .products = 3});
 }
 
 TEST(GatedMlp, UnlikeOnesInOneGoAreTheSameAsOneByOne) {

@@ -7,15 +7,15 @@ namespace gatefold {
 namespace {
 
 template <class Act>
-void check() {
+void check(Bias bias, const std::vector<std::string>& paths) {
   test::check_layer(
-      [](auto type) { return Mlp<typename decltype(type)::type, Act>({.width = 3, .hidden = 5}); },
-      {.in = 3, .out = 3, .rows = 4, .paths = {"up.weight", "up.bias", "down.weight", "down.bias"}, .copies = 1700});
+      [=](auto type) { return Mlp<typename decltype(type)::type, Act>({.width = 3, .hidden = 5, .bias = bias}); },
+      {.in = 3, .out = 3, .rows = 4, .paths = paths, .copies = 1700});
 }
 
 TEST(Mlp, KeepsTheContractOfALayer) {
-  check<Gelu>();
-  check<Relu>();
+  check<Gelu>(Bias::zero, {"up.weight", "up.bias", "down.weight", "down.bias"});
+  check<Relu>(Bias::none, {"up.weight", "down.weight"});
 }
 
 TEST(Mlp, AHandComputedRow) {

@@ -3,23 +3,25 @@
 
 namespace gatefold {
 
-/// Blocks one after the other, then a layer norm. Blocks that cannot be trained keep nothing.
-template <class BlockType>
+/// Blocks one after the other, then a norm, or Identity for none. Blocks that cannot be trained keep nothing.
+template <class BlockType, class Norm = LayerNorm<typename BlockType::Scalar>>
 struct Encoder {
   static_assert(ForwardLayer<BlockType>, "Encoder is a chain of layers");
   using Block = BlockType;
   using Scalar = typename Block::Scalar;
   struct Saved {
     View<typename Block::Saved, 1> blocks;  // [L]
-    typename LayerNorm<Scalar>::Saved norm;
+    typename Norm::Saved norm;
   };
 
   std::vector<Block> blocks;
-  LayerNorm<Scalar> norm;
+  Norm norm;
 
   /// One block for each call of make(layer). Throws OptionError for a negative number of them.
   template <class Make>
-  Encoder(typename LayerNorm<Scalar>::Options o, Index num_layers, Make&& make) : norm(o) {
+  Encoder(typename Norm::Options o, Index num_layers, Make&& make) : Encoder(Norm(o), num_layers, make) {}
+  template <class Make>
+  Encoder(Norm n, Index num_layers, Make&& make) : norm(std::move(n)) {
     expect_option(num_layers >= 0, "Encoder", "num_layers", num_layers, "at least 0");
     blocks.reserve(static_cast<std::size_t>(num_layers));
     for (Index layer = 0; layer < num_layers; ++layer) blocks.push_back(make(layer));
@@ -89,11 +91,8 @@ struct Encoder {
 
   template <class F>
   auto packed() const {
-    Encoder<decltype(pack<F>(blocks[0]))> other(
-        {.width = norm.gain.extent(0)}, static_cast<Index>(blocks.size()),
-        [&](Index layer) { return pack<F>(blocks[static_cast<std::size_t>(layer)]); });
-    other.norm = norm;
-    return other;
+    return Encoder<decltype(pack<F>(blocks[0])), Norm>(
+        norm, std::ssize(blocks), [&](Index layer) { return pack<F>(blocks[static_cast<std::size_t>(layer)]); });
   }
 };
 

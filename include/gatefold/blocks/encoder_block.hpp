@@ -1,32 +1,34 @@
 #pragma once
 #include "gatefold/nn/attention.hpp"
+#include "gatefold/nn/post_norm.hpp"
 #include "gatefold/nn/residual.hpp"
 
 namespace gatefold {
 
-/// A pre-norm transformer block: x + attention(norm(x)), then x + ffn(norm(x)). The feed-forward net is any layer: an
-/// Mlp, a SparseMlp, or one of the two chosen by depth (OneOf). W is what attention keeps its weights in.
-template <class Ffn, class W = Tensor<typename Ffn::Scalar, 2>>
+/// A transformer block: a branch of attention, then one of a feed-forward net. Each part is open: the net is any layer
+/// (an Mlp, a SparseMlp, one of two by depth: OneOf), so is attention, and so is the norm; the order is Residual, norm
+/// before each branch, or PostNorm, norm after each sum:
+///   EncoderBlock block(PostNorm(norm, attention), PostNorm(norm, mlp));
+template <class Ffn, class SelfAttention = Attention<typename Ffn::Scalar>,
+          class Norm = LayerNorm<typename Ffn::Scalar>, template <class, class> class Branch = Residual>
 struct EncoderBlock {
   static_assert(ForwardLayer<Ffn>, "EncoderBlock: the feed-forward net is a layer");
-  static_assert(WeightStorage<W, typename Ffn::Scalar>, "EncoderBlock: W is what attention keeps its weights in");
+  static_assert(ForwardLayer<SelfAttention>, "EncoderBlock: attention is a layer");
   using Scalar = typename Ffn::Scalar;
-  using SelfAttention = Attention<Scalar, W>;
-  struct Options {
-    Index width, num_heads;
-    typename SelfAttention::Mask mask = SelfAttention::Mask::none;
-  };
+  using Options = typename SelfAttention::Options;
   struct Saved {
-    typename Residual<SelfAttention>::Saved attention;
-    typename Residual<Ffn>::Saved ffn;
+    typename Branch<SelfAttention, Norm>::Saved attention;
+    typename Branch<Ffn, Norm>::Saved ffn;
   };
 
-  Residual<SelfAttention> attention;
-  Residual<Ffn> ffn;
+  Branch<SelfAttention, Norm> attention;
+  Branch<Ffn, Norm> ffn;
 
   EncoderBlock(Options o, Ffn net)
-      : attention({.width = o.width}, SelfAttention({.width = o.width, .num_heads = o.num_heads, .mask = o.mask})),
-        ffn({.width = o.width}, std::move(net)) {}
+      : attention({.width = o.width}, SelfAttention(o)), ffn({.width = o.width}, std::move(net)) {}
+  /// Not what templates are deduced from: a SparseMlp<R, E> would pass for a branch. That is said below.
+  EncoderBlock(std::type_identity_t<Branch<SelfAttention, Norm>> a, std::type_identity_t<Branch<Ffn, Norm>> f)
+      : attention(std::move(a)), ffn(std::move(f)) {}
   static void visit(auto& v, auto&... self) {
     v("attention", self.attention...);
     v("ffn", self.ffn...);
@@ -48,13 +50,14 @@ struct EncoderBlock {
 
   template <class F>
   auto packed() const {
-    EncoderBlock<decltype(pack<F>(ffn.inner)), StorageOf<F>> other(
-        {.width = attention.inner.width(), .num_heads = attention.inner.num_heads, .mask = attention.inner.mask},
-        pack<F>(ffn.inner));
-    other.attention = pack<F>(attention);
-    other.ffn.norm = ffn.norm;
-    return other;
+    return EncoderBlock<decltype(pack<F>(ffn.inner)), decltype(pack<F>(attention.inner)), Norm, Branch>(
+        pack<F>(attention), pack<F>(ffn));
   }
 };
+
+template <class A, class F, class N>
+EncoderBlock(Residual<A, N>, Residual<F, N>) -> EncoderBlock<F, A, N, Residual>;
+template <class A, class F, class N>
+EncoderBlock(PostNorm<A, N>, PostNorm<F, N>) -> EncoderBlock<F, A, N, PostNorm>;
 
 }  // namespace gatefold

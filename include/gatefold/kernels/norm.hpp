@@ -61,4 +61,62 @@ void add_layer_norm_grad_params(Rows<const T> x, Rows<const T> stats, Rows<const
   });
 }
 
+/// y = x / sqrt(mean(x²) + eps) * (offset + gain) of each row, or of each part of one that is as wide as the gain: the
+/// heads of a row share theirs. Keeps 1 / sqrt(mean(x²) + eps). About 4 flops a number.
+/// // x, y [R, P D]; gain [D]; rstd [R, P]; y may be x
+template <class T>
+void rms_norm(Rows<const T> x, View<const T, 1> gain, T offset, T eps, Rows<T> y, Rows<T> rstd, Context& ctx) {
+  using std::sqrt;
+  const Index d = gain.extent(0);
+  const T inverse_d = T(1) / T(static_cast<double>(d));
+  for_each_row(x.extent(0), x.extent(1), ctx, [&](Index i) {
+    for (Index part = 0; part < rstd.extent(1); ++part) {
+      const T* const in = x.data() + i * x.stride(0) + part * d;
+      const T mean_square = inverse_d * simd::sum<T>(
+                                            ctx.isa, d, [](auto v) { return v * v; }, in);
+      const T inverse = rstd(i, part) = T(1) / sqrt(mean_square + eps);
+      simd::transform<T>(
+          ctx.isa, d, [=](auto v, auto g) { return v * inverse * (g + offset); }, y.data() + i * y.stride(0) + part * d,
+          in, gain.data());
+    }
+  });
+}
+
+/// With xhat = x rstd and g = dy ⊙ (offset + gain): dx = rstd (g − xhat mean(g ⊙ xhat)).
+/// // x, dy, dx [R, P D]; dx may be dy
+template <class T>
+void rms_norm_grad(Rows<const T> x, View<const T, 1> gain, T offset, Rows<const T> rstd, Rows<const T> dy, Rows<T> dx,
+                   Context& ctx) {
+  const Index d = gain.extent(0);
+  const T inverse_d = T(1) / T(static_cast<double>(d));
+  for_each_row(x.extent(0), x.extent(1), ctx, [&](Index i) {
+    for (Index part = 0; part < rstd.extent(1); ++part) {
+      const T* const in = x.data() + i * x.stride(0) + part * d;
+      const T* const dout = dy.data() + i * dy.stride(0) + part * d;
+      const T inverse = rstd(i, part);
+      const T mean_gx =
+          inverse_d * simd::sum<T>(
+                          ctx.isa, d, [=](auto g, auto b, auto v) { return g * (b + offset) * (v * inverse); }, dout,
+                          gain.data(), in);
+      simd::transform<T>(
+          ctx.isa, d, [=](auto g, auto b, auto v) { return inverse * (g * (b + offset) - v * inverse * mean_gx); },
+          dx.data() + i * dx.stride(0) + part * d, dout, gain.data(), in);
+    }
+  });
+}
+
+/// dgain += Σ dy ⊙ xhat over rows and their parts. // x, dy [R, P D]; rstd [R, P]; dgain [D]
+template <class T>
+void add_rms_norm_grad_gain(Rows<const T> x, Rows<const T> rstd, Rows<const T> dy, View<T, 1> dgain, Context& ctx) {
+  const Index parts = rstd.extent(1), d = dgain.extent(0);
+  add_column_sums_of<T, 1>(x.extent(0) * parts, {dgain}, ctx, [=](Index i) {
+    const Index row = i / parts, part = i % parts;
+    return [inverse = rstd(row, part), in = x.data() + row * x.stride(0) + part * d,
+            dout = dy.data() + row * dy.stride(0) + part * d](auto&& load) {
+      const auto g = load(dout);
+      return std::array{decltype(g)(g * (load(in) * inverse))};
+    };
+  });
+}
+
 }  // namespace gatefold::kernels

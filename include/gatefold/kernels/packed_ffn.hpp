@@ -5,7 +5,7 @@
 /// Feed-forward nets of packed weights, one or many, in one go: y = down(act(up(x))) without leaving the cache.
 namespace gatefold::kernels {
 
-/// One net. Hidden unit h is act(up_h) or, with a gate, act(gate_h) up_h.
+/// One net. Hidden unit h is act(up_h) or, with a gate, act(gate_h) up_h or act(gate_h, up_h).
 template <PackedFormat F>
 struct PackedFfn {
   const Packed<F>* gate = nullptr;  // [H, D] or null
@@ -133,12 +133,15 @@ class FfnScratch {
   std::byte *x_, *hidden_;
 };
 
-/// unit = act(unit) or, with gates, act(gate) unit. Through a pointer, so that one compiled net serves all activations:
-/// a call has some hundred units to do.
+/// unit = act(unit) or, with gates, act(gate) unit or what an Act of two makes of gate and unit. Through a pointer, so
+/// that one compiled net serves all activations: a call has some hundred units to do.
 using ActivateUnits = void (*)(Isa isa, Index count, const float* gate, float* unit);
 template <class Act>
 void activate_units(Isa isa, Index count, const float* gate, float* unit) {
-  if (gate)
+  if constexpr (requires(float v) { Act::value(v, v); })
+    simd::transform<float>(
+        isa, count, [](auto g, auto u) { return Act::value(g, u); }, unit, gate, unit);
+  else if (gate)
     simd::transform<float>(
         isa, count, [](auto g, auto u) { return Act::value(g) * u; }, unit, gate, unit);
   else

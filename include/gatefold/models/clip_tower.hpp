@@ -74,7 +74,7 @@ template <Real T, WeightStorage<T> W = Tensor<T, 2>>
 struct ClipTower {
   using Scalar = T;
   using Mask = kernels::AttentionMask;
-  using Block = EncoderBlock<ClipFfn<T, W>, W>;
+  using Block = EncoderBlock<ClipFfn<T, W>, Attention<T, W>>;
   struct Saved {
     const TokenLayout* layout = nullptr;
     View<const Index, 1> row;               // [B]

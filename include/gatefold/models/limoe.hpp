@@ -43,7 +43,7 @@ struct Limoe {
   using Scalar = T;
   using Dense = Mlp<T, Gelu, W>;
   using Sparse = SparseMlp<TopKRouter<T>, Dense, LimoeLosses>;
-  using Trunk = Encoder<EncoderBlock<OneOf<Dense, Sparse>, W>>;
+  using Trunk = Encoder<EncoderBlock<OneOf<Dense, Sparse>, Attention<T, W>>>;
 
   /// What a pass encodes; either part may be empty.
   struct Batch {

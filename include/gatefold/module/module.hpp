@@ -41,6 +41,21 @@ concept Layer = ForwardLayer<L> && std::is_trivially_destructible_v<typename L::
   { layer.backward(saved, dy, dx, grad, ctx) } -> std::same_as<void>;
 };
 
+/// A layer whose rows come out wider or narrower than they go in says how wide by `out()`; others need not.
+template <class L>
+concept SaysWidth = requires(const L& layer) {
+  { layer.out() } -> std::convertible_to<Index>;
+};
+
+/// Columns of what a layer makes of rows of `in` columns.
+template <class L>
+Index out_width(const L& layer, Index in) {
+  if constexpr (SaysWidth<L>)
+    return layer.out();
+  else
+    return in;
+}
+
 /// Any layer can be an expert; nothing in it knows of routing.
 template <class E>
 concept Expert = Layer<E>;

@@ -10,4 +10,13 @@ template <class F, class L>
 requires requires(const L& layer) { layer.template packed<F>(); }
 auto pack(const L& layer) { return layer.template packed<F>(); }
 
+/// The same of a part of a model that may hold no weights to pack: a norm, say, stays as it is.
+template <class F, class L>
+auto pack_if_any(const L& layer) {
+  if constexpr (requires { pack<F>(layer); })
+    return pack<F>(layer);
+  else
+    return layer;
+}
+
 }  // namespace gatefold

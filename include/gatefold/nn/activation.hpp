@@ -112,6 +112,67 @@ struct Relu {
   }
 };
 
+/// What a gated net makes of a hidden unit's gate and up, with the gradient d handed on to either.
+template <class A>
+concept GatedActivation = requires(float d, float gate, float up) {
+  { A::value(gate, up) } -> std::same_as<float>;
+  { A::gate_grad(d, gate, up) } -> std::same_as<float>;
+  { A::up_grad(d, gate, up) } -> std::same_as<float>;
+};
+
+/// act(gate) up.
+template <class Act>
+struct Glu {
+  template <class T>
+  static T value(T gate, T up) {
+    return Act::value(gate) * up;
+  }
+  template <class T>
+  static T gate_grad(T d, T gate, T up) {
+    return d * up * Act::slope(gate);
+  }
+  template <class T>
+  static T up_grad(T d, T gate, T) {
+    return d * Act::value(gate);
+  }
+};
+
+/// A GatedActivation itself; of an Activation, its Glu.
+template <class Act>
+using AsGated = std::conditional_t<GatedActivation<Act>, Act, Glu<Act>>;
+
+/// g σ(alpha g) (u + shift) with g = min(gate, limit) and u = up within ±limit. C names the three constants; the
+/// gradient stops where a limit cuts.
+template <class C>
+struct ClampedSwiglu {
+  template <class T>
+  static T value(T gate, T up) {
+    const T g = kernels::at_most(gate, C::kLimit);
+    return kernels::at_least(g, -detail::kSaturated) * kernels::logistic(T(constant<T>(C::kAlpha) * g)) * shifted(up);
+  }
+  template <class T>
+  static T gate_grad(T d, T gate, T up) {
+    const T slope = detail::sigmoid_unit_slope(gate, C::kAlpha);
+    return select(constant<T>(C::kLimit) < gate, constant<T>(0), d * shifted(up) * slope);
+  }
+  template <class T>
+  static T up_grad(T d, T gate, T up) {
+    const T inside = select(up < constant<T>(-C::kLimit), constant<T>(0), d);
+    return select(constant<T>(C::kLimit) < up, constant<T>(0), inside * value(gate, constant<T>(1 - C::kShift)));
+  }
+
+ private:
+  template <class T>
+  static T shifted(T up) {
+    return kernels::at_least(kernels::at_most(up, C::kLimit), -C::kLimit) + constant<T>(C::kShift);
+  }
+};
+struct GptOssConstants {
+  static constexpr double kAlpha = 1.702, kLimit = 7, kShift = 1;
+};
+/// GPT-OSS's and MiniMax-M3's; the former stores gate and up as even and odd rows, which is for a loader to part.
+using GptOssSwiglu = ClampedSwiglu<GptOssConstants>;
+
 static_assert(Activation<GeluErf> && Activation<Gelu> && Activation<QuickGelu> && Activation<Silu> && Activation<Relu>);
 
 }  // namespace gatefold

@@ -7,14 +7,17 @@
 
 namespace gatefold {
 
-/// y = down(act(gate(x)) ⊙ up(x)): SwiGLU with Silu, GEGLU with Gelu (Shazeer 2020, arXiv 2002.05202); a
-/// GroupedExpert. 6 R D H flops forward, twice that backward. Keeps gate(x), up(x) and their product, 3 [R, H]; over
-/// packed weights nothing.
-template <Real T, Activation Act = Silu, WeightStorage<T> W = Tensor<T, 2>>
+/// y = down(act(gate(x)) ⊙ up(x)): SwiGLU with Silu, GEGLU with Gelu (Shazeer 2020, arXiv 2002.05202), or what else a
+/// GatedActivation makes of gate and up; a GroupedExpert. 6 R D H flops forward, twice that backward. Keeps gate(x),
+/// up(x) and what becomes of them, 3 [R, H]; over packed weights nothing.
+template <Real T, class Act = Silu, WeightStorage<T> W = Tensor<T, 2>>
 struct GatedMlp {
+  using Glu = AsGated<Act>;
+  static_assert(GatedActivation<Glu>, "GatedMlp: Act is an Activation of the gate, or a GatedActivation of both");
   using Scalar = T;
   struct Options {
     Index width, hidden;  // D, H
+    Bias bias = Bias::zero;
   };
   static constexpr bool kTrainable = TrainableStorage<W, T>;
   struct Kept {
@@ -30,9 +33,9 @@ struct GatedMlp {
 
   /// Throws OptionError for a size below 1.
   explicit GatedMlp(Options o)
-      : gate({.in = checked(o).width, .out = o.hidden}),
-        up({.in = o.width, .out = o.hidden}),
-        down({.in = o.hidden, .out = o.width}) {}
+      : gate({.in = checked(o).width, .out = o.hidden, .bias = o.bias}),
+        up({.in = o.width, .out = o.hidden, .bias = o.bias}),
+        down({.in = o.hidden, .out = o.width, .bias = o.bias}) {}
   static void visit(auto& v, auto&... self) {
     v("gate", self.gate...);
     v("up", self.up...);
@@ -84,7 +87,7 @@ struct GatedMlp {
       }
       ins.run(ctx);
       hidden.map(
-          product, ctx, [](auto g, auto u) { return Act::value(g) * u; }, gate_pre, up_pre);
+          product, ctx, [](auto g, auto u) { return Glu::value(g, u); }, gate_pre, up_pre);
       outs.run(ctx);
       return {x, slots, hidden, gate_pre, up_pre, product};
     } else if constexpr (detail::is_packed<W>) {
@@ -109,7 +112,7 @@ struct GatedMlp {
         (void)net.up.forward(seen, hidden, ctx);
         (void)net.gate.forward(seen, gates, ctx);
         kernels::map_rows<T>(
-            hidden, ctx, [](auto g, auto u) { return Act::value(g) * u; }, gates, hidden);
+            hidden, ctx, [](auto g, auto u) { return Glu::value(g, u); }, gates, hidden);
         (void)net.down.forward(hidden, y, ctx);
       });
       return {};
@@ -143,9 +146,9 @@ struct GatedMlp {
     }
     hiddens.run(ctx);
     units.map(
-        dgate, ctx, [](auto d, auto g, auto u) { return d * u * Act::slope(g); }, dup, saved.gate_pre, saved.up_pre);
+        dgate, ctx, [](auto d, auto g, auto u) { return Glu::gate_grad(d, g, u); }, dup, saved.gate_pre, saved.up_pre);
     units.map(
-        dup, ctx, [](auto d, auto g) { return d * Act::value(g); }, dup, saved.gate_pre);
+        dup, ctx, [](auto d, auto g, auto u) { return Glu::up_grad(d, g, u); }, dup, saved.gate_pre, saved.up_pre);
     rest.run(ctx);
     second.run(ctx);
     const auto bias = [&](auto member) {

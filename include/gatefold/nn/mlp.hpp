@@ -15,6 +15,7 @@ struct Mlp {
   using Scalar = T;
   struct Options {
     Index width, hidden;  // D, H
+    Bias bias = Bias::zero;
   };
   static constexpr bool kTrainable = TrainableStorage<W, T>;
   struct Kept {
@@ -29,7 +30,9 @@ struct Mlp {
   Linear<T, W> up, down;
 
   /// Throws OptionError for a size below 1.
-  explicit Mlp(Options o) : up({.in = checked(o).width, .out = o.hidden}), down({.in = o.hidden, .out = o.width}) {}
+  explicit Mlp(Options o)
+      : up({.in = checked(o).width, .out = o.hidden, .bias = o.bias}),
+        down({.in = o.hidden, .out = o.width, .bias = o.bias}) {}
   static void visit(auto& v, auto&... self) {
     v("up", self.up...);
     v("down", self.down...);

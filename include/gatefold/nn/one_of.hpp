@@ -31,6 +31,10 @@ struct OneOf {
       B::visit(v, std::get<1>(first.layer), std::get<1>(rest.layer)...);
   }
 
+  Index out() const requires SaysWidth<A> && SaysWidth<B> {
+    return std::visit([](const auto& chosen) { return chosen.out(); }, layer);
+  }
+
   Saved forward(Rows<const Scalar> x, Rows<Scalar> y, Context& ctx) const {
     Saved saved{};
     if (const A* a = std::get_if<A>(&layer))

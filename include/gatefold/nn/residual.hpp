@@ -7,22 +7,24 @@
 namespace gatefold {
 
 /// y = x + inner(norm(x)): a pre-norm residual branch around any layer. Keeps norm(x); where the inner layer cannot be
-/// trained, nothing.
-template <class L>
+/// trained, nothing. The norm is any layer that keeps the width of its rows; Identity makes a branch without one.
+template <class L, class Norm = LayerNorm<typename L::Scalar>>
 struct Residual {
   static_assert(ForwardLayer<L>, "Residual is around a layer");
+  static_assert(ForwardLayer<Norm>, "Residual: the norm is a layer");
   using Scalar = typename L::Scalar;
   struct Kept {
-    typename LayerNorm<Scalar>::Saved norm;
+    typename Norm::Saved norm;
     typename L::Saved inner;
   };
   static constexpr bool kTrainable = Layer<L>;
   using Saved = std::conditional_t<kTrainable, Kept, Nothing>;
 
-  LayerNorm<Scalar> norm;
+  Norm norm;
   L inner;
 
-  Residual(typename LayerNorm<Scalar>::Options o, L layer) : norm(o), inner(std::move(layer)) {}
+  Residual(typename Norm::Options o, L layer) : norm(o), inner(std::move(layer)) {}
+  Residual(Norm n, L layer) : norm(std::move(n)), inner(std::move(layer)) {}
   static void visit(auto& v, auto&... self) {
     v("norm", self.norm...);
     v("inner", self.inner...);
@@ -59,12 +61,7 @@ struct Residual {
   auto packed() const requires requires(const L& layer) {
     pack<F>(layer);
   }
-  {
-    auto layer = pack<F>(inner);
-    Residual<decltype(layer)> other({.width = norm.gain.extent(0)}, std::move(layer));
-    other.norm = norm;
-    return other;
-  }
+  { return Residual<decltype(pack<F>(inner)), Norm>(norm, pack<F>(inner)); }
 
  private:
   Kept add(Rows<const Scalar> x, Rows<Scalar> y, Context& ctx) const {

@@ -1,0 +1,89 @@
+#pragma once
+#include "gatefold/kernels/map.hpp"
+#include "gatefold/kernels/math.hpp"
+#include "gatefold/nn/linear.hpp"
+
+namespace gatefold {
+
+/// y = σ(x · g) inner(x): a layer whose output each row turns up or down, by one row g of weights; the shared expert of
+/// Qwen's mixtures. Keeps the gate and inner(x), 1 + D numbers a row; where the inner layer cannot be trained, nothing.
+template <class L>
+struct Gated {
+  static_assert(ForwardLayer<L>, "Gated is around a layer");
+  using Scalar = typename L::Scalar;
+  struct Options {
+    Index width;  // D, of x
+  };
+  struct Kept {
+    typename Linear<Scalar>::Saved gate;
+    typename L::Saved inner;
+    View<const Scalar, 1> open;  // [R] σ(x · g)
+    Rows<const Scalar> out;      // [R, D] inner(x)
+  };
+  static constexpr bool kTrainable = Layer<L>;
+  using Saved = std::conditional_t<kTrainable, Kept, Nothing>;
+
+  Linear<Scalar> gate;  // [1, D] without bias; it stays dense where inner is packed
+  L inner;
+
+  /// Throws OptionError for a width below 1.
+  Gated(Options o, L layer) : gate({.in = o.width, .out = 1, .bias = Bias::none}), inner(std::move(layer)) {}
+  static void visit(auto& v, auto&... self) {
+    v("gate", self.gate...);
+    v("inner", self.inner...);
+  }
+
+  Index out() const requires SaysWidth<L> { return inner.out(); }
+
+  Saved forward(Rows<const Scalar> x, Rows<Scalar> y, Context& ctx) const {
+    return keep<Saved>(ctx, [&] {
+      const Index rows = y.extent(0), width = y.extent(1);
+      auto open = ctx.workspace.template take<Scalar>(x.extent(0));
+      auto out = ctx.workspace.template take<Scalar>(rows, width);
+      Kept kept{.gate = gate.forward(x, {open.data(), {x.extent(0), 1}}, ctx),
+                .inner = inner.forward(x, out, ctx),
+                .open = open,
+                .out = out};
+      kernels::for_each_row(rows, width, ctx, [&](Index i) {
+        open[i] = kernels::logistic(open[i]);
+        kernels::simd::transform<Scalar>(
+            ctx.isa, width, [factor = open[i]](auto v) { return v * factor; }, y.data() + i * y.stride(0), &out(i, 0));
+      });
+      return kept;
+    });
+  }
+
+  void backward(const Saved& saved, Rows<const Scalar> dy, Rows<Scalar> dx, Gated& grad,
+                Context& ctx) const requires kTrainable {
+    const auto scope = ctx.workspace.scope();
+    const Index rows = saved.out.extent(0), width = saved.out.extent(1);
+    expect_shape(dy, saved.out.shape(), "Gated::backward: dy");
+    auto dgate = ctx.workspace.template take<Scalar>(rows, 1);
+    auto dout = ctx.workspace.template take<Scalar>(rows, width);
+    auto other = ctx.workspace.template take<Scalar>(dx.extent(0), dx.extent(1));
+    kernels::for_each_row(rows, width, ctx, [&](Index i) {
+      const Scalar* const d = dy.data() + i * dy.stride(0);
+      const Scalar open = saved.open[i], shut = Scalar(1) - open;
+      dgate(i, 0) = open * shut *
+                    kernels::simd::sum<Scalar>(
+                        ctx.isa, width, [](auto a, auto b) { return a * b; }, d, &saved.out(i, 0));
+      kernels::simd::transform<Scalar>(
+          ctx.isa, width, [=](auto v) { return v * open; }, &dout(i, 0), d);
+    });
+    inner.backward(saved.inner, dout, dx, grad.inner, ctx);
+    gate.backward(saved.gate, dgate, other, grad.gate, ctx);
+    kernels::add_rows<Scalar>(other, dx, ctx);
+  }
+
+  template <class F>
+  auto packed() const requires requires(const L& layer) {
+    pack<F>(layer);
+  }
+  {
+    Gated<decltype(pack<F>(inner))> other({.width = gate.in()}, pack<F>(inner));
+    other.gate = gate;
+    return other;
+  }
+};
+
+}  // namespace gatefold

@@ -1,0 +1,58 @@
+#pragma once
+#include "gatefold/kernels/map.hpp"
+#include "gatefold/module/pack.hpp"
+
+namespace gatefold {
+
+/// y = a(x) + b(x): two branches side by side, such as a mixture and an expert that all tokens share
+/// (Sum<SparseMlp<…>, GatedMlp<T>>, as DeepSeek-V3 has it). Keeps what the two keep; where one of them cannot be
+/// trained, nothing.
+template <class A, class B>
+struct Sum {
+  static_assert(ForwardLayer<A> && ForwardLayer<B>, "Sum is of two layers");
+  static_assert(std::same_as<typename A::Scalar, typename B::Scalar>, "Sum: two layers of one scalar");
+  using Scalar = typename A::Scalar;
+  struct Kept {
+    typename A::Saved a;
+    typename B::Saved b;
+  };
+  static constexpr bool kTrainable = Layer<A> && Layer<B>;
+  using Saved = std::conditional_t<kTrainable, Kept, Nothing>;
+
+  A a;
+  B b;
+
+  Sum(A first, B second) : a(std::move(first)), b(std::move(second)) {}
+  static void visit(auto& v, auto&... self) {
+    v("a", self.a...);
+    v("b", self.b...);
+  }
+
+  Index out() const requires SaysWidth<A> { return a.out(); }
+
+  Saved forward(Rows<const Scalar> x, Rows<Scalar> y, Context& ctx) const {
+    return keep<Saved>(ctx, [&] {
+      auto other = ctx.workspace.template take<Scalar>(y.extent(0), y.extent(1));
+      const auto saved_a = a.forward(x, y, ctx);
+      const auto saved_b = b.forward(x, other, ctx);
+      kernels::add_rows<Scalar>(other, y, ctx);
+      return Kept{saved_a, saved_b};
+    });
+  }
+
+  void backward(const Saved& saved, Rows<const Scalar> dy, Rows<Scalar> dx, Sum& grad,
+                Context& ctx) const requires kTrainable {
+    const auto scope = ctx.workspace.scope();
+    auto other = ctx.workspace.template take<Scalar>(dx.extent(0), dx.extent(1));
+    a.backward(saved.a, dy, dx, grad.a, ctx);
+    b.backward(saved.b, dy, other, grad.b, ctx);
+    kernels::add_rows<Scalar>(other, dx, ctx);
+  }
+
+  template <class F>
+  auto packed() const {
+    return Sum<decltype(pack_if_any<F>(a)), decltype(pack_if_any<F>(b))>(pack_if_any<F>(a), pack_if_any<F>(b));
+  }
+};
+
+}  // namespace gatefold
