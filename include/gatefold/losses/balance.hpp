@@ -23,9 +23,10 @@ struct Balance {
   Probs probs = Probs::clean;
 
   template <Real T>
-  T value(const RouterScores<T>& scores, Context& ctx) const {
+  T value(const RouterScores<T>& given, Context& ctx) const {
     using W = Wide<T>;
     const auto scope = ctx.workspace.scope();
+    const auto scores = normalised_scores(given, ctx);
     const auto groups = token_groups(scores, {}, ctx);
     const auto share = ctx.workspace.take<W>(scores.num_experts());
     const auto p = ctx.workspace.take<T>(scores.num_experts());
@@ -44,11 +45,12 @@ struct Balance {
 
   /// d/dp_te = E f_e / S, then the softmax.
   template <Real T>
-  void add_gradient(const RouterScores<T>& scores, std::type_identity_t<T> scale, std::type_identity_t<Rows<T>> dlogits,
+  void add_gradient(const RouterScores<T>& given, std::type_identity_t<T> scale, std::type_identity_t<Rows<T>> dlogits,
                     Context& ctx) const {
     using W = Wide<T>;
-    expect_shape(dlogits, scores.logits.shape(), "Balance::add_gradient: dlogits");
+    expect_shape(dlogits, given.logits.shape(), "Balance::add_gradient: dlogits");
     const auto scope = ctx.workspace.scope();
+    const auto scores = normalised_scores(given, ctx);
     const auto groups = token_groups(scores, {}, ctx);
     const auto share = ctx.workspace.take<W>(scores.num_experts());
     const auto p = ctx.workspace.take<T>(scores.num_experts());
@@ -57,12 +59,18 @@ struct Balance {
       const W weight = W(scale) / W(static_cast<double>(groups[g].size()) * static_cast<double>(groups.count));
       for (const Index t : groups[g]) {
         fill_probs(scores, t, p);
-        detail::add_softmax_gradient<T>(p, share, weight, dlogits[t]);
+        detail::add_prob_gradient<T>(scores.score, (is_clean(scores) ? scores.logits : scores.noisy_logits)[t], p,
+                                     share, weight, dlogits[t]);
       }
     }
   }
 
  private:
+  template <Real T>
+  bool is_clean(const RouterScores<T>& scores) const {
+    return probs == Probs::clean || scores.noisy_logits.data() == scores.logits.data();
+  }
+
   /// share_e = E f_e // [E]
   template <Real T>
   void count_choices(const RouterScores<T>& scores, std::span<const Index> rows, View<Wide<T>, 1> share) const {
@@ -82,8 +90,15 @@ struct Balance {
 
   template <Real T>
   void fill_probs(const RouterScores<T>& scores, Index t, View<T, 1> p) const {
-    if (probs == Probs::clean || scores.noisy_logits.data() == scores.logits.data())
-      return detail::probs_from_log<T>(scores.log_probs[t], p);
+    if (is_clean(scores)) return detail::probs_from_log<T>(scores.log_probs[t], p);
+    if (scores.score != RouterScore::softmax) {
+      T sum(0.0);
+      kernels::with_score(scores.score, [&]<class Score>(Score) {
+        for (Index e = 0; e < p.extent(0); ++e) sum += p[e] = Score::value(scores.noisy_logits(t, e));
+      });
+      for (Index e = 0; e < p.extent(0); ++e) p[e] = to_double(sum) > 0 ? T(p[e] / sum) : T(0.0);
+      return;
+    }
     using std::exp;
     const auto logits = scores.noisy_logits[t];
     T top = logits[0];

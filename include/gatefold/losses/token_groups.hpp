@@ -4,7 +4,7 @@
 #include <optional>
 #include <span>
 
-#include "gatefold/module/router_scores.hpp"
+#include "gatefold/kernels/router_score.hpp"
 
 namespace gatefold {
 
@@ -13,7 +13,8 @@ enum class LossScope { group, batch };
 
 /// The rows that enter a router loss, group by group. Left out are padding, other modalities where one is asked for,
 /// and every token with a NaN among its scores or without an open expert (all logits -inf, whose log-probabilities are
-/// NaN): it gets no gradient and disturbs no other token's (the task loss shows the NaN). Groups left without a row are not listed, so that padding, whole groups of it too, changes no mean.
+/// NaN): it gets no gradient and disturbs no other token's (the task loss shows the NaN). Groups left without a row are
+/// not listed, so that padding, whole groups of it too, changes no mean.
 struct TokenGroups {
   View<const Index, 1> rows;    // [R] ascending
   View<const Index, 1> offset;  // group g owns the rows offset[g]..offset[g + 1]
@@ -50,19 +51,47 @@ void probs_from_log(View<const T, 1> log_p, View<T, 1> p) {
   for (Index e = 0; e < p.extent(0); ++e) p[e] = exp(log_p[e]);
 }
 
-/// dlogits_e += scale p_e (u_e - sum_j p_j u_j): a gradient u with respect to p, brought through the softmax. // [E]
+/// d log s / d z, up to what all experts of a token share, which no function of p feels.
 template <Real T>
-void add_softmax_gradient(View<const T, 1> p, View<const Wide<T>, 1> u, const Wide<T>& scale, View<T, 1> dlogits) {
-  Wide<T> mean(0.0);
-  for (Index e = 0; e < p.extent(0); ++e) mean += Wide<T>(p[e]) * u[e];
-  for (Index e = 0; e < p.extent(0); ++e) dlogits[e] += static_cast<T>(scale * Wide<T>(p[e]) * (u[e] - mean));
+T log_slope(RouterScore score, const T& logit) {
+  if (score == RouterScore::softmax) return T(1.0);
+  return kernels::with_score(score, [&]<class Score>(Score) { return Score::log_slope(logit); });
+}
+
+/// dlogits_e += scale p_e (u_e - sum_j p_j u_j) d log s_e / d z_e: a gradient u by p = s / sum s, brought to the logits
+/// that p is of. // [E]
+template <Real T>
+void add_prob_gradient(RouterScore score, View<const T, 1> logits, View<const T, 1> p, View<const Wide<T>, 1> u,
+                       const Wide<T>& scale, View<T, 1> dlogits) {
+  using W = Wide<T>;
+  W mean(0.0);
+  for (Index e = 0; e < p.extent(0); ++e) mean += W(p[e]) * u[e];
+  for (Index e = 0; e < p.extent(0); ++e)
+    dlogits[e] += static_cast<T>(scale * W(p[e]) * (u[e] - mean) * W(log_slope<T>(score, logits[e])));
 }
 
 }  // namespace detail
 
+/// The same scores with log_probs, the logarithm of p = s / sum s, whatever the score; a softmax has them already, for
+/// others they are made in the caller's scope. NaN throughout where no score is above 0. O(S E).
+template <Real T>
+RouterScores<T> normalised_scores(const RouterScores<T>& scores, Context& ctx) {
+  if (scores.score == RouterScore::softmax) return scores;
+  const Index rows = scores.num_tokens(), experts = scores.num_experts();
+  auto log_probs = ctx.workspace.take<T>(rows, experts), scratch = ctx.workspace.take<T>(rows, experts);
+  kernels::for_each_row(rows, experts, ctx, [&](Index row) {
+    kernels::log_probs_row<T>(ctx.isa, scores.score, experts, scores.logits[row].data(), scratch[row].data(),
+                              log_probs[row].data());
+  });
+  RouterScores<T> all = scores;
+  all.log_probs = log_probs;
+  return all;
+}
+
 /// Collects the rows into the workspace; they live as long as the caller's scope. O(S E).
 /// A group_size of 0 means that all rows are one group.
-/// Throws ShapeError if the parts of `scores` do not fit together, OptionError if group_size is negative.
+/// Throws ShapeError if the parts of `scores` do not fit together (log_probs among them: normalised_scores),
+/// OptionError if group_size is negative.
 template <Real T>
 TokenGroups token_groups(const RouterScores<T>& scores, const TokenFilter& filter, Context& ctx) {
   const Index tokens = scores.num_tokens();
