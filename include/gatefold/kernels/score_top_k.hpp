@@ -83,7 +83,9 @@ bool score_line(Index n, const float* x, float* s) {
   auto ordinary = zero < infinite;
   const auto each = [&](const V& z) {
     const V v = Score::value(z);
-    if constexpr (std::is_same_v<Score, ReluScore>)
+    if constexpr (std::is_same_v<Score, SigmoidScore>)  // which is at most 1
+      ordinary = ordinary & (v > zero);
+    else if constexpr (std::is_same_v<Score, ReluScore>)
       ordinary = ordinary & (v >= zero) & (v < infinite);
     else
       ordinary = ordinary & (v > zero) & (v < infinite);

@@ -1,4 +1,5 @@
 #pragma once
+#include "gatefold/kernels/long_sum.hpp"
 #include "gatefold/kernels/matmul.hpp"
 #include "gatefold/kernels/score_top_k.hpp"
 #include "gatefold/routing/routing.hpp"

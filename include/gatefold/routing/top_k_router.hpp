@@ -158,6 +158,7 @@ struct TopKRouter {
 
     auto combine = ws.take<T>(saved.plan.num_slots());
     const bool renormalised = options.renormalise != Renormalise::none;
+    const T scale = T(options.scale), floor = T(options.floor), epsilon = T(options.epsilon);
     auto divisor = renormalised ? ws.take<T>(rows) : View<T, 1>();
     saved.divisor = divisor;
     if (!renormalised && options.scale == 1)
@@ -167,19 +168,22 @@ struct TopKRouter {
         const auto slots = saved.plan.slots_of_token(row);
         const auto gate_of = [&](Index i) { return saved.gates(row, saved.plan.expert[slots[i]]); };
         if (!renormalised) {
-          for (Index i = 0; i < slots.extent(0); ++i) combine[slots[i]] = gate_of(i) * T(options.scale);
+          for (Index i = 0; i < slots.extent(0); ++i) combine[slots[i]] = gate_of(i) * scale;
           return;
         }
         T sum(0);
-        for (Index i = 0; i < num_sharing(saved, row); ++i) sum = sum + saved.gates(row, sharing(saved, row, i));
-        if (to_double(sum) < options.floor) sum = T(options.floor);
-        divisor[row] = sum = sum + T(options.epsilon);
+        if (options.renormalise == Renormalise::before_dropping)
+          for (Index k = 0; k < saved.plan.requested[row]; ++k) sum = sum + saved.gates(row, choice(row, k));
+        else
+          for (Index i = 0; i < slots.extent(0); ++i) sum = sum + gate_of(i);
+        if (sum < floor) sum = floor;
+        divisor[row] = sum = sum + epsilon;
         // Where the best experts turned the token away, the gates of the seated may have lost their digits, or all be
         // 0.
         const bool vanished = vanishes(saved, row);
         for (Index i = 0; i < slots.extent(0); ++i)
-          combine[slots[i]] = (vanished ? share_by_logits(saved, row, saved.plan.expert[slots[i]]) : gate_of(i) / sum) *
-                              T(options.scale);
+          combine[slots[i]] =
+              (vanished ? share_by_logits(saved, row, saved.plan.expert[slots[i]]) : gate_of(i) / sum) * scale;
       });
     saved.weight = combine;
     return saved;
@@ -199,6 +203,7 @@ struct TopKRouter {
     const bool softmax = options.score == RouterScore::softmax, renormalised = options.renormalise != Renormalise::none;
     // A softmax over some of the logits is one of all of them: its gradient by log s is that by the logits.
     const bool sums_to_one = renormalised && options.epsilon == 0 && options.floor == 0;
+    const T scale = T(options.scale), unscaled = T(1) / scale, smallest = T(options.floor) + T(options.epsilon);
     const auto by = !softmax       ? GradientBy::log_gates
                     : sums_to_one  ? GradientBy::logits
                     : renormalised ? GradientBy::log_gates
@@ -208,24 +213,22 @@ struct TopKRouter {
       const auto slots = saved.plan.slots_of_token(row);
       if (!renormalised) {
         for (Index i = 0; i < slots.extent(0); ++i)
-          dscores(row, saved.plan.expert[slots[i]]) =
-              dweight[slots[i]] * (softmax ? T(options.scale) : saved.weight[slots[i]]);
+          dscores(row, saved.plan.expert[slots[i]]) = dweight[slots[i]] * (softmax ? scale : saved.weight[slots[i]]);
         return;
       }
       if (slots.extent(0) == 0) return;
       // w_i = scale s_i / sum: by log s_i, w_i (dw_i - sum_j w_j dw_j / scale), where dw = 0 for those turned away. A
       // floor in the sum's place has no derivative.
-      const T smallest = T(options.floor) + T(options.epsilon);
       const bool fixed = options.floor > 0 && !(smallest < saved.divisor[row]);
       T mean(0);
       for (Index i = 0; i < slots.extent(0) && !fixed; ++i) mean = mean + saved.weight[slots[i]] * dweight[slots[i]];
-      mean = mean / T(options.scale);
+      mean = mean * unscaled;
       if (options.renormalise == Renormalise::before_dropping) {
         const bool vanished = vanishes(saved, row);
-        for (Index i = 0; i < num_sharing(saved, row); ++i) {
-          const Index e = sharing(saved, row, i);
+        for (Index k = 0; k < saved.plan.requested[row]; ++k) {
+          const Index e = saved.scores.choice(row, k);
           const T share = vanished ? share_by_logits(saved, row, e) : T(saved.gates(row, e) / saved.divisor[row]);
-          dscores(row, e) = share * T(options.scale) * (T(0) - mean);
+          dscores(row, e) = share * scale * (T(0) - mean);
         }
       }
       for (Index i = 0; i < slots.extent(0); ++i)
