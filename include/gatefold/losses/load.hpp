@@ -82,7 +82,8 @@ struct Load {
   static void expect_chosen_by_logits(const RouterScores<T>& scores) {
     if (!scores.chosen_by_logits)
       throw OptionError(
-          "Load: the router chooses by more than its noisy logits (a selection bias, groups, min_p or ReLU), so the "
+          "Load: the router chooses by more than its noisy logits (a selection bias, groups, min_p, ReLU or a tape), "
+          "so the "
           "probability of a choice is not known; expected a router that does not, or the loss with weight 0");
   }
   template <Real T>

@@ -8,8 +8,9 @@
 
 namespace gatefold {
 
-/// Over which rows a router loss takes its statistics: each group routed together, or all rows of the call at once.
-enum class LossScope { group, batch };
+/// Over which rows a router loss takes its statistics: each group routed together, all rows of the call at once, or
+/// each sequence of the layout (all rows without one).
+enum class LossScope { group, batch, sequence };
 
 /// The rows that enter a router loss, group by group. Left out are padding, other modalities where one is asked for,
 /// and every token with a NaN among its scores or without an open expert (all logits -inf, whose log-probabilities are
@@ -106,14 +107,23 @@ TokenGroups token_groups(const RouterScores<T>& scores, const TokenFilter& filte
     if (scores.is_padding(row) || (filter.modality && scores.modality(row) != *filter.modality)) return false;
     return !detail::has_nan<T>(scores.log_probs[row]) && !(noisy && detail::has_nan<T>(scores.noisy_logits[row]));
   };
-  const bool whole = filter.scope == LossScope::batch || scores.group_size == 0;
+  const TokenLayout* const layout = filter.scope == LossScope::sequence ? scores.layout : nullptr;
+  const bool sequences = layout && layout->offset.extent(0) > 1;
+  if (sequences && (layout->offset[0] != 0 || layout->offset[layout->num_sequences()] != tokens))
+    throw ShapeError("router loss: the sequences of the layout are rows " + std::to_string(layout->offset[0]) + " to " +
+                     std::to_string(layout->offset[layout->num_sequences()]) + ", expected 0 to " +
+                     std::to_string(tokens));
+  const bool whole = filter.scope != LossScope::group || scores.group_size == 0;
   const Index size = std::max<Index>(1, whole ? tokens : std::min(tokens, scores.group_size));
+  const Index parts = sequences ? layout->num_sequences() : (tokens + size - 1) / size;
   const auto rows = ctx.workspace.take<Index>(tokens);
-  const auto offset = ctx.workspace.take<Index>((tokens + size - 1) / size + 1);
+  const auto offset = ctx.workspace.take<Index>(parts + 1);
   offset[0] = 0;
   Index num_rows = 0, count = 0;
-  for (Index begin = 0; begin < tokens; begin += size) {
-    for (Index row = begin; row < std::min(tokens, begin + size); ++row)
+  for (Index part = 0; part < parts; ++part) {
+    const Index begin = sequences ? layout->offset[part] : part * size;
+    const Index end = sequences ? layout->offset[part + 1] : std::min(tokens, begin + size);
+    for (Index row = begin; row < end; ++row)
       if (counts(row)) rows[num_rows++] = row;
     if (num_rows > offset[count]) offset[++count] = num_rows;
   }

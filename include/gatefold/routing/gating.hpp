@@ -3,6 +3,7 @@
 #include "gatefold/kernels/matmul.hpp"
 #include "gatefold/kernels/score_top_k.hpp"
 #include "gatefold/routing/routing.hpp"
+#include "gatefold/routing/routing_tape.hpp"
 
 namespace gatefold {
 
@@ -20,6 +21,7 @@ struct Gate {
   RouterScore score = RouterScore::softmax;
   kernels::Choosing choosing{};
   double min_p = 0;  ///< Chosen experts are dropped whose score is below this share of the best one's that was chosen.
+  bool by_sequence = false;  ///< Each row of a sequence of the layout has the mean of its rows' logits.
   RouterNoise noise{};
 };
 
@@ -35,7 +37,7 @@ struct Gating {
   double noise_std = 0;
   const TokenLayout* layout = nullptr;
   RouterScore score = RouterScore::softmax;
-  bool chosen_by_logits = true;
+  bool chosen_by_logits = true, by_sequence = false;
 
   RouterScores<T> scores(View<const Index, 2> choice, Index group_size) const {
     return {.logits = logits,
@@ -72,11 +74,31 @@ void drop_improbable(Rows<const T> scores, double min_p, View<Index, 2> choice) 
   }
 }
 
+/// Each row becomes the mean of its sequence (without a layout, of all rows), padding aside: the way forward, and back.
+template <Real T>
+void average_sequences(Rows<T> rows, const TokenLayout* layout) {
+  const bool split = layout && layout->offset.extent(0) > 1;
+  for (Index b = 0; b < (split ? layout->num_sequences() : 1); ++b) {
+    const Index begin = split ? layout->offset[b] : 0, end = split ? layout->offset[b + 1] : rows.extent(0);
+    Index first = begin, count = 0;
+    while (first < end && is_padding(layout, first)) ++first;
+    for (Index row = first; row < end; ++row) {
+      if (is_padding(layout, row)) continue;
+      ++count;
+      for (Index e = 0; e < rows.extent(1) && row != first; ++e) rows(first, e) = rows(first, e) + rows(row, e);
+    }
+    for (Index e = 0; e < rows.extent(1) && count > 0; ++e)
+      rows(first, e) = rows(first, e) / T(static_cast<double>(count));
+    for (Index row = first + 1; row < end; ++row)
+      if (!is_padding(layout, row)) std::copy_n(rows[first].data(), rows.extent(1), rows[row].data());
+  }
+}
+
 }  // namespace detail
 
 /// 2 S D E flops. The noise of an element depends on (seed, stream, row, column) only, never on the threads. `choice`
 /// gets the K best experts as select_top_k gives them (kernels::score_top_k_rows where the scores are no softmax or not
-/// alone in deciding), in the same pass; it may be empty. // x [S, D], choice [S, K]
+/// alone in deciding), in the same pass, or what ctx.tape replays; it may be empty. // x [S, D], choice [S, K]
 template <Real T>
 Gating<T> gate_forward(Rows<const T> x, const Gate<T>& gate, View<Index, 2> choice, Context& ctx) {
   const Index rows = x.extent(0), width = x.extent(1), num_experts = gate.weight.extent(0);
@@ -115,6 +137,8 @@ Gating<T> gate_forward(Rows<const T> x, const Gate<T>& gate, View<Index, 2> choi
   auto log_probs = softmax ? ws.take<T>(rows, num_experts) : Rows<T>();
   auto gates = ws.take<T>(rows, num_experts), noisy = normal ? ws.take<T>(rows, num_experts) : logits;
   kernels::matmul<T>(out.x, gate.weight, logits, ctx, gate.bias.size() ? gate.bias.data() : nullptr);
+  out.by_sequence = gate.by_sequence;
+  if (gate.by_sequence) detail::average_sequences<T>(logits, ctx.layout);
   out.noise_std = normal ? noise.normal / static_cast<double>(num_experts) : 0;
   if (normal) {
     const Rng stream = ctx.rng->next_stream();
@@ -124,10 +148,14 @@ Gating<T> gate_forward(Rows<const T> x, const Gate<T>& gate, View<Index, 2> choi
     });
   }
   if (normal && softmax) kernels::softmax_top_k_rows<T>(logits, {.log_probs = log_probs}, ctx);
-  kernels::score_top_k_rows<T>(gate.score, noisy, gate.choosing,
-                               {.scores = gates, .choice = choice, .log_probs = normal ? Rows<T>() : log_probs}, ctx);
-  if (gate.min_p > 0) detail::drop_improbable<T>(gates, gate.min_p, choice);
+  const bool taped = ctx.tape && choice.extent(1) > 0, given = taped && ctx.tape->take(choice, num_experts);
+  kernels::score_top_k_rows<T>(
+      gate.score, noisy, gate.choosing,
+      {.scores = gates, .choice = given ? View<Index, 2>() : choice, .log_probs = normal ? Rows<T>() : log_probs}, ctx);
+  if (gate.min_p > 0 && !given) detail::drop_improbable<T>(gates, gate.min_p, choice);
   detail::forget_padding(choice, ctx.layout);
+  if (taped) ctx.tape->keep(choice);
+  out.chosen_by_logits = out.chosen_by_logits && !given;
   out.logits = logits;
   out.log_probs = log_probs;
   out.noisy_logits = noisy;
@@ -160,6 +188,7 @@ void gate_backward(const Gating<T>& saved, Rows<const T> weight, Rows<T> dscores
     if (dlogits.size())
       for (Index e = 0; e < num_experts; ++e) out[e] = out[e] + dlogits(row, e);
   });
+  if (saved.by_sequence) detail::average_sequences<T>(dscores, saved.layout);
   kernels::matmul_grad_input<T>(dscores, weight, dx, ctx);
   kernels::add_matmul_grad_weight<T>(dscores, saved.x, dweight, ctx);
   if (dbias.size()) kernels::add_column_sums<T>(dscores, dbias, ctx);

@@ -13,7 +13,9 @@ namespace gatefold {
 /// doubles, so that they add up over any run. Allocates: not for hot paths.
 class RoutingReport {
  public:
-  enum class Detail { totals, tokens };  ///< `tokens` also keeps the choices of every token, for pictures.
+  /// `tokens` also keeps the choices of every token, for pictures. `counts` only has how often each expert was asked
+  /// and seated, over all modalities, as the plan knows it: O(E) a layer, nothing beside the pass.
+  enum class Detail { counts, totals, tokens };
 
   /// Sums over the tokens of one modality; padding is not among them.
   struct Usage {
@@ -126,8 +128,17 @@ class RoutingReport {
     using std::exp;
     const DispatchPlan& plan = routing.plan;
     const auto& scores = routing.scores;
-    Layer& layer = next_layer(plan.num_experts(), scores.layout ? scores.layout->num_modalities : 1);
+    const bool split = scores.layout && detail_ != Detail::counts;
+    Layer& layer = next_layer(plan.num_experts(), split ? scores.layout->num_modalities : 1);
     layer.batches += 1;
+    if (detail_ == Detail::counts) {
+      Usage& usage = layer.modalities[0];
+      for (Index e = 0; e < plan.num_experts(); ++e) {
+        usage.requests[static_cast<std::size_t>(e)] += static_cast<double>(plan.demand[e]);
+        usage.seated[static_cast<std::size_t>(e)] += static_cast<double>(plan.offset[e + 1] - plan.offset[e]);
+      }
+      return;
+    }
     std::vector<double> p(static_cast<std::size_t>(plan.num_experts()));
     for (Index row = 0; row < plan.num_tokens(); ++row) {
       const bool padding = scores.is_padding(row);

@@ -24,7 +24,8 @@ struct TopKRouterOptions {
   bool bias = false;            ///< Of the logits; starts at 0.
   bool selection_bias = false;  ///< Added to the scores for the choice only; starts at 0 (update_selection_bias).
   ExpertGroups groups{};
-  double min_p = 0;  ///< Chosen experts below this share of the best chosen one's score are not asked.
+  double min_p = 0;          ///< Chosen experts below this share of the best chosen one's score are not asked.
+  bool by_sequence = false;  ///< One choice for all tokens of a sequence of the layout, by the mean of their logits.
   Capacity capacity{};
   ClaimOrder claim_order = ClaimOrder::rank_major;
   Priority priority = Priority::position;
@@ -57,6 +58,7 @@ struct TopKRouterOptions {
           "Renormalise::before_dropping or after_dropping");
     expect_option(scale > 0 && std::isfinite(scale), who, "scale", scale, "a finite number above 0");
     expect_option(group_size >= 0, who, "group_size", group_size, "0 (all rows) or more");
+    expect_option(!by_sequence || noise == 0, who, "noise", noise, "0 where the tokens of a sequence choose together");
     capacity.check();
     detail::check_router_noise({.normal = noise, .jitter = jitter}, who);
     return *this;
@@ -83,10 +85,11 @@ struct TopKRouterOptions {
 ///   s = score(z)                   by default softmax(z) over all E, before the selection, so that K = 1 learns
 ///   T = the K largest s (+ selection_bias) among the best groups, less those below min_p of the best of T
 ///   w = scale s / (sum of s over T, at least floor, + epsilon)   or, not renormalised, scale s
-/// Equal ones: the smaller index first. The weight is made of s alone: what decides on T besides has no gradient. Keeps
-/// logits, gates and, of a softmax, its logarithm, 3 S E (one more with noise); with jitter also 2 S D, with padding
-/// S D. 2 S D E flops forward, twice that backward. (Riquelme et al. 2021, «Scaling vision with sparse mixture of
-/// experts»; Mustafa et al. 2022, LIMoE; DeepSeek-AI 2024, «DeepSeek-V3 technical report».)
+/// Equal ones: the smaller index first. The weight is made of s alone: what decides on T besides has no gradient, nor
+/// has a choice that RoutingTape replays. Keeps logits, gates and, of a softmax, its logarithm, 3 S E (one more with
+/// noise); with jitter also 2 S D, with padding S D. 2 S D E flops forward, twice that backward. (Riquelme et al. 2021,
+/// «Scaling vision with sparse mixture of experts»; Mustafa et al. 2022, LIMoE; DeepSeek-AI 2024, «DeepSeek-V3
+/// technical report».)
 ///
 /// What published models set beside width, num_experts and num_selected; capacity stays unlimited:
 ///   Switch, V-MoE, LIMoE      nothing, but a capacity; noise or jitter in training
@@ -105,6 +108,7 @@ struct TopKRouterOptions {
 ///   LongCat                   selection_bias, scale; experts beyond the nets give back their input
 ///   Llama-4                   score sigmoid, K = 1: its choice and its weight, which that model, unlike SparseMlp,
 ///                             multiplies an expert's input by
+///   Task-MoE                  by_sequence; by a given task: RoutingTape and expert_table.hpp
 ///   ReMoE                     score relu, num_selected = num_experts
 /// where «renormalise» is Renormalise::before_dropping. Models that choose without groups have {1, 1}.
 template <Real T>
@@ -177,7 +181,9 @@ struct TopKRouter {
         else
           for (Index i = 0; i < slots.extent(0); ++i) sum = sum + gate_of(i);
         if (sum < floor) sum = floor;
-        divisor[row] = sum = sum + epsilon;
+        sum = sum + epsilon;
+        if (to_double(sum) == 0 && options.score == RouterScore::relu) sum = T(1);  // replayed choices, of scores 0
+        divisor[row] = sum;
         // Where the best experts turned the token away, the gates of the seated may have lost their digits, or all be
         // 0.
         const bool vanished = vanishes(saved, row);
@@ -251,6 +257,7 @@ struct TopKRouter {
                          .groups_kept = options.groups.kept,
                          .group_score = options.groups.score},
             .min_p = options.min_p,
+            .by_sequence = options.by_sequence,
             .noise = {.normal = options.noise, .jitter = options.jitter}};
   }
 
