@@ -65,10 +65,9 @@ GATEFOLD_COMPILED void packed_ffn<int4>(detail::ActivateUnits, View<const Packed
 
 }  // namespace kernels
 
-GATEFOLD_COMPILED Gating<float> gate_forward<float>(Rows<const float>, Rows<const float>, const RouterNoise&,
-                                                    View<Index, 2>, Context&);
+GATEFOLD_COMPILED Gating<float> gate_forward<float>(Rows<const float>, const Gate<float>&, View<Index, 2>, Context&);
 GATEFOLD_COMPILED void gate_backward<float>(const Gating<float>&, Rows<const float>, Rows<float>, Rows<const float>,
-                                            Rows<float>, Rows<float>, Context&, GradientBy);
+                                            Rows<float>, Rows<float>, View<float, 1>, Context&, GradientBy);
 GATEFOLD_COMPILED DispatchPlan plan_top_k<float>(Rows<const float>, View<const Index, 2>, const SeatingOptions&,
                                                  Context&);
 GATEFOLD_COMPILED DispatchPlan plan_expert_choice<float>(Rows<const float>, const Capacity&, Index, Context&);

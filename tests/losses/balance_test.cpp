@@ -65,6 +65,67 @@ TEST(Balance, NoisyProbabilitiesAreThoseSelectedBy) {
   EXPECT_GT(std::abs(value_of<double>(Balance{}, parts) - value_of<double>(Balance{}, sum)), 1e-3);
 }
 
+// DeepSeek-V3: P = s / sum s, f_e = E / (K T) times how often e was chosen, by sequence; the mean of sum f P.
+TEST(Balance, OfSigmoidScoresBySequenceIsDeepSeeks) {
+  auto c = random_case({.seed = 6, .tokens = 9, .experts = 4, .num_selected = 2});
+  Scored<double> s;
+  look_at(c, s);
+  const std::array<Index, 4> offset{0, 3, 3, 9};  // the second is empty
+  s.layout.offset = {offset.data(), {4}};
+  s.scores.score = RouterScore::sigmoid;
+  s.scores.log_probs = {};
+  double wanted = 0;
+  for (const auto& [begin, end] : {std::pair<Index, Index>{0, 3}, {3, 9}}) {
+    const double tokens = static_cast<double>(end - begin);
+    for (Index e = 0; e < 4; ++e) {
+      double f = 0, p = 0;
+      for (Index t = begin; t < end; ++t) {
+        double sum = 0;
+        for (Index j = 0; j < 4; ++j) sum += 1 / (1 + std::exp(-c.logits.view()(t, j)));
+        p += 1 / (1 + std::exp(-c.logits.view()(t, e))) / sum / tokens;
+        for (Index k = 0; k < 2; ++k) f += s.choice.view()(t, k) == e ? 4 / (2 * tokens) : 0;
+      }
+      wanted += f * p / 2;
+    }
+  }
+  Context ctx;
+  const Balance loss{.picks = Balance::Picks::any_over_k, .scope = LossScope::sequence};
+  EXPECT_NEAR(loss.value(s.scores, ctx), wanted, 1e-14);
+  const std::array<Index, 2> short_offset{0, 8};
+  s.layout.offset = {short_offset.data(), {2}};
+  EXPECT_THROW((void)loss.value(s.scores, ctx), ShapeError);
+}
+
+// The parts of a batch, each with the choices of the others carried, have the mean of the whole: f is the same for all.
+TEST(Balance, CarriesTheChoicesOfOtherMicroBatches) {
+  using Picks = Balance::Picks;
+  const auto whole = random_case({.seed = 7, .tokens = 12, .experts = 4, .num_selected = 2});
+  std::array<RouterCase, 2> parts;
+  std::array<std::array<Index, 4>, 2> asked{};
+  for (const Index part : {0, 1}) {
+    auto& p = parts[static_cast<std::size_t>(part)];
+    p = random_case({.seed = 7, .tokens = 6, .experts = 4, .num_selected = 2});
+    std::copy_n(whole.logits.view()[6 * part].data(), 24, p.logits.data());
+    Scored<double> s;
+    look_at(p, s);
+    for (const Index e : s.choice.flat()) asked[static_cast<std::size_t>(part)][static_cast<std::size_t>(e)] += 1;
+  }
+  for (const Picks picks : {Picks::any, Picks::any_over_k}) {
+    double sum = 0;
+    for (const std::size_t part : {0u, 1u}) {
+      Balance loss{.picks = picks};
+      loss.carry({asked[1 - part].data(), {4}});
+      sum += value_of<double>(loss, parts[part]) / 2;
+      expect_exact_gradient(loss, parts[part]);
+    }
+    EXPECT_NEAR(sum, value_of<double>(Balance{.picks = picks}, whole), 1e-14);
+  }
+  Balance first;
+  first.carry({asked[0].data(), {4}});
+  EXPECT_THROW((void)value_of<double>(first, whole), OptionError);
+  EXPECT_THROW(first.carry({asked[0].data(), {3}}), ShapeError);
+}
+
 TEST(Balance, RefusesChoicesOfAnotherShape) {
   Context ctx;
   Scored<double> s;

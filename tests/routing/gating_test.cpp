@@ -31,7 +31,7 @@ TEST(Gating, BackwardIsTheDerivativeOfForward) {
   ctx.layout = &kLayout;
   Rng rng(5);
   ctx.rng = &rng;
-  const auto saved = gate_forward<double>(x, weight, noise, ctx);
+  const auto saved = gate_forward<double>(x, {.weight = weight, .noise = noise}, {}, ctx);
   Tensor<double, 2> dgates = by_gate, dlogits({rows, experts}), dx({rows, width}), dweight({experts, width});
   for (Index t = 0; t < rows; ++t) {
     double sum = 0;
@@ -39,7 +39,7 @@ TEST(Gating, BackwardIsTheDerivativeOfForward) {
     for (Index e = 0; e < experts; ++e)
       dlogits.view()(t, e) = by_log.view()(t, e) - std::exp(saved.log_probs(t, e)) * sum;
   }
-  gate_backward<double>(saved, weight, dgates, dlogits, dx, dweight, ctx);
+  gate_backward<double>(saved, weight, dgates, dlogits, dx, dweight, {}, ctx);
 
   auto dual_x = random<Dual>({rows, width}, 1), dual_weight = random<Dual>({experts, width}, 2);
   const auto derivative = [&](Dual& variable) {
@@ -48,7 +48,7 @@ TEST(Gating, BackwardIsTheDerivativeOfForward) {
     dual_ctx.layout = &kLayout;
     dual_ctx.rng = &again;
     variable.d = 1;
-    const auto g = gate_forward<Dual>(dual_x, dual_weight, noise, dual_ctx);
+    const auto g = gate_forward<Dual>(dual_x, {.weight = dual_weight, .noise = noise}, {}, dual_ctx);
     variable.d = 0;
     double sum = 0;
     for (Index t = 0; t < rows; ++t)
@@ -68,7 +68,7 @@ TEST(Gating, LargeLogitsDoNotOverflow) {
   x.data()[0] = 1;
   std::ranges::copy(std::array{1e4f, 1e4f, -1e4f}, weight.data());
   Context ctx;
-  const auto g = gate_forward<float>(x, weight, {}, ctx);
+  const auto g = gate_forward<float>(x, {.weight = weight}, {}, ctx);
   EXPECT_EQ(g.gates(0, 0), .5f);
   EXPECT_EQ(g.gates(0, 2), 0);
   EXPECT_FLOAT_EQ(g.log_probs(0, 2), -2e4f - std::log(2.0f));
@@ -77,7 +77,7 @@ TEST(Gating, LargeLogitsDoNotOverflow) {
 TEST(Gating, WithoutNoiseNothingIsCopied) {
   const auto x = random<double>({5, 3}, 1), weight = random<double>({4, 3}, 2);
   Context ctx;
-  const auto g = gate_forward<double>(x, weight, {.normal = 1, .jitter = .1}, ctx);
+  const auto g = gate_forward<double>(x, {.weight = weight, .noise = {.normal = 1, .jitter = .1}}, {}, ctx);
   EXPECT_EQ(g.x.data(), x.data());
   EXPECT_EQ(g.noisy_logits.data(), g.logits.data());
   EXPECT_EQ(g.noise_std, 0);

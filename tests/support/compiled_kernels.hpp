@@ -67,18 +67,18 @@ GATEFOLD_TEST_COMPILED void add_gather_rows_grad<Dual>(Rows<const Dual>, RowList
 
 }  // namespace kernels
 
-GATEFOLD_TEST_COMPILED Gating<double> gate_forward<double>(Rows<const double>, Rows<const double>, const RouterNoise&,
-                                                           View<Index, 2>, Context&);
+GATEFOLD_TEST_COMPILED Gating<double> gate_forward<double>(Rows<const double>, const Gate<double>&, View<Index, 2>,
+                                                           Context&);
 GATEFOLD_TEST_COMPILED void gate_backward<double>(const Gating<double>&, Rows<const double>, Rows<double>,
-                                                  Rows<const double>, Rows<double>, Rows<double>, Context&, GradientBy);
+                                                  Rows<const double>, Rows<double>, Rows<double>, View<double, 1>,
+                                                  Context&, GradientBy);
 GATEFOLD_TEST_COMPILED DispatchPlan plan_top_k<double>(Rows<const double>, View<const Index, 2>, const SeatingOptions&,
                                                        Context&);
 GATEFOLD_TEST_COMPILED DispatchPlan plan_expert_choice<double>(Rows<const double>, const Capacity&, Index, Context&);
 
-GATEFOLD_TEST_COMPILED Gating<Dual> gate_forward<Dual>(Rows<const Dual>, Rows<const Dual>, const RouterNoise&,
-                                                       View<Index, 2>, Context&);
+GATEFOLD_TEST_COMPILED Gating<Dual> gate_forward<Dual>(Rows<const Dual>, const Gate<Dual>&, View<Index, 2>, Context&);
 GATEFOLD_TEST_COMPILED void gate_backward<Dual>(const Gating<Dual>&, Rows<const Dual>, Rows<Dual>, Rows<const Dual>,
-                                                Rows<Dual>, Rows<Dual>, Context&, GradientBy);
+                                                Rows<Dual>, Rows<Dual>, View<Dual, 1>, Context&, GradientBy);
 GATEFOLD_TEST_COMPILED DispatchPlan plan_top_k<Dual>(Rows<const Dual>, View<const Index, 2>, const SeatingOptions&,
                                                      Context&);
 GATEFOLD_TEST_COMPILED DispatchPlan plan_expert_choice<Dual>(Rows<const Dual>, const Capacity&, Index, Context&);

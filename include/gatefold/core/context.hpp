@@ -8,6 +8,7 @@
 namespace gatefold {
 
 class RoutingReport;  // routing/routing_report.hpp
+class RoutingTape;    // routing/routing_tape.hpp
 
 // In the name of what the program was compiled for, and with it everything that takes a Context.
 inline namespace GATEFOLD_COMPILED_FOR {
@@ -22,6 +23,7 @@ struct Context {
   /// while it runs; backward does not look at it.
   const TokenLayout* layout = nullptr;
   RoutingReport* report = nullptr;  ///< Sparse layers write their statistics here, in the order they run.
+  RoutingTape* tape = nullptr;      ///< Routers leave their choices here, or take them from here, in the same order.
 };
 
 }  // namespace GATEFOLD_COMPILED_FOR

@@ -64,9 +64,24 @@ class Tensor {
   std::vector<T, detail::AlignedAllocator<T>> data_;
 };
 
+/// A tensor that belongs to a model but is not learnt by gradients: saved and restored with the parameters, as the type
+/// that it is, while optimisers and weight decay leave it alone.
+template <class T, std::size_t Rank>
+class Buffer : public Tensor<T, Rank> {
+ public:
+  using Tensor<T, Rank>::Tensor;
+};
+
 template <class T>
 inline constexpr bool is_tensor = false;
 template <class T, std::size_t Rank>
 inline constexpr bool is_tensor<Tensor<T, Rank>> = true;
+template <class T, std::size_t Rank>
+inline constexpr bool is_tensor<Buffer<T, Rank>> = true;
+
+template <class T>
+inline constexpr bool is_buffer = false;
+template <class T, std::size_t Rank>
+inline constexpr bool is_buffer<Buffer<T, Rank>> = true;
 
 }  // namespace gatefold

@@ -33,14 +33,15 @@ concept MetadataInteger = std::integral<T> && !std::same_as<T, bool> && !std::sa
 class CheckpointWriter {
  public:
   /// Every parameter as the tensor PREFIX.PATH (just PATH under an empty prefix). Float parameters are stored as
-  /// `dtype` (F64, F32 or BF16, rounded to nearest even), by default as their own type; integers always as themselves.
-  /// Throws OptionError for a name that is taken and for a dtype that floats cannot be stored as.
+  /// `dtype` (F64, F32 or BF16, rounded to nearest even), by default as their own type; integers and buffers always as
+  /// themselves. Throws OptionError for a name that is taken and for a dtype that floats cannot be stored as.
   template <Module M>
   void add(std::string_view prefix, const M& module, std::optional<Dtype> dtype = std::nullopt) {
     for_each_param(
         [&](std::string_view path, const auto& tensor) {
-          using T = typename std::remove_cvref_t<decltype(tensor)>::Scalar;
-          file_.add(detail::tensor_name(prefix, path), tensor.view(), StoredFloat<T> ? dtype : std::nullopt);
+          using Field = std::remove_cvref_t<decltype(tensor)>;
+          constexpr bool kRounded = StoredFloat<typename Field::Scalar> && !is_buffer<Field>;
+          file_.add(detail::tensor_name(prefix, path), tensor.view(), kRounded ? dtype : std::nullopt);
         },
         module);
   }

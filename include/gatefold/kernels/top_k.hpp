@@ -121,6 +121,13 @@ void store_choice(V (&at)[kMost], Index done, Index begin, const View<Index, 2>&
     for (Index k = 0; k < wanted; ++k) to[k] = static_cast<Index>(chosen[i * kMost + k]);
 }
 
+/// The columns of a block as they are.
+template <class Block>
+struct Columns {
+  const Block& block;
+  auto operator()(Index e) const { return block[e]; }
+};
+
 /// Choices `done`..`done + kMost` of each row of a block. `column(e)` gives the scores of column e to choose from;
 /// where there are too few, the choice is -1. Returns the scores of the last choices that are wanted.
 template <int kMost, class Block>
@@ -140,8 +147,9 @@ auto choose(const Block& block, Index done, Index begin, const View<Index, 2>& c
 
 /// choose for any K: lists of 1, 2, 4 or 8 vectors, and beyond 8 in rounds, each among what comes after the last.
 template <class Block>
-auto choose_all(Index begin, const View<Index, 2>& choice, const Block& block, auto&& column) {
+auto choose_all(Index begin, const View<Index, 2>& choice, const Block& block) {
   using V = typename Block::V;
+  const Columns<Block> column{block};
   const Index most = choice.extent(1);
   if (most == 1) return choose<1>(block, 0, begin, choice, column);
   if (most == 2) return choose<2>(block, 0, begin, choice, column);
@@ -206,7 +214,7 @@ void softmax_top_k_columns(Block&& block, const Rows<const float>& logits, Index
     V lowest(1.0f);
     const V inverse = V(1.0f) / total;
     for (Index e = 0; e < n; ++e) block.set(e, block[e] * inverse);
-    if (out.choice.size()) lowest = choose_all(begin, out.choice, block, [&](Index e) { return block[e]; });
+    if (out.choice.size()) lowest = choose_all(begin, out.choice, block);
     block.store(out.gates, begin);
     redo_improper_rows(total, lowest, logits, begin, out);
   }
@@ -349,7 +357,7 @@ void softmax_top_k_rows_block(const Rows<const float>& logits, Index begin, floa
   if (most_wanted > 2) {
     RowBlock<Arch> block(scratch, n);
     block.load(out.gates, begin);
-    lowest = choose_all(begin, out.choice, block, [&](Index e) { return block[e]; });
+    lowest = choose_all(begin, out.choice, block);
   }
   redo_improper_rows(total, lowest, logits, begin, out);
 }
@@ -387,20 +395,20 @@ void top_k_block(const Rows<const float>& scores, Index begin, float* scratch, c
     const V v = block[e];
     block.set(e, select(v == v, v, V(-std::numeric_limits<float>::infinity())));
   }
-  choose_all(begin, choice, block, [&](Index e) { return block[e]; });
+  choose_all(begin, choice, block);
   const Index end = std::min(begin + block.kRows, scores.extent(0));
   for (Index row = begin; row < end; ++row)  // NaN or -inf among its best
     if (choice(row, choice.extent(1) - 1) < 0)
       top_k_row(scores.extent(1), choice[row], [&](Index e) { return static_cast<double>(scores(row, e)); });
 }
 
-/// Calls body(begin, scratch) for every block of rows, in parallel.
+/// Calls body(begin, scratch) for every block of rows, in parallel; `extra` floats of scratch more than a RowBlock's.
 template <class Arch, class F>
-void for_each_block(Index rows, Index columns, Context& ctx, F&& body) {
+void for_each_block(Index rows, Index columns, Context& ctx, F&& body, Index extra = 0) {
   constexpr Index kRows = RowBlock<Arch>::kRows;
   const auto scope = ctx.workspace.scope();
   const Index step = (rows_per_task(columns) + kRows - 1) / kRows;  // blocks of a task
-  const Index blocks = (rows + kRows - 1) / kRows, floats = (RowBlock<Arch>::scratch(columns) + 15) / 16 * 16;
+  const Index blocks = (rows + kRows - 1) / kRows, floats = (RowBlock<Arch>::scratch(columns) + 15) / 16 * 16 + extra;
   auto scratch = ctx.workspace.take<float>(ctx.parallel_for.workers(), floats);
   ctx.parallel_for((blocks + step - 1) / step, [&](Index first, Index last, Index worker) {
     for (Index b = first * step; b < std::min(blocks, last * step); ++b)

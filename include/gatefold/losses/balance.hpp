@@ -1,11 +1,19 @@
 #pragma once
+#include <vector>
+
 #include "gatefold/losses/token_groups.hpp"
 
 namespace gatefold {
 
 /// E * sum_e f_e m_e: f_e the share of tokens that ask for expert e, before capacity and without gradient, m_e the mean
-/// probability (GShard, Lepikhin et al. 2020; Switch, Fedus et al. 2021). Mean over groups. Padding and NaN tokens: see
-/// TokenGroups. O(S E).
+/// probability p = s / sum s (GShard, Lepikhin et al. 2020; Switch, Fedus et al. 2021). Mean over groups. Padding and
+/// NaN tokens: see TokenGroups. O(S E).
+///
+/// Over each sequence by itself, with any_over_k, it is the complementary loss of DeepSeek-V3 (its alpha: the weight of
+/// the term). Over the global batch (Qwen3; Qiu et al. 2025, «Demons in the detail», arXiv 2501.11873) f counts the
+/// choices of all micro-batches and workers, while m is of the tokens at hand: carry() what went before.
+///   balance.carry(saved.routing.plan.demand);   // after each micro-batch, or what other workers counted
+///   balance.carried.clear();                    // after the optimiser step
 struct Balance {
   static constexpr std::string_view kName = "balance";
 
@@ -21,12 +29,24 @@ struct Balance {
   };
   Picks picks = Picks::first;
   Probs probs = Probs::clean;
+  LossScope scope = LossScope::group;
+  /// [E] choices that f counts besides those of the pass, or none. For Picks::any and any_over_k: of a count nobody
+  /// knows which were first.
+  std::vector<double> carried{};
+
+  /// Adds to what is carried: DispatchPlan::demand of a pass, say. Allocates the first time.
+  void carry(View<const Index, 1> demand) {
+    if (carried.empty()) carried.resize(static_cast<std::size_t>(demand.extent(0)));
+    expect_shape(demand, {std::ssize(carried)}, "Balance::carry: demand");
+    for (Index e = 0; e < demand.extent(0); ++e) carried[static_cast<std::size_t>(e)] += static_cast<double>(demand[e]);
+  }
 
   template <Real T>
-  T value(const RouterScores<T>& scores, Context& ctx) const {
+  T value(const RouterScores<T>& given, Context& ctx) const {
     using W = Wide<T>;
-    const auto scope = ctx.workspace.scope();
-    const auto groups = token_groups(scores, {}, ctx);
+    const auto scratch = ctx.workspace.scope();
+    const auto scores = normalised_scores(given, ctx);
+    const auto groups = token_groups(scores, {.scope = scope}, ctx);
     const auto share = ctx.workspace.take<W>(scores.num_experts());
     const auto p = ctx.workspace.take<T>(scores.num_experts());
     W total(0.0);
@@ -44,12 +64,13 @@ struct Balance {
 
   /// d/dp_te = E f_e / S, then the softmax.
   template <Real T>
-  void add_gradient(const RouterScores<T>& scores, std::type_identity_t<T> scale, std::type_identity_t<Rows<T>> dlogits,
+  void add_gradient(const RouterScores<T>& given, std::type_identity_t<T> scale, std::type_identity_t<Rows<T>> dlogits,
                     Context& ctx) const {
     using W = Wide<T>;
-    expect_shape(dlogits, scores.logits.shape(), "Balance::add_gradient: dlogits");
-    const auto scope = ctx.workspace.scope();
-    const auto groups = token_groups(scores, {}, ctx);
+    expect_shape(dlogits, given.logits.shape(), "Balance::add_gradient: dlogits");
+    const auto scratch = ctx.workspace.scope();
+    const auto scores = normalised_scores(given, ctx);
+    const auto groups = token_groups(scores, {.scope = scope}, ctx);
     const auto share = ctx.workspace.take<W>(scores.num_experts());
     const auto p = ctx.workspace.take<T>(scores.num_experts());
     for (Index g = 0; g < groups.count; ++g) {
@@ -57,12 +78,18 @@ struct Balance {
       const W weight = W(scale) / W(static_cast<double>(groups[g].size()) * static_cast<double>(groups.count));
       for (const Index t : groups[g]) {
         fill_probs(scores, t, p);
-        detail::add_softmax_gradient<T>(p, share, weight, dlogits[t]);
+        detail::add_prob_gradient<T>(scores.score, (is_clean(scores) ? scores.logits : scores.noisy_logits)[t], p,
+                                     share, weight, dlogits[t]);
       }
     }
   }
 
  private:
+  template <Real T>
+  bool is_clean(const RouterScores<T>& scores) const {
+    return probs == Probs::clean || scores.noisy_logits.data() == scores.logits.data();
+  }
+
   /// share_e = E f_e // [E]
   template <Real T>
   void count_choices(const RouterScores<T>& scores, std::span<const Index> rows, View<Wide<T>, 1> share) const {
@@ -71,10 +98,19 @@ struct Balance {
       throw ShapeError("Balance: choice has shape " + to_string<2>(scores.choice.shape()) + ", expected [" +
                        std::to_string(scores.num_tokens()) + ", K >= 1]");
     const Index counted = picks == Picks::first ? 1 : selected;
-    const double divisor =
-        static_cast<double>(rows.size()) * (picks == Picks::any_over_k ? static_cast<double>(selected) : 1.0);
+    double before = 0;  // tokens whose choices are carried
+    if (!carried.empty()) {
+      expect_shape(share, {std::ssize(carried)}, "Balance: carried");
+      expect_option(picks != Picks::first,
+                    "Balance: choices are carried, which Picks::first cannot tell apart; expected "
+                    "Picks::any or any_over_k");
+      for (const double n : carried) before += n / static_cast<double>(selected);
+    }
+    const double divisor = (static_cast<double>(rows.size()) + before) *
+                           (picks == Picks::any_over_k ? static_cast<double>(selected) : 1.0);
     const Wide<T> one(static_cast<double>(share.extent(0)) / divisor);
-    std::fill_n(share.data(), share.size(), Wide<T>(0.0));
+    for (Index e = 0; e < share.extent(0); ++e)
+      share[e] = carried.empty() ? Wide<T>(0.0) : Wide<T>(carried[static_cast<std::size_t>(e)]) * one;
     for (const Index t : rows)
       for (Index k = 0; k < counted; ++k)
         if (const Index e = scores.choice(t, k); e >= 0) share[e] += one;
@@ -82,8 +118,15 @@ struct Balance {
 
   template <Real T>
   void fill_probs(const RouterScores<T>& scores, Index t, View<T, 1> p) const {
-    if (probs == Probs::clean || scores.noisy_logits.data() == scores.logits.data())
-      return detail::probs_from_log<T>(scores.log_probs[t], p);
+    if (is_clean(scores)) return detail::probs_from_log<T>(scores.log_probs[t], p);
+    if (scores.score != RouterScore::softmax) {
+      T sum(0.0);
+      kernels::with_score(scores.score, [&]<class Score>(Score) {
+        for (Index e = 0; e < p.extent(0); ++e) sum += p[e] = Score::value(scores.noisy_logits(t, e));
+      });
+      for (Index e = 0; e < p.extent(0); ++e) p[e] = to_double(sum) > 0 ? T(p[e] / sum) : T(0.0);
+      return;
+    }
     using std::exp;
     const auto logits = scores.noisy_logits[t];
     T top = logits[0];

@@ -3,7 +3,7 @@
 
 namespace gatefold {
 
-/// Mean entropy, in nats, of the clean softmax of one modality's tokens: minimised, each token is routed with
+/// Mean entropy, in nats, of the clean p = s / sum s of one modality's tokens: minimised, each token is routed with
 /// confidence (LIMoE, Mustafa et al. 2022, section 2.2). Without a token of the modality value and gradient are 0.
 /// Padding and NaN tokens: see TokenGroups. O(S E).
 struct LocalEntropy {
@@ -12,8 +12,9 @@ struct LocalEntropy {
   LossScope scope = LossScope::group;
 
   template <Real T>
-  T value(const RouterScores<T>& scores, Context& ctx) const {
+  T value(const RouterScores<T>& given, Context& ctx) const {
     const auto scratch = ctx.workspace.scope();
+    const auto scores = normalised_scores(given, ctx);
     const auto groups = token_groups(scores, {.modality = modality, .scope = scope}, ctx);
     Wide<T> total(0.0);
     for (Index g = 0; g < groups.count; ++g) {
@@ -24,14 +25,15 @@ struct LocalEntropy {
     return static_cast<T>(groups.count ? total / Wide<T>(static_cast<double>(groups.count)) : total);
   }
 
-  /// -p_te (log p_te + H(p_t)) / n.
+  /// -p_te (log p_te + H(p_t)) / n by log s_te.
   template <Real T>
-  void add_gradient(const RouterScores<T>& scores, std::type_identity_t<T> scale, std::type_identity_t<Rows<T>> dlogits,
+  void add_gradient(const RouterScores<T>& given, std::type_identity_t<T> scale, std::type_identity_t<Rows<T>> dlogits,
                     Context& ctx) const {
     using std::exp;
     using W = Wide<T>;
-    expect_shape(dlogits, scores.logits.shape(), "LocalEntropy::add_gradient: dlogits");
+    expect_shape(dlogits, given.logits.shape(), "LocalEntropy::add_gradient: dlogits");
     const auto scratch = ctx.workspace.scope();
+    const auto scores = normalised_scores(given, ctx);
     const auto groups = token_groups(scores, {.modality = modality, .scope = scope}, ctx);
     for (Index g = 0; g < groups.count; ++g) {
       const W weight = W(scale) / W(static_cast<double>(groups[g].size()) * static_cast<double>(groups.count));
@@ -39,7 +41,9 @@ struct LocalEntropy {
         const W h = entropy(scores, t);
         for (Index e = 0; e < scores.num_experts(); ++e) {
           const W p(exp(scores.log_probs(t, e)));
-          if (p > W(0.0)) dlogits(t, e) -= static_cast<T>(weight * p * (W(scores.log_probs(t, e)) + h));
+          if (!(p > W(0.0))) continue;
+          const W slope(detail::log_slope<T>(scores.score, scores.logits(t, e)));
+          dlogits(t, e) -= static_cast<T>(weight * p * (W(scores.log_probs(t, e)) + h) * slope);
         }
       }
     }
@@ -57,10 +61,11 @@ struct LocalEntropy {
   }
 };
 
-/// Minus the entropy of the mean clean softmax of one modality: minimised, the modality spreads over experts. With a
-/// threshold tau it is max(0, tau - H(mean p)), so that nothing is asked of a modality that uses about exp(tau) experts
-/// or more (LIMoE, section 2.2 and appendix A). Without a token of the modality value and gradient are 0. Padding and
-/// NaN tokens: see TokenGroups. Throws OptionError if tau exceeds log E, which no routing could reach. O(S E).
+/// Minus the entropy of the mean clean p = s / sum s of one modality: minimised, the modality spreads over experts.
+/// With a threshold tau it is max(0, tau - H(mean p)), so that nothing is asked of a modality that uses about exp(tau)
+/// experts or more (LIMoE, section 2.2 and appendix A). Without a token of the modality value and gradient are 0.
+/// Padding and NaN tokens: see TokenGroups. Throws OptionError if tau exceeds log E, which no routing could reach. O(S
+/// E).
 struct GlobalEntropy {
   static constexpr std::string_view kName = "global_entropy";
   Index modality = 0;
@@ -80,9 +85,10 @@ struct GlobalEntropy {
   }
 
   template <Real T>
-  T value(const RouterScores<T>& scores, Context& ctx) const {
-    check(scores.num_experts());
+  T value(const RouterScores<T>& given, Context& ctx) const {
+    check(given.num_experts());
     const auto scratch = ctx.workspace.scope();
+    const auto scores = normalised_scores(given, ctx);
     const auto groups = token_groups(scores, {.modality = modality, .scope = scope}, ctx);
     const auto log_mean = ctx.workspace.take<Wide<T>>(scores.num_experts());
     Wide<T> total(0.0);
@@ -95,12 +101,13 @@ struct GlobalEntropy {
 
   /// p_te (log mean_e - sum_k p_tk log mean_k) / n where the threshold is not met, else 0.
   template <Real T>
-  void add_gradient(const RouterScores<T>& scores, std::type_identity_t<T> scale, std::type_identity_t<Rows<T>> dlogits,
+  void add_gradient(const RouterScores<T>& given, std::type_identity_t<T> scale, std::type_identity_t<Rows<T>> dlogits,
                     Context& ctx) const {
     using W = Wide<T>;
-    check(scores.num_experts());
-    expect_shape(dlogits, scores.logits.shape(), "GlobalEntropy::add_gradient: dlogits");
+    check(given.num_experts());
+    expect_shape(dlogits, given.logits.shape(), "GlobalEntropy::add_gradient: dlogits");
     const auto scratch = ctx.workspace.scope();
+    const auto scores = normalised_scores(given, ctx);
     const auto groups = token_groups(scores, {.modality = modality, .scope = scope}, ctx);
     const auto log_mean = ctx.workspace.take<W>(scores.num_experts());
     const auto p = ctx.workspace.take<T>(scores.num_experts());
@@ -109,7 +116,7 @@ struct GlobalEntropy {
       const W weight = W(scale) / W(static_cast<double>(groups[g].size()) * static_cast<double>(groups.count));
       for (const Index t : groups[g]) {
         detail::probs_from_log<T>(scores.log_probs[t], p);
-        detail::add_softmax_gradient<T>(p, log_mean, weight, dlogits[t]);
+        detail::add_prob_gradient<T>(scores.score, scores.logits[t], p, log_mean, weight, dlogits[t]);
       }
     }
   }

@@ -4,14 +4,16 @@
 namespace gatefold {
 
 /// Squared coefficient of variation of the experts' importance I_e = sum_t p_te over a group: Var(I) / mean(I)^2 with
-/// the population variance and the clean softmax; mean over groups (Shazeer et al. 2017; V-MoE, Riquelme et al. 2021,
-/// appendix A). Between 0 (equal) and E - 1 (one expert takes all). Padding and NaN tokens: see TokenGroups. O(S E).
+/// the population variance and the clean p = s / sum s; mean over groups (Shazeer et al. 2017; V-MoE, Riquelme et al.
+/// 2021, appendix A). Between 0 (equal) and E - 1 (one expert takes all). Padding and NaN tokens: see TokenGroups. O(S
+/// E).
 struct Importance {
   static constexpr std::string_view kName = "importance";
 
   template <Real T>
-  T value(const RouterScores<T>& scores, Context& ctx) const {
+  T value(const RouterScores<T>& given, Context& ctx) const {
     const auto scope = ctx.workspace.scope();
+    const auto scores = normalised_scores(given, ctx);
     const auto groups = token_groups(scores, {}, ctx);
     const auto sum = ctx.workspace.take<Wide<T>>(scores.num_experts());
     Wide<T> total(0.0);
@@ -27,10 +29,11 @@ struct Importance {
   /// d/dp_te = 2 (I_e - mean) / (E mean^2), then the softmax; the derivative of the mean is the same for all e, which
   /// the softmax cancels.
   template <Real T>
-  void add_gradient(const RouterScores<T>& scores, std::type_identity_t<T> scale, std::type_identity_t<Rows<T>> dlogits,
+  void add_gradient(const RouterScores<T>& given, std::type_identity_t<T> scale, std::type_identity_t<Rows<T>> dlogits,
                     Context& ctx) const {
-    expect_shape(dlogits, scores.logits.shape(), "Importance::add_gradient: dlogits");
+    expect_shape(dlogits, given.logits.shape(), "Importance::add_gradient: dlogits");
     const auto scope = ctx.workspace.scope();
+    const auto scores = normalised_scores(given, ctx);
     const auto groups = token_groups(scores, {}, ctx);
     const auto u = ctx.workspace.take<Wide<T>>(scores.num_experts());
     const auto p = ctx.workspace.take<T>(scores.num_experts());
@@ -41,7 +44,7 @@ struct Importance {
       const Wide<T> share = Wide<T>(scale) / Wide<T>(static_cast<double>(groups.count));
       for (const Index t : groups[g]) {
         detail::probs_from_log<T>(scores.log_probs[t], p);
-        detail::add_softmax_gradient<T>(p, u, share, dlogits[t]);
+        detail::add_prob_gradient<T>(scores.score, scores.logits[t], p, u, share, dlogits[t]);
       }
     }
   }

@@ -9,6 +9,9 @@ namespace gatefold {
 /// expert e is among token t's K if its noise alone were drawn again: 1 - Phi((l~_t,kappa - l_te) / sigma), kappa the
 /// K-th choice, l~ the noisy and l the clean logits (V-MoE, Riquelme et al. 2021, appendix A). Mean over groups.
 ///
+/// It knows scores that grow with the logit, and nothing else that decides on the choice: with noise and a selection
+/// bias, groups, min_p or ReLU it throws OptionError.
+///
 /// It needs noise: with noise_std = 0, as in evaluation, value and gradient are 0, and it does not act (V-MoE omits the
 /// term there): a mean of losses leaves it out.
 /// A masked expert (logit -infinity) has P = 0; a token with fewer than K open experts is sure to get each, P = 1, and
@@ -22,9 +25,11 @@ struct Load {
   }
 
   template <Real T>
-  T value(const RouterScores<T>& scores, Context& ctx) const {
-    if (!acts(scores)) return T(0.0);
+  T value(const RouterScores<T>& given, Context& ctx) const {
+    if (!acts(given)) return T(0.0);
+    expect_chosen_by_logits(given);
     const auto scope = ctx.workspace.scope();
+    const auto scores = normalised_scores(given, ctx);
     const auto groups = token_groups(scores, {}, ctx);
     const auto load = ctx.workspace.take<Wide<T>>(scores.num_experts());
     Wide<T> total(0.0);
@@ -37,13 +42,15 @@ struct Load {
 
   /// The gradient flows through the threshold too, since l~ = l + noise, and does not pass through the softmax.
   template <Real T>
-  void add_gradient(const RouterScores<T>& scores, std::type_identity_t<T> scale, std::type_identity_t<Rows<T>> dlogits,
+  void add_gradient(const RouterScores<T>& given, std::type_identity_t<T> scale, std::type_identity_t<Rows<T>> dlogits,
                     Context& ctx) const {
     using std::exp;
     using W = Wide<T>;
-    expect_shape(dlogits, scores.logits.shape(), "Load::add_gradient: dlogits");
-    if (!acts(scores)) return;
+    expect_shape(dlogits, given.logits.shape(), "Load::add_gradient: dlogits");
+    if (!acts(given)) return;
+    expect_chosen_by_logits(given);
     const auto scope = ctx.workspace.scope();
+    const auto scores = normalised_scores(given, ctx);
     const auto groups = token_groups(scores, {}, ctx);
     const Index experts = scores.num_experts();
     const auto w = ctx.workspace.take<W>(experts);  // scale * d value / d v_e / (S sigma sqrt(2 pi))
@@ -71,6 +78,14 @@ struct Load {
   }
 
  private:
+  template <Real T>
+  static void expect_chosen_by_logits(const RouterScores<T>& scores) {
+    if (!scores.chosen_by_logits)
+      throw OptionError(
+          "Load: the router chooses by more than its noisy logits (a selection bias, groups, min_p, ReLU or a tape), "
+          "so the "
+          "probability of a choice is not known; expected a router that does not, or the loss with weight 0");
+  }
   template <Real T>
   static Index last_choice(const RouterScores<T>& scores, Index t) {
     return scores.choice(t, scores.choice.extent(1) - 1);

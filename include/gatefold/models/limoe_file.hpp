@@ -52,7 +52,7 @@ void visit_options(Visitor&& v, Options& o) {
 
 constexpr int num_values(LimoeOptions::Towers) { return 2; }
 constexpr int num_values(Priority) { return 3; }
-constexpr int num_values(LossScope) { return 2; }
+constexpr int num_values(LossScope) { return 3; }
 
 namespace detail {
 /// What a model of these options holds; in double, since a file may ask for more than an Index counts.

@@ -1,4 +1,7 @@
 #pragma once
+#include <algorithm>
+#include <initializer_list>
+
 #include "gatefold/core/context.hpp"
 #include "gatefold/core/error.hpp"
 #include "gatefold/core/scalar.hpp"
@@ -59,6 +62,17 @@ Index out_width(const L& layer, Index in) {
 /// Any layer can be an expert; nothing in it knows of routing.
 template <class E>
 concept Expert = Layer<E>;
+
+namespace detail {
+/// Whether a tensor that may be empty is there, in all of the modules visited together.
+[[gnu::noinline]] inline bool all_have_sizes(std::string_view what, std::initializer_list<Index> sizes) {
+  const auto empty = std::ranges::count(sizes, Index{0});
+  if (empty != 0 && empty != std::ssize(sizes))
+    throw std::invalid_argument("only some of the modules visited together have a " + std::string(what));
+  return empty == 0;
+}
+bool all_have(std::string_view what, auto... sizes) { return all_have_sizes(what, {sizes...}); }
+}  // namespace detail
 
 /// What a layer that cannot be trained keeps of a pass.
 struct Nothing {};

@@ -3,20 +3,34 @@
 
 namespace gatefold {
 
-/// What an auxiliary loss sees of a router's forward pass. Padding rows (layout) enter no loss.
+/// How the scores s of a token's experts come from its logits z. Each but the softmax is an expert's own.
+enum class RouterScore {
+  softmax,        ///< e^z / sum e^z over all experts.
+  sigmoid,        ///< 1 / (1 + e^-z): DeepSeek-V3.
+  sqrt_softplus,  ///< sqrt(log(1 + e^z)): DeepSeek-V4.
+  relu,           ///< max(z, 0); an expert with the score 0 is not asked: ReMoE.
+};
+
+/// What an auxiliary loss sees of a router's forward pass. Padding rows (layout) enter no loss, and the gradient that
+/// losses give is one by the logits.
 ///
-/// A router whose gates are no softmax of its scores puts into `logits` what they are a softmax of: where they are
-/// s_e / sum s (of sigmoids, say), log s_e. Then log_probs is the logarithm of the gates, losses and reports hold as
-/// they are, and the gradient that losses give by the logits is one by log s_e: for s = σ(z) it reaches z times 1 - s.
+/// Losses on probabilities take p = s / sum s over all experts, which of a softmax is s itself (normalised_scores has
+/// its logarithm for any score); what else one asks for it says itself. A router of one's own with other scores than
+/// these puts log s into `logits` and leaves `score` as it is: the softmax of log s is p, so that losses and reports
+/// hold as they are, and what they give is a gradient by log s.
 template <Real T>
 struct RouterScores {
   Rows<const T> logits;                 // [S, E] clean
-  Rows<const T> log_probs;              // [S, E] log softmax of the clean logits; NaN where all of them are -inf
+  Rows<const T> log_probs;              // [S, E] log softmax of the clean logits; NaN where all of them are -inf. Empty
+                                        //        with another score: not every pass needs it
   Rows<const T> noisy_logits;           // [S, E] what was selected by; the same memory as `logits` without noise
   View<const Index, 2> choice;          // [S, K] experts asked for, best first; then -1, as throughout for padding
   double noise_std = 0;                 ///< The standard deviation that was applied to the logits.
   Index group_size = 0;                 ///< Rows routed together, consecutive; the last group may be shorter.
   const TokenLayout* layout = nullptr;  ///< A copy (keep_layout): lives as long as the rest.
+  RouterScore score = RouterScore::softmax;
+  /// The choice is that of the K largest noisy logits: no bias, limit or threshold had a say in it.
+  bool chosen_by_logits = true;
 
   Index num_tokens() const { return logits.extent(0); }
   Index num_experts() const { return logits.extent(1); }

@@ -39,7 +39,7 @@ struct ExpertChoiceRouter {
     detail::expect_layout(ctx.layout, rows, "ExpertChoiceRouter::forward: ctx.layout->modality");
     Saved saved;
     const RouterNoise noise{.normal = options.noise, .jitter = options.jitter};
-    saved.gating = gate_forward<T>(x, weight, noise, ctx);
+    saved.gating = gate_forward<T>(x, {.weight = weight, .noise = noise}, {}, ctx);
     saved.gates = saved.gating.gates;
     saved.scores = saved.gating.scores(View<const Index, 2>(nullptr, {rows, 0}), options.group_size);
     saved.plan =
@@ -61,7 +61,7 @@ struct ExpertChoiceRouter {
     const auto scope = ctx.workspace.scope();
     auto dgates = ctx.workspace.take_zeroed<T>(rows, options.num_experts);
     for (Index n = 0; n < saved.plan.num_slots(); ++n) dgates(saved.plan.token[n], saved.plan.expert[n]) = dweight[n];
-    gate_backward<T>(saved.gating, weight, dgates, dlogits, dx, grad.weight, ctx);
+    gate_backward<T>(saved.gating, weight, dgates, dlogits, dx, grad.weight, {}, ctx);
   }
 
  private:

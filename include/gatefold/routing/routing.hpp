@@ -9,7 +9,7 @@ namespace gatefold {
 template <Real T>
 struct Routing {
   RouterScores<T> scores;
-  Rows<const T> gates;      // [S, E] softmax of the noisy logits (RouterScores tells what these may be)
+  Rows<const T> gates;      // [S, E] scores of the noisy logits (RouterScores tells what these may be)
   View<const T, 1> weight;  // [N]
   DispatchPlan plan;
 };

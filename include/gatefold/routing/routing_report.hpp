@@ -2,6 +2,7 @@
 #include <string>
 #include <vector>
 
+#include "gatefold/kernels/router_score.hpp"
 #include "gatefold/routing/routing.hpp"
 
 namespace gatefold {
@@ -12,18 +13,20 @@ namespace gatefold {
 /// doubles, so that they add up over any run. Allocates: not for hot paths.
 class RoutingReport {
  public:
-  enum class Detail { totals, tokens };  ///< `tokens` also keeps the choices of every token, for pictures.
+  /// `tokens` also keeps the choices of every token, for pictures. `counts` only has how often each expert was asked
+  /// and seated, over all modalities, as the plan knows it: O(E) a layer, nothing beside the pass.
+  enum class Detail { counts, totals, tokens };
 
   /// Sums over the tokens of one modality; padding is not among them.
   struct Usage {
     double tokens = 0;
     double nan_tokens = 0;              ///< Tokens with a NaN score; they enter no average of probabilities,
-    double closed_tokens = 0;           ///< nor do those to whom every expert is closed: all logits are -inf.
+    double closed_tokens = 0;           ///< nor do those to whom every expert is closed: logits -inf, or ReLU's 0.
     double unseated = 0;                ///< Tokens with no seat at all.
-    double confidence = 0;              ///< Sum of the largest probability.
+    double confidence = 0;              ///< Sum of the largest probability p = s / sum s.
     std::vector<double> requests{};     // [E] before dropping
     std::vector<double> seated{};       // [E]
-    std::vector<double> probability{};  // [E] sum of the clean softmax
+    std::vector<double> probability{};  // [E] sum of the clean p
 
     double success_rate() const { return sum(requests) > 0 ? sum(seated) / sum(requests) : 1; }
     double drop_fraction() const { return 1 - success_rate(); }
@@ -125,8 +128,17 @@ class RoutingReport {
     using std::exp;
     const DispatchPlan& plan = routing.plan;
     const auto& scores = routing.scores;
-    Layer& layer = next_layer(plan.num_experts(), scores.layout ? scores.layout->num_modalities : 1);
+    const bool split = scores.layout && detail_ != Detail::counts;
+    Layer& layer = next_layer(plan.num_experts(), split ? scores.layout->num_modalities : 1);
     layer.batches += 1;
+    if (detail_ == Detail::counts) {
+      Usage& usage = layer.modalities[0];
+      for (Index e = 0; e < plan.num_experts(); ++e) {
+        usage.requests[static_cast<std::size_t>(e)] += static_cast<double>(plan.demand[e]);
+        usage.seated[static_cast<std::size_t>(e)] += static_cast<double>(plan.offset[e + 1] - plan.offset[e]);
+      }
+      return;
+    }
     std::vector<double> p(static_cast<std::size_t>(plan.num_experts()));
     for (Index row = 0; row < plan.num_tokens(); ++row) {
       const bool padding = scores.is_padding(row);
@@ -134,12 +146,13 @@ class RoutingReport {
         Usage& usage = layer.modalities.at(static_cast<std::size_t>(scores.modality(row)));
         usage.tokens += 1;
         double most = 0, total = 0;
-        for (std::size_t e = 0; e < p.size(); ++e) {
-          p[e] = std::exp(to_double(scores.log_probs(row, static_cast<Index>(e))));
-          most = std::max(most, p[e]);
-          total += p[e];
+        fill_probabilities(scores, row, p);
+        for (const double each : p) {
+          most = std::max(most, each);
+          total += each;
         }
-        if (!detail::any_open<T>(scores.logits[row])) {
+        const bool none_asked = plan.requested[row] == 0 && scores.choice.extent(1) > 0;  // of scores that are 0
+        if (!detail::any_open<T>(scores.logits[row]) || none_asked) {
           usage.closed_tokens += 1;
         } else if (std::isnan(total)) {
           usage.nan_tokens += 1;
@@ -183,6 +196,23 @@ class RoutingReport {
       layer.modalities.resize(static_cast<std::size_t>(num_modalities));
     for (Usage& usage : layer.modalities) usage.resize(num_experts);
     return layer;
+  }
+  /// p_e = s_e / sum s of the clean logits.
+  template <Real T>
+  static void fill_probabilities(const RouterScores<T>& scores, Index row, std::vector<double>& p) {
+    const bool softmax = scores.score == RouterScore::softmax;
+    double sum = softmax ? 1 : 0;
+    for (std::size_t e = 0; e < p.size(); ++e) {
+      const auto at = static_cast<Index>(e);
+      if (softmax) {
+        p[e] = std::exp(to_double(scores.log_probs(row, at)));
+      } else {
+        kernels::with_score(scores.score,
+                            [&]<class Score>(Score) { p[e] = Score::value(to_double(scores.logits(row, at))); });
+        sum += p[e];
+      }
+    }
+    for (double& each : p) each /= sum;
   }
   static RankUsage& rank(Layer& layer, Index k) {
     if (layer.ranks.size() <= static_cast<std::size_t>(k)) layer.ranks.resize(static_cast<std::size_t>(k) + 1);

@@ -110,7 +110,7 @@ struct Adafactor {
     auto moment = variance.each.begin();
     const auto update = [&](std::string_view path, auto& w, const auto& g, auto&... m) {
       auto& moment_of_w = *moment++;
-      if constexpr (Trained<typename std::remove_cvref_t<decltype(w)>::Scalar>) {
+      if constexpr (TrainedField<std::remove_cvref_t<decltype(w)>>) {
         if (w.size() == 0 || !options.trainable(path)) return;
         if (moment_of_w.factored())
           update_factored(pass, path, moment_of_w, ctx, w, g, m...);

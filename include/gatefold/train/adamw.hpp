@@ -102,7 +102,7 @@ struct AdamW {
     for_each_param(
         [&](std::string_view path, auto& w, auto& g, auto& m, auto& v) {
           using Field = std::remove_cvref_t<decltype(w)>;
-          if constexpr (Trained<typename Field::Scalar>)
+          if constexpr (TrainedField<Field>)
             if (options.trainable(path)) {
               const double decay = options.decays(path, Field::kRank) ? options.weight_decay : 0;
               return update(Rates{lr, decay, t, step_options.gradient_scale}, w.size(), w.data(), g.data(), m.data(),

@@ -61,7 +61,7 @@ struct Sgd {
     const auto update = [&](std::string_view path, auto& w, const auto& g, auto&... velocity_of_w) {
       using Field = std::remove_cvref_t<decltype(w)>;
       using T = typename Field::Scalar;
-      if constexpr (Trained<T>) {
+      if constexpr (TrainedField<Field>) {
         if (!options.trainable(path)) return;
         const double decay = options.decays(path, Field::kRank) ? options.weight_decay : 0;
         const T keep = T(1 - lr * decay), scale = T(step_options.gradient_scale), rate = T(lr);
