@@ -7,6 +7,7 @@
 
 #include "bench/session.hpp"
 #include "gatefold/models/clip_file.hpp"
+#include "zero_shot/clip_format.hpp"
 
 namespace gatefold::bench {
 namespace {
@@ -31,27 +32,23 @@ fs::path folder_of(const char* variable) {
 fs::path checkpoint() { return folder_of("GATEFOLD_CLIP_DIR"); }
 
 /// The model of the case at hand: the cases of a format come one after the other, and so share it.
-template <class F>
-std::shared_ptr<const Clip<float, Packed<F>>> model(const ClipOptions& o) {
-  using Model = Clip<float, Packed<F>>;
-  static std::shared_ptr<const void> last;
-  static Format format;
-  constexpr Format kFormat = std::same_as<F, float>  ? Format::fp32
-                             : std::same_as<F, bf16> ? Format::bf16
-                             : std::same_as<F, int8> ? Format::int8
-                                                     : Format::int4;
-  if (!last || format != kFormat) {
+std::shared_ptr<const zero_shot::PackedClip> model(const ClipOptions& o, Format format) {
+  static std::shared_ptr<const zero_shot::PackedClip> last;
+  static Format last_format;
+  if (!last || last_format != format) {
     last.reset();
-    last = std::make_shared<const Model>(checkpoint().empty() ? pack<F>(filled(Clip<float>(o)))
-                                                              : load_clip<Packed<F>>(checkpoint()));
-    format = kFormat;
+    const auto how = with_format(format, []<class F>() { return zero_shot::clip_format<F>(); });
+    last = std::make_shared<const zero_shot::PackedClip>(
+        checkpoint().empty() ? how.pack(filled(Clip<float>(o)))
+                             : how.load(open_clip_file(checkpoint()), default_parallel_for()));
+    last_format = format;
   }
-  return std::static_pointer_cast<const Model>(last);
+  return last;
 }
 
 /// Of the checkpoint, or ViT-B/32's, or small enough for a quick look.
 ClipOptions options(const Session& session) {
-  if (!checkpoint().empty()) return model<float>({})->options;
+  if (!checkpoint().empty()) return model({}, Format::fp32)->options;
   if (!session.quick()) return {};
   return {.image_size = 32,
           .patch = 16,
@@ -96,23 +93,23 @@ Tensor<Index, 2> ids(const ClipOptions& o, Index count) {
   });
 }
 
-template <class F>
 Contender ours(const ClipOptions& o, const ClipCase& c) {
   struct Data {
-    std::shared_ptr<const Clip<float, Packed<F>>> model;
+    std::shared_ptr<const zero_shot::PackedClip> model;
     Tensor<float, 4> pixels;
     Tensor<Index, 2> ids;
     Tensor<float, 2> z;
     Context ctx;
   };
   const bool images = c.input == ClipCase::Input::images;
-  auto d = std::make_shared<Data>(Data{model<F>(o), pixels(o, images ? c.count : 0), ids(o, images ? 0 : c.count),
-                                       Tensor<float, 2>({c.count, o.embedding}), with_threads(c.threads)});
+  auto d =
+      std::make_shared<Data>(Data{model(o, c.format), pixels(o, images ? c.count : 0), ids(o, images ? 0 : c.count),
+                                  Tensor<float, 2>({c.count, o.embedding}), with_threads(c.threads)});
   const auto run = [d, images] {
     if (images)
-      d->model->encode_images(d->pixels, d->z, d->ctx);
+      d->model->towers->encode_images(d->pixels, d->z, d->ctx);
     else
-      d->model->encode_texts(d->ids, d->z, d->ctx);
+      d->model->towers->encode_texts(d->ids, d->z, d->ctx);
   };
   if (const auto folder = folder_of("GATEFOLD_CLIP_EMBEDDINGS"); !folder.empty()) {
     run();
@@ -151,8 +148,7 @@ void add_cases(Session& session) {
                 .format = c.format,
                 .unit = c.input == ClipCase::Input::images ? "image" : "text",
                 .units = static_cast<double>(c.count)};
-    row.entrants.push_back(
-        {"gatefold", [o, c] { return with_format(c.format, [&]<class F>() { return ours<F>(o, c); }); }});
+    row.entrants.push_back({"gatefold", [o, c] { return ours(o, c); }});
     session.add(std::move(row));
   };
   for (const Format format : kFormats)

@@ -76,11 +76,7 @@ Contender encode(const ZeroShotCase& c) {
       Data{std::move(ctx), std::move(reader), std::move(pixels), std::move(z_image), std::move(z_text)});
   return {[d] {
     const auto scope = d->ctx.workspace.scope();
-    std::visit(
-        [&](const auto& model) {
-          (void)model.forward({.images = d->pixels, .ids = {}, .text_offset = {}}, d->z_image, d->z_text, d->ctx);
-        },
-        d->reader.model);
+    d->reader.model->forward({.images = d->pixels, .ids = {}, .text_offset = {}}, d->z_image, d->z_text, d->ctx);
   }};
 }
 

@@ -1,4 +1,9 @@
 // Trains a small LIMoE on the wardrobe world and writes a model that zero_shot can use. See --help.
+#include <cstdio>
+
+#include "gatefold/module/ops.hpp"
+#include "program.hpp"
+#include "train_limoe/arguments.hpp"
 #include "train_limoe/results.hpp"
 #include "train_limoe/training.hpp"
 

@@ -1,8 +1,12 @@
 // Says which of some labels fits a picture, with a CLIP or with a small LIMoE, of which it shows what the experts did.
 // See --help.
 #include "command_line.hpp"
+#include "gatefold/image/decode.hpp"
+#include "zero_shot/clip_model.hpp"
 #include "zero_shot/clip_run.hpp"
+#include "zero_shot/clip_templates.hpp"
 #include "zero_shot/limoe_run.hpp"
+#include "zero_shot/model_kind.hpp"
 
 // Where the model and the pictures are that come with this example; the build knows.
 #ifndef GATEFOLD_EXAMPLES_DIR

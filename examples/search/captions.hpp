@@ -7,7 +7,6 @@
 
 #include "gatefold/core/error.hpp"
 #include "gatefold/core/shape.hpp"
-#include "gatefold/io/json_file.hpp"
 #include "zero_shot/text_lines.hpp"
 
 namespace search {
@@ -19,74 +18,14 @@ struct Captions {
   std::vector<gatefold::Index> photo_of;      // [M]
 };
 
-namespace detail {
-
-class CaptionsOf {
- public:
-  explicit CaptionsOf(std::filesystem::path file) : folder_(file.parent_path()) {}
-  void add(const std::filesystem::path& photo, const std::string& text) {
-    const auto [at, fresh] = known_.emplace(photo.string(), std::ssize(captions_.photos));
-    if (fresh) captions_.photos.push_back(photo.is_absolute() ? photo : folder_ / photo);
-    captions_.texts.push_back(text);
-    captions_.photo_of.push_back(at->second);
-  }
-  Captions take() { return std::move(captions_); }
-
- private:
-  std::filesystem::path folder_;
-  std::map<std::string, gatefold::Index> known_;
-  Captions captions_;
-};
-
-}  // namespace detail
-
 /// Lines of photograph, tab, caption; a photograph may stand in several. Which lines count and how they may end:
 /// zero_shot::lines_of. Photographs are beside the file, or named in full. Throws FormatError that names the line.
-inline Captions captions_of_tsv(std::string_view text, const std::filesystem::path& path) {
-  detail::CaptionsOf captions(path);
-  for (const auto& [number, line] : zero_shot::lines_of(text, path.string())) {
-    const auto tab = line.find('\t');
-    if (tab == line.npos)
-      throw gatefold::FormatError(path.string() + ":" + std::to_string(number) +
-                                  ": expected a photograph's path, a tab, and its caption");
-    captions.add(line.substr(0, tab), std::string(line.substr(tab + 1)));
-  }
-  return captions.take();
-}
+Captions captions_of_tsv(std::string_view text, const std::filesystem::path& path);
 
 /// [{"image": "a.jpg", "caption": "..."}, ...], where a caption may be a list of them. Throws FormatError.
-inline Captions captions_of_json(std::string_view json_text, const std::filesystem::path& path) {
-  const auto refuse = [&](const std::string& why) {
-    throw gatefold::FormatError(path.string() + ": " + why +
-                                ", expected [{\"image\": \"a.jpg\", \"caption\": \"...\" or [\"...\", ...]}, ...]");
-  };
-  const auto json = gatefold::parse_json(json_text, path.string());
-  if (!json.is_array()) refuse("is no JSON list");
-  detail::CaptionsOf captions(path);
-  for (std::size_t i = 0; i < json.size(); ++i) {
-    const auto& item = json[i];
-    const auto refuse_item = [&] { refuse("item " + std::to_string(i + 1) + " is another"); };
-    if (!item.is_object() || !item.contains("image") || !item["image"].is_string() || !item.contains("caption"))
-      refuse_item();
-    const auto& caption = item["caption"];
-    if (!caption.is_string() && !caption.is_array()) refuse_item();
-    const auto add = [&](const nlohmann::json& text) {
-      if (!text.is_string()) refuse_item();
-      captions.add(item["image"].get<std::string>(), text.get<std::string>());
-    };
-    if (caption.is_string()) add(caption);
-    if (caption.is_array())
-      for (const auto& text : caption) add(text);
-  }
-  return captions.take();
-}
+Captions captions_of_json(std::string_view json_text, const std::filesystem::path& path);
 
 /// By the file's name: .json, else tab separated. Throws FormatError, also when there is nothing in it.
-inline Captions read_captions(const std::filesystem::path& path) {
-  const auto text = gatefold::read_file<std::string>(path, std::size_t{1} << 30);  // COCO's captions have 90 MB
-  auto captions = path.extension() == ".json" ? captions_of_json(text, path) : captions_of_tsv(text, path);
-  if (captions.texts.empty()) throw gatefold::FormatError(path.string() + ": holds no captions");
-  return captions;
-}
+Captions read_captions(const std::filesystem::path& path);
 
 }  // namespace search

@@ -1,5 +1,4 @@
 #pragma once
-#include <set>
 
 #include "gatefold/models/limoe.hpp"
 #include "gatefold/text/vocabulary.hpp"
@@ -14,48 +13,23 @@ using gatefold::Tensor;
 using gatefold::View;
 
 /// The words of the grammar as the tokenizer takes them apart («t-shirt» is two), in byte order.
-inline gatefold::Vocabulary model_vocabulary() {
-  std::set<std::string> words;
-  for (const auto& word : vocabulary())
-    for (auto& part : gatefold::split_words(word)) words.insert(std::move(part));
-  return gatefold::Vocabulary({words.begin(), words.end()});
-}
+gatefold::Vocabulary model_vocabulary();
 
 /// Texts as the model reads them: their ids one after the other.
 struct Texts {
   std::vector<Index> ids, offset = {0};
 
-  void add(const gatefold::Vocabulary& vocabulary, std::string_view text, Index max_tokens) {
-    const auto encoded = vocabulary.encode(text, max_tokens);
-    ids.insert(ids.end(), encoded.begin(), encoded.end());
-    offset.push_back(std::ssize(ids));
-  }
+  void add(const gatefold::Vocabulary& vocabulary, std::string_view text, Index max_tokens);
   Index size() const { return std::ssize(offset) - 1; }
   View<const Index, 1> ids_view() const { return {ids.data(), {std::ssize(ids)}}; }
   View<const Index, 1> offset_view() const { return {offset.data(), {std::ssize(offset)}}; }
 };
 
 /// Renders scenes into model input in [-1, 1], in parallel. // images [B, 48, 48, 3]
-inline void render_batch(std::span<const Scene> scenes, const Photos& photos, View<float, 4> images, Context& ctx) {
-  ctx.parallel_for(std::ssize(scenes), [&](Index begin, Index end, Index) {
-    std::array<std::uint8_t, static_cast<std::size_t>(kCanvasBytes)> canvas{};
-    for (Index i = begin; i < end; ++i) {
-      render(scenes[static_cast<std::size_t>(i)], photos, canvas);
-      float* const out = images.data() + i * kCanvasBytes;
-      for (std::size_t p = 0; p < canvas.size(); ++p) out[p] = static_cast<float>(canvas[p]) / 127.5f - 1;
-    }
-  });
-}
+void render_batch(std::span<const Scene> scenes, const Photos& photos, View<float, 4> images, Context& ctx);
 
 /// The rows scaled to length 1, so that inner products are cosines; a row of zeros stays.
-inline void normalise_rows(gatefold::Rows<float> z) {
-  for (Index i = 0; i < z.extent(0); ++i) {
-    double squares = 0;
-    for (Index j = 0; j < z.extent(1); ++j) squares += static_cast<double>(z(i, j)) * static_cast<double>(z(i, j));
-    const auto scale = static_cast<float>(squares > 0 ? 1 / std::sqrt(squares) : 0);
-    for (Index j = 0; j < z.extent(1); ++j) z(i, j) *= scale;
-  }
-}
+void normalise_rows(gatefold::Rows<float> z);
 
 /// Embeds all images and labels of a set, in batches. // [R, P] each, rows of length 1
 struct SetEmbeddings {

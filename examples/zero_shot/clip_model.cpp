@@ -8,75 +8,29 @@
 #include "gatefold/models/clip_tokenizer_file.hpp"
 #include "gatefold/models/packed_clip_file.hpp"
 #include "gatefold/models/upcycle.hpp"
+#include "zero_shot/clip_format.hpp"
 
 namespace zero_shot {
 namespace {
 
 namespace fs = std::filesystem;
-using gatefold::Clip;
 using gatefold::FormatError;
-using gatefold::Packed;
 
-template <gatefold::WeightStorage<float> W>
-class TowersOf final : public ClipTowers {
- public:
-  explicit TowersOf(Clip<float, W> clip) : clip_(std::move(clip)) {}
-  void encode_images(gatefold::View<const float, 4> images, gatefold::Rows<float> z,
-                     gatefold::Context& ctx) const override {
-    clip_.encode_images(images, z, ctx);
-  }
-  void encode_texts(gatefold::View<const Index, 2> ids, gatefold::Rows<float> z,
-                    gatefold::Context& ctx) const override {
-    clip_.encode_texts(ids, z, ctx);
-  }
-  void save(gatefold::ClipNames names, const fs::path& path,
-            const std::map<std::string, std::string>& notes) const override {
-    gatefold::save_packed_clip(clip_, names, path, notes);
-  }
-
- private:
-  Clip<float, W> clip_;
-};
-
-struct Loaded {
-  gatefold::ClipOptions options;
-  double temperature;
-  std::unique_ptr<const ClipTowers> towers;
-};
-template <gatefold::WeightStorage<float> W>
-Loaded wrap(Clip<float, W> clip) {
-  const auto options = clip.options;
-  const double temperature = std::exp(double{clip.logit_scale.flat()[0]});
-  return {options, temperature, std::make_unique<TowersOf<W>>(std::move(clip))};
-}
-
-struct Format {
-  Loaded (*load)(const gatefold::ClipFile&, const gatefold::ParallelFor&);
-  Loaded (*pack)(const Clip<float>&);
-  Loaded (*map)(const gatefold::PackedClipFile&);
-};
-template <gatefold::PackedFormat F>
-constexpr Format kFormat{
-    [](const gatefold::ClipFile& file, const gatefold::ParallelFor& parallel_for) {
-      return wrap(gatefold::load_clip<Packed<F>>(file, parallel_for));
-    },
-    [](const Clip<float>& dense) { return wrap(dense.packed<F>()); },
-    [](const gatefold::PackedClipFile& file) { return wrap(gatefold::load_packed_clip<F>(file)); }};
-const std::map<std::string, Format>& formats() {
-  static const std::map<std::string, Format> all{{"fp32", kFormat<float>},
-                                                 {"bf16", kFormat<gatefold::bf16>},
-                                                 {"int8", kFormat<gatefold::int8>},
-                                                 {"int4", kFormat<gatefold::int4>}};
+const std::map<std::string, ClipFormat>& formats() {
+  static const std::map<std::string, ClipFormat> all{{"fp32", clip_format<float>()},
+                                                     {"bf16", clip_format<gatefold::bf16>()},
+                                                     {"int8", clip_format<gatefold::int8>()},
+                                                     {"int4", clip_format<gatefold::int4>()}};
   return all;
 }
 
-const Format& format_of(const std::string& name) {
+const ClipFormat& format_of(const std::string& name) {
   const auto format = formats().find(name);
   if (format == formats().end()) throw gatefold::OptionError("open_clip: there is no format " + name);
   return format->second;
 }
 
-Loaded load(const gatefold::ClipFile& file, const std::string& name, const OpenClipOptions& how) {
+PackedClip load(const gatefold::ClipFile& file, const std::string& name, const OpenClipOptions& how) {
   const auto& format = format_of(name);
   if (how.upcycle == 0) return format.load(file, how.parallel_for);
   gatefold::Rng rng(1);
@@ -202,12 +156,12 @@ ClipModel assemble(const fs::path& folder, gatefold::ClipNames names, const gate
                    const std::string& format, const Load& load) {
   auto tokenizer = load_tokenizer(folder, gatefold::clip_tokenizer_options(folder, names, o.context));
   const gatefold::ClipPreprocess preprocess(gatefold::load_clip_image_options(folder, names, o.image_size));
-  Loaded loaded = load();
-  ClipModel clip{.options = std::move(loaded.options),
-                 .towers = std::move(loaded.towers),
+  PackedClip packed = load();
+  ClipModel clip{.options = std::move(packed.options),
+                 .towers = std::move(packed.towers),
                  .tokenizer = std::move(tokenizer),
                  .preprocess = preprocess,
-                 .temperature = loaded.temperature,
+                 .temperature = packed.temperature,
                  .format = format,
                  .identity = "",
                  .folder = folder,

@@ -16,8 +16,7 @@ namespace zero_shot {
 
 using gatefold::Index;
 
-/// The two towers, whatever their weights are packed as. Only clip_model.cpp knows which formats there are, so they are
-/// compiled once for all programs.
+/// The two towers, whatever their weights are packed as (clip_format.hpp).
 class ClipTowers {
  public:
   ClipTowers() = default;

@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "gatefold/module/ops.hpp"
 #include "tests/io/damage.hpp"
 #include "tests/wardrobe/fake_photos.hpp"
 #include "train_limoe/results.hpp"

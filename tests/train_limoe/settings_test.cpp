@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "gatefold/io/json_file.hpp"
 #include "tests/io/temporary_folder.hpp"
 
 namespace train_limoe {

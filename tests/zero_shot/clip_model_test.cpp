@@ -3,13 +3,15 @@
 #include <gmock/gmock.h>
 
 #include "gatefold/models/clip_file.hpp"
+#include "gatefold/models/clip_tokenizer_file.hpp"
 #include "tests/zero_shot/tiny_clip.hpp"
 #include "zero_shot/clip_embed.hpp"
-#include "zero_shot/clip_model.cpp"  // the tests do not link the examples' library
 
 namespace zero_shot {
 namespace {
 
+namespace fs = std::filesystem;
+using gatefold::FormatError;
 using gatefold::testing::message_of;
 using gatefold::testing::read_text;
 using gatefold::testing::TemporaryFolder;

@@ -41,7 +41,7 @@ class ClipPage : public ::testing::Test {
   }
   std::string html_of(const ClipModel& clip) {
     const auto reading = reading_of(clip);
-    return Page(reading, page_model(answers_, clip, "<model>"), 5).html();
+    return page_html(reading, page_model(answers_, clip, "<model>"), 5);
   }
 
   const gatefold::testing::TemporaryFolder folder_;

@@ -24,7 +24,7 @@ std::string page_of(const gatefold::LimoeOptions& options) {
   reading.pictures[0].name = "\"><img src=x onerror=y>.png";
   gatefold::Context ctx;
   read(reading, reader, ctx);
-  return Page(reading, page_model(reader, "<model>"), 5).html();
+  return page_html(reading, page_model(reader, "<model>"), 5);
 }
 
 TEST(LimoePage, NeedsNothingButItself) { testing::expect_to_need_nothing_but_itself(page_of(tiny::options())); }
@@ -66,7 +66,7 @@ TEST(LimoePage, SurestFirstAndNothingAboveTheCommonFolder) {
     picture.name = "/home/someone/private/" + std::string(i == 2 ? "deeper/" : "") + "p" + std::to_string(i) + ".png";
     picture.ranked.front() = {.label = i == 1 ? 1 : 0, .probability = sure[i]};  // the second is named wrong
   }
-  const std::string html = Page(reading, page_model(reader, "m"), 5).html();
+  const std::string html = page_html(reading, page_model(reader, "m"), 5);
   EXPECT_THAT(html, Not(HasSubstr("someone")));
   const auto first = html.find("deeper/p2.png</h3>"), second = html.find(" p0.png</h3>"),
              last = html.find("p1.png</h3>");
@@ -95,7 +95,7 @@ TEST(LimoePage, SaysWhatMadeItAndShowsItsCardReadably) {
     read(r, reader, ctx);
     return r;
   }();
-  const std::string html = Page(reading, page_model(reader, "m"), 5).html();
+  const std::string html = page_html(reading, page_model(reader, "m"), 5);
   EXPECT_THAT(html, HasSubstr("<td>1,408,000</td>"));
   EXPECT_THAT(html, HasSubstr("2 settings</summary>"));
   EXPECT_THAT(html, HasSubstr("losses: &lt;limoe&gt;"));

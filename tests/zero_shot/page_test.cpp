@@ -31,9 +31,9 @@ TEST(WritePage, ReplacesAndSaysWhatToDo) {
 TEST(Page, ShowsSettingsAsTheyAreWhenNobodyCanMeanThem) {
   PageModel model;
   model.card = {{"settings", "{\"x\": " + std::string(95'000, '[') + std::string(95'000, ']') + "}"}};
-  EXPECT_THAT(Page(Reading(), model, 5).html(), HasSubstr("[[[["));
+  EXPECT_THAT(page_html(Reading(), model, 5), HasSubstr("[[[["));
   model.card = {{"settings", "{\"x\": [7]}"}};
-  EXPECT_THAT(Page(Reading(), model, 5).html(), HasSubstr("1 settings"));
+  EXPECT_THAT(page_html(Reading(), model, 5), HasSubstr("1 settings"));
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 #pragma once
-#include "gatefold/nn/init.hpp"
+#include "wardrobe/feed.hpp"
 #include "zero_shot/limoe_reader.hpp"
 
 namespace zero_shot::tiny {
@@ -24,19 +24,8 @@ inline gatefold::LimoeOptions options() {
   return o;
 }
 
-inline gatefold::LimoeFile file(const gatefold::LimoeOptions& o = options()) {
-  gatefold::LimoeFile file{gatefold::Limoe<float>(o), wardrobe::model_vocabulary(), {{"title", "tiny"}}};
-  gatefold::Rng rng(3);
-  gatefold::init::truncated_normal(file.model, rng);
-  return file;
-}
-
-inline Reader reader(const gatefold::LimoeOptions& o = options()) {
-  auto tiny = file(o);
-  tiny.model.set_capacity({});
-  auto packed = gatefold::pack_as("fp32", tiny.model);
-  return {std::move(tiny), std::move(packed), o.capacity, 0};
-}
+gatefold::LimoeFile file(const gatefold::LimoeOptions& o = options());
+Reader reader(const gatefold::LimoeOptions& o = options());
 
 /// Pictures of noise, each to be given any of the labels; the first label is right.
 inline Reading plan(Index pictures, const std::vector<std::string>& labels, const Reader& reader) {
