@@ -130,6 +130,7 @@ endforeach()
 # Killed again and again, at random moments. A run that comes to its end is compared with one that nobody killed, and
 # another is begun in its place.
 set(run ${settings} --steps 12 --save-every 1 --log-every 1 --no-evaluation)
+set(resume --resume killed --save-every 1 --log-every 1 --no-evaluation)
 string(TIMESTAMP begin "%s%f")
 expect(0 "12 steps" ${run} --out whole)
 string(TIMESTAMP end "%s%f")
@@ -193,10 +194,14 @@ while(kills LESS KILLS OR NOT ended)
     endif()
     if(step)
       set(saved ${step})
-      set(mode --resume killed --save-every 1 --log-every 1 --no-evaluation)
+      set(mode ${resume})
     elseif(mode MATCHES "--resume")
       message(SEND_ERROR "kill ${kills}: the checkpoint of step ${saved} is gone")
     endif()
+  elseif(output MATCHES "killed holds a run already" AND NOT saved)
+    # The last one was told to die before it saved for the first time, and saved before it died.
+    read_note(saved killed step)
+    set(mode ${resume})
   elseif(output MATCHES "where another process trains" AND waits LESS 100)
     # The last one was told to die, but is not gone yet.
     math(EXPR waits "${waits} + 1")

@@ -6,6 +6,7 @@
 #include "gatefold/io/checkpoint.hpp"
 #include "gatefold/io/sharded_safetensors.hpp"
 #include "tests/io/damage.hpp"
+#include "tests/support/test_data.hpp"
 
 namespace gatefold {
 namespace {
@@ -16,7 +17,7 @@ using testing::message_of;
 using testing::read_text;
 using testing::write_text;
 
-const std::filesystem::path kData = std::filesystem::path(__FILE__).parent_path().parent_path() / "data";
+const std::filesystem::path kData = testing::test_data("");
 
 std::span<const std::byte> bytes(const std::string& text) { return std::as_bytes(std::span(text)); }
 

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/io/temporary_folder.hpp"
+#include "tests/support/test_data.hpp"
 
 namespace gatefold {
 namespace {
@@ -12,7 +13,7 @@ using ::testing::HasSubstr;
 using testing::message_of;
 using ::testing::StartsWith;
 
-const std::filesystem::path kData = std::filesystem::path(__FILE__).parent_path().parent_path() / "data";
+const std::filesystem::path kData = testing::test_data("");
 
 std::string length_text(std::uint64_t length) {
   std::string text(8, '\0');

@@ -5,6 +5,7 @@
 
 #include "gatefold/core/tensor.hpp"
 #include "tests/io/temporary_folder.hpp"
+#include "tests/support/test_data.hpp"
 
 namespace gatefold {
 namespace {
@@ -12,7 +13,7 @@ namespace {
 using ::testing::HasSubstr;
 using testing::message_of;
 
-const std::filesystem::path kData = std::filesystem::path(__FILE__).parent_path().parent_path() / "data";
+const std::filesystem::path kData = testing::test_data("");
 
 std::string text(const std::vector<std::byte>& bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};

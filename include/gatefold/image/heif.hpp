@@ -32,10 +32,12 @@ inline Image decode_heif(std::span<const std::uint8_t> bytes, const std::string&
   const ImageSize size{heif_image_handle_get_width(handle), heif_image_handle_get_height(handle)};
   constexpr std::size_t kBytesPerPixel = 16;  // the planes of up to 16 bits, the turned ones, the pixels twice
   admit_image(size, kBytesPerPixel, bytes.size(), options);
-  // What is inside may be larger than the header says.
+  // What is inside may be larger than the header says; a little, since it is coded in whole blocks and tiles, which
+  // libheif counts from 1.19 on.
+  constexpr int kMostTile = 1024;
   const Index limit = std::min(options.max_pixels, kMaxPixels);
-  heif_context_set_maximum_image_size_limit(context.get(),
-                                            static_cast<int>(std::ceil(std::sqrt(static_cast<double>(limit)))));
+  heif_context_set_maximum_image_size_limit(
+      context.get(), static_cast<int>(std::ceil(std::sqrt(static_cast<double>(limit)))) + kMostTile);
 
   const bool alpha = heif_image_handle_has_alpha_channel(handle) != 0;
   const std::unique_ptr<heif_decoding_options, void (*)(heif_decoding_options*)> how(heif_decoding_options_alloc(),
