@@ -102,7 +102,7 @@ TEST(EncoderBlock, MayBePacked) {
                                        GatedMlp<float>({.width = 48, .hidden = 70}));
   test::disturb(causal, 2, 0.15);
   causal.attention.norm.epsilon = 0.25;
-  EXPECT_EQ(pack<bf16>(causal).attention.inner.mask, Attention<float>::Mask::causal);
+  EXPECT_EQ(pack<bf16>(causal).attention.inner.options.mask, Attention<float>::Mask::causal);
   EXPECT_EQ(pack<bf16>(causal).attention.norm.epsilon, 0.25);
   test::check_packed(causal, {.in = 48, .out = 48, .rows = 130, .products = 5});
 }
