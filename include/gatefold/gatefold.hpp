@@ -5,6 +5,7 @@
 #include "gatefold/blocks/encoder.hpp"
 #include "gatefold/blocks/placement.hpp"
 #include "gatefold/blocks/soft_moe.hpp"
+#include "gatefold/blocks/sparse_layers.hpp"
 #include "gatefold/blocks/sparse_mlp.hpp"
 #include "gatefold/core/memory_budget.hpp"
 #include "gatefold/interop/eigen.hpp"
