@@ -12,6 +12,7 @@
 #include "gatefold/kernels/matmul.hpp"
 #include "gatefold/kernels/norm.hpp"
 #include "gatefold/kernels/packed_ffn.hpp"
+#include "gatefold/kernels/rotary.hpp"
 #include "gatefold/kernels/softmax.hpp"
 #include "gatefold/nn/activation.hpp"
 #include "gatefold/routing/gating.hpp"
@@ -37,6 +38,14 @@ GATEFOLD_COMPILED void layer_norm_grad<float>(Rows<const float>, View<const floa
                                               Rows<const float>, Rows<float>, Context&);
 GATEFOLD_COMPILED void add_layer_norm_grad_params<float>(Rows<const float>, Rows<const float>, Rows<const float>,
                                                          View<float, 1>, View<float, 1>, Context&);
+GATEFOLD_COMPILED void rms_norm<float>(Rows<const float>, View<const float, 1>, float, float, Rows<float>, Rows<float>,
+                                       Context&);
+GATEFOLD_COMPILED void rms_norm_grad<float>(Rows<const float>, View<const float, 1>, float, Rows<const float>,
+                                            Rows<const float>, Rows<float>, Context&);
+GATEFOLD_COMPILED void add_rms_norm_grad_gain<float>(Rows<const float>, Rows<const float>, Rows<const float>,
+                                                     View<float, 1>, Context&);
+GATEFOLD_COMPILED void rotate<float>(const Rotary&, Turn, View<const Index, 1>, View<const Index, 1>, Rows<const float>,
+                                     Index, Rows<float>, Context&);
 GATEFOLD_COMPILED void attend<float>(Rows<const float>, const AttentionPlan&, Rows<float>, Rows<float>, Context&);
 GATEFOLD_COMPILED void attend_grad<float>(Rows<const float>, const AttentionPlan&, Rows<const float>, Rows<const float>,
                                           Rows<float>, Context&);

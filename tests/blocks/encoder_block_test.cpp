@@ -1,9 +1,11 @@
 #include "gatefold/blocks/encoder_block.hpp"
 
 #include "gatefold/blocks/encoder.hpp"
+#include "gatefold/nn/dropout.hpp"
 #include "gatefold/nn/gated_mlp.hpp"
 #include "gatefold/nn/identity.hpp"
 #include "gatefold/nn/mlp.hpp"
+#include "gatefold/nn/sequence.hpp"
 #include "tests/support/layer_contract.hpp"
 
 namespace gatefold {
@@ -52,7 +54,7 @@ TEST(EncoderBlock, KeepsTheContractOfALayer) {
 TEST(EncoderBlock, IsOpenInNormAndOrder) {
   const auto make = [](auto type) {
     using T = typename decltype(type)::type;
-    const Attention<T> attention({.width = 4, .num_heads = 2});
+    const Sequence attention(Attention<T>({.width = 4, .num_heads = 2}), DropPath<T>({.rate = 0.1}));
     const LayerNorm<T> norm({.width = 4, .epsilon = 1e-3});
     using Block = decltype(EncoderBlock(PostNorm(norm, attention), PostNorm(norm, Mlp<T>({.width = 4, .hidden = 3}))));
     return Encoder<Block, Identity<T>>({}, 2, [&](Index) {
@@ -62,8 +64,8 @@ TEST(EncoderBlock, IsOpenInNormAndOrder) {
   std::vector<std::string> paths;
   for (const char* layer : {"blocks.0.", "blocks.1."})
     for (const char* path :
-         {"attention.inner.qkv.weight", "attention.inner.qkv.bias", "attention.inner.out.weight",
-          "attention.inner.out.bias", "attention.norm.gain", "attention.norm.bias", "ffn.inner.up.weight",
+         {"attention.inner.0.qkv.weight", "attention.inner.0.qkv.bias", "attention.inner.0.out.weight",
+          "attention.inner.0.out.bias", "attention.norm.gain", "attention.norm.bias", "ffn.inner.up.weight",
           "ffn.inner.up.bias", "ffn.inner.down.weight", "ffn.inner.down.bias", "ffn.norm.gain", "ffn.norm.bias"})
       paths.push_back(std::string(layer) + path);
   test::check_layer(make, {.in = 4, .out = 4, .rows = 7, .paths = paths, .layout = &kLayout, .copies = 100});
@@ -102,7 +104,7 @@ TEST(EncoderBlock, MayBePacked) {
                                        GatedMlp<float>({.width = 48, .hidden = 70}));
   test::disturb(causal, 2, 0.15);
   causal.attention.norm.epsilon = 0.25;
-  EXPECT_EQ(pack<bf16>(causal).attention.inner.mask, Attention<float>::Mask::causal);
+  EXPECT_EQ(pack<bf16>(causal).attention.inner.options.mask, Attention<float>::Mask::causal);
   EXPECT_EQ(pack<bf16>(causal).attention.norm.epsilon, 0.25);
   test::check_packed(causal, {.in = 48, .out = 48, .rows = 130, .products = 5});
 }

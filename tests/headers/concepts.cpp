@@ -5,6 +5,9 @@
 namespace gatefold {
 
 static_assert(Layer<Linear<float>> && Layer<LayerNorm<float>> && Layer<Attention<float>>);
+static_assert(Layer<RmsNorm<float>> && Layer<Identity<float>> && Layer<Dropout<float>> && Layer<DropPath<float>>);
+static_assert(Layer<PostNorm<Sum<Gated<Linear<float>>, Sequence<Linear<float>, Identity<float>>>, RmsNorm<float>>>);
+static_assert(GatedActivation<GptOssSwiglu> && GatedActivation<Glu<Silu>> && !GatedActivation<Silu>);
 static_assert(GroupedLayer<Mlp<float>> && GroupedLayer<GatedMlp<float>>);
 
 // Packed weights are for inference: there is a forward pass and no backward pass.

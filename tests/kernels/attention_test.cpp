@@ -17,12 +17,21 @@ struct Sequences {
   std::vector<Index> offset, row;
   Index heads = 1;
   AttentionMask mask = AttentionMask::none;
+  Index key_heads = 0, window = 0;
 
   AttentionPlan plan() const {
     return {.offset = {offset.data(), {std::ssize(offset)}},
             .row = {row.data(), {std::ssize(row)}},
             .heads = heads,
-            .mask = mask};
+            .mask = mask,
+            .key_heads = key_heads,
+            .window = window};
+  }
+  Index projected(Index width) const { return width + 2 * width / plan().group(); }
+  Sequences sharing(Index keys, Index nearest) const {
+    auto other = *this;
+    other.key_heads = keys, other.window = nearest;
+    return other;
   }
 };
 /// Sequences of these lengths; every fifth row is padding, which must be neither read nor written.
@@ -62,11 +71,11 @@ Result<T> run(const Sequences& s, const Tensor<T, 2>& qkv, const Tensor<T, 2>& d
   std::ranges::fill(r.y.flat(), T(7.0));
   std::ranges::fill(r.dqkv.flat(), T(7.0));
   Tensor<T, 2> stats({qkv.extent(0), 2 * s.heads + 1});
-  const Index width = dy.extent(1) - 1;
+  const Index width = dy.extent(1) - 1, projected = s.projected(width);
   const Rows<T> stats_rows = stats.view().columns(1, 2 * s.heads + 1);
-  attend<T>(qkv.view().columns(0, 3 * width), s.plan(), r.y.view().columns(1, width + 1), stats_rows, ctx);
-  attend_grad<T>(qkv.view().columns(0, 3 * width), s.plan(), stats_rows, dy.view().columns(1, width + 1),
-                 r.dqkv.view().columns(0, 3 * width), ctx);
+  attend<T>(qkv.view().columns(0, projected), s.plan(), r.y.view().columns(1, width + 1), stats_rows, ctx);
+  attend_grad<T>(qkv.view().columns(0, projected), s.plan(), stats_rows, dy.view().columns(1, width + 1),
+                 r.dqkv.view().columns(0, projected), ctx);
   return r;
 }
 
@@ -92,7 +101,7 @@ struct Tolerance {
 template <class T>
 void expect_as_in_double(const Sequences& s, Index d, double unit) {
   const Index width = s.heads * d, rows = num_rows(s);
-  const auto qkv = random_rows<T>({rows, 3 * width + 2}, 1), dy = random_rows<T>({rows, width + 1}, 2);
+  const auto qkv = random_rows<T>({rows, s.projected(width) + 2}, 1), dy = random_rows<T>({rows, width + 1}, 2);
   const auto exact_qkv = random_rows<double>(qkv.shape(), 1), exact_dy = random_rows<double>(dy.shape(), 2);
   Context ctx, portable;
   portable.isa = Isa::portable;
@@ -111,6 +120,16 @@ TEST(Attention, EveryLengthAgainstPlainLoops) {
       SCOPED_TRACE(n);
       expect_as_in_double<float>(sequences({n}, 1, mask), 5, 0x1p-24);
     }
+}
+
+// A key's gradient comes from as many heads as read it.
+TEST(Attention, SharedKeysAndWindowsAgainstPlainLoops) {
+  for (const auto mask : {AttentionMask::none, AttentionMask::causal})
+    for (const Index window : {0, 1, 2, 13, 40})
+      for (const Index key_heads : {1, 2}) {
+        SCOPED_TRACE(testing::Message() << "window " << window << ", " << key_heads << " heads of keys");
+        expect_as_in_double<float>(sequences({7, 0, 1, 70, 37}, 4, mask).sharing(key_heads, window), 9, 0x1p-24);
+      }
 }
 
 TEST(Attention, HeadWidthsAndRaggedSequences) {
@@ -194,24 +213,26 @@ TEST(Attention, LongSequencesKeepFloatsDigits) {
 
 // The plain loops themselves: from the definition, by dual numbers.
 TEST(Attention, GradientsByDualNumbers) {
-  for (const auto mask : {AttentionMask::none, AttentionMask::causal}) {
-    const auto s = sequences({4, 3}, 2, mask);
-    const auto qkv = random_rows<double>({num_rows(s), 3 * 4 + 2}, 1), dy = random_rows<double>({num_rows(s), 5}, 2);
-    Context ctx;
-    const auto got = run(s, qkv, dy, ctx);
-    Tensor<Dual, 2> lifted(qkv.shape()), y({num_rows(s), 4}), stats({num_rows(s), 4});
-    std::ranges::transform(qkv.flat(), lifted.flat().begin(), [](double v) { return Dual(v); });
-    for (const Index row : s.row)
-      for (Index j = 0; j < 12; ++j) {
-        lifted.view()(row, j).d = 1;
-        attend<Dual>(lifted.view().columns(0, 12), s.plan(), y, stats, ctx);
-        lifted.view()(row, j).d = 0;
-        double wanted = 0;
-        for (const Index r : s.row)
-          for (Index c = 0; c < 4; ++c) wanted += dy.view()(r, c + 1) * y.view()(r, c).d;
-        ASSERT_NEAR(got.dqkv.view()(row, j), wanted, 1e-13) << row << " " << j;
-      }
-  }
+  for (const auto mask : {AttentionMask::none, AttentionMask::causal})
+    for (const auto& s : {sequences({4, 3}, 2, mask), sequences({5}, 2, mask).sharing(1, 2)}) {
+      const Index projected = s.projected(4);
+      const auto qkv = random_rows<double>({num_rows(s), projected + 2}, 1),
+                 dy = random_rows<double>({num_rows(s), 5}, 2);
+      Context ctx;
+      const auto got = run(s, qkv, dy, ctx);
+      Tensor<Dual, 2> lifted(qkv.shape()), y({num_rows(s), 4}), stats({num_rows(s), 4});
+      std::ranges::transform(qkv.flat(), lifted.flat().begin(), [](double v) { return Dual(v); });
+      for (const Index row : s.row)
+        for (Index j = 0; j < projected; ++j) {
+          lifted.view()(row, j).d = 1;
+          attend<Dual>(lifted.view().columns(0, projected), s.plan(), y, stats, ctx);
+          lifted.view()(row, j).d = 0;
+          double wanted = 0;
+          for (const Index r : s.row)
+            for (Index c = 0; c < 4; ++c) wanted += dy.view()(r, c + 1) * y.view()(r, c).d;
+          ASSERT_NEAR(got.dqkv.view()(row, j), wanted, 1e-13) << row << " " << j;
+        }
+    }
 }
 
 TEST(Attention, RowsOfNoTokenAreNeitherReadNorWritten) {
@@ -284,6 +305,26 @@ TEST(Attention, WhatIsNotSeenDoesNotReach) {
       }
 }
 
+// What is not finite is seen by the queries of its window and by no other.
+TEST(Attention, WhatIsOutsideTheWindowDoesNotReach) {
+  for (const auto mask : {AttentionMask::none, AttentionMask::causal}) {
+    const auto s = sequences({75}, 2, mask).sharing(1, 12);
+    auto qkv = random_rows<float>({num_rows(s), 3 * 6 + 2}, 1);
+    const auto dy = random_rows<float>({num_rows(s), 7}, 2);
+    constexpr Index kAt = 40;
+    std::ranges::fill(std::span(&qkv.view()(s.row[kAt], 6), 6), kNan);  // k and v of both heads
+    for (const Isa isa : {Isa::simd, Isa::portable}) {
+      Context ctx;
+      ctx.isa = isa;
+      const auto y = run(s, qkv, dy, ctx).y;
+      for (Index i = 0; i < 75; ++i) {
+        const bool sees = i - kAt < 12 && kAt - i < (mask == AttentionMask::causal ? 1 : 12);
+        EXPECT_EQ(std::isnan(y.view()(s.row[static_cast<std::size_t>(i)], 3)), sees) << i << " " << name(isa);
+      }
+    }
+  }
+}
+
 TEST(Attention, HugeAndTinyScores) {
   for (const Isa isa : {Isa::simd, Isa::portable})
     for (const float size : {1e-30f, 1e-42f, 1e4f, 1e15f}) {
@@ -308,8 +349,8 @@ TEST(Attention, HugeAndTinyScores) {
 }
 
 TEST(Attention, SameBitsForAnyNumberOfThreads) {
-  const auto s = sequences({50, 3, 17, 0, 33}, 3, AttentionMask::causal);
-  const auto qkv = random_rows<float>({num_rows(s), 3 * 60 + 2}, 1), dy = random_rows<float>({num_rows(s), 61}, 2);
+  const auto s = sequences({50, 3, 17, 0, 33}, 4, AttentionMask::causal).sharing(2, 20);
+  const auto qkv = random_rows<float>({num_rows(s), 2 * 60 + 2}, 1), dy = random_rows<float>({num_rows(s), 61}, 2);
   const auto with = [&](ParallelFor parallel_for) {
     Context ctx;
     ctx.parallel_for = std::move(parallel_for);

@@ -1,5 +1,7 @@
 #include "gatefold/nn/attention.hpp"
 
+#include <complex>
+
 #include "tests/support/layer_contract.hpp"
 
 namespace gatefold {
@@ -31,75 +33,157 @@ TEST(Attention, KeepsTheContractOfALayer) {
   test::check_layer(kMake<Mask::none>, {.in = 4, .out = 4, .rows = 5, .paths = kPaths, .copies = 40});  // no layout
 }
 
+// Language models' attention: shared keys, a head width of its own, a window, turned and normalised queries and keys.
+template <class T>
+typename Attention<T>::Options modern(Mask mask, const Rotary& rotary, QueryKeyNorm norm) {
+  return {.width = 5,
+          .num_heads = 4,
+          .mask = static_cast<typename Attention<T>::Mask>(mask),
+          .num_key_heads = 2,
+          .head_width = 6,
+          .window = 2,
+          .bias = Bias::none,
+          .rotary = rotary,
+          .norm = norm,
+          .norm_epsilon = 0.1};
+}
+constexpr Rotary kHalves{.width = 6, .base = 100},
+    kNeighbours{.width = 4, .base = 50, .pairs = Rotary::Pairs::neighbours};
+
+TEST(Attention, KeepsTheContractWithAllOptions) {
+  const auto check = [](const Rotary& rotary, QueryKeyNorm norm, Mask mask) {
+    test::check_layer(
+        [=](auto type) {
+          using T = typename decltype(type)::type;
+          return Attention<T>(modern<T>(mask, rotary, norm));
+        },
+        {.in = 5,
+         .out = 5,
+         .rows = 10,
+         .paths = {"qkv.weight", "out.weight", "query_norm.gain", "key_norm.gain"},
+         .layout = &kRagged,
+         .copies = 150});
+  };
+  check(kHalves, QueryKeyNorm::head, Mask::causal);
+  check(kNeighbours, QueryKeyNorm::whole, Mask::none);
+}
+
 struct Case {
   Index width, heads;
   Mask mask;
 };
 
+/// One head of one row, normalised and turned, straight from the definition.
+void norm_and_turn(std::vector<double>& all, const std::optional<RmsNorm<double>>& norm, const Rotary& rotary, Index d,
+                   Index place) {
+  if (norm)
+    for (Index i = 0, width = norm->gain.extent(0); i < std::ssize(all); i += width) {
+      double squares = 0;
+      for (Index j = i; j < i + width; ++j) squares += std::pow(all[static_cast<std::size_t>(j)], 2);
+      for (Index j = 0; j < width; ++j)
+        all[static_cast<std::size_t>(i + j)] *= norm->gain.flat()[static_cast<std::size_t>(j)] /
+                                                std::sqrt(squares / static_cast<double>(width) + norm->epsilon);
+    }
+  for (Index i = 0; i < std::ssize(all); i += d)
+    for (Index j = 0; j < rotary.width / 2; ++j) {
+      const bool halves = rotary.pairs == Rotary::Pairs::halves;
+      double& a = all[static_cast<std::size_t>(i + (halves ? j : 2 * j))];
+      double& b = all[static_cast<std::size_t>(i + (halves ? j + rotary.width / 2 : 2 * j + 1))];
+      const std::complex<double> turned =
+          std::complex(a, b) *
+          std::polar(1.0, double(place) * std::pow(rotary.base, -2.0 * double(j) / double(rotary.width)));
+      a = turned.real(), b = turned.imag();
+    }
+}
+
 /// Straight from the definition, one query at a time, padding left out rather than masked.
-Tensor<double, 2> definition(const Attention<double>& layer, const Case& c, const Tensor<double, 2>& x,
-                             const OwnedLayout& layout) {
-  const Index d = c.width / c.heads;
-  const auto project = [&](Index row, Index column) {
-    double sum = layer.qkv.bias.flat()[static_cast<std::size_t>(column)];
-    for (Index i = 0; i < c.width; ++i) sum += layer.qkv.weight.view()(column, i) * x.view()(row, i);
-    return sum;
+Tensor<double, 2> definition(const Attention<double>& layer, const Tensor<double, 2>& x, const OwnedLayout& layout) {
+  const auto& o = layer.options;
+  const Index d = o.head_width, queries = o.num_heads * d, keys = o.num_key_heads * d;
+  const auto project = [&](Index row, Index begin, Index count) {
+    std::vector<double> part;
+    for (Index column = begin; column < begin + count; ++column) {
+      double sum = o.bias == Bias::none ? 0 : layer.qkv.bias.flat()[static_cast<std::size_t>(column)];
+      for (Index i = 0; i < o.width; ++i) sum += layer.qkv.weight.view()(column, i) * x.view()(row, i);
+      part.push_back(sum);
+    }
+    return part;
   };
   Tensor<double, 2> y(x.shape());
-  for (std::size_t b = 0; b + 1 < layout.offset.size(); ++b)
+  for (std::size_t b = 0; b + 1 < layout.offset.size(); ++b) {
+    std::vector<Index> tokens;
+    std::vector<std::vector<double>> q, k, v;
     for (Index row = layout.offset[b]; row < layout.offset[b + 1]; ++row) {
-      std::vector<double> attended(static_cast<std::size_t>(c.width));
-      if (layout.modality[static_cast<std::size_t>(row)] != kPadding)
-        for (Index h = 0; h < c.heads; ++h) {
-          double total = 0;
-          std::vector<double> mixed(static_cast<std::size_t>(d));
-          for (Index other = layout.offset[b]; other < layout.offset[b + 1]; ++other) {
-            if (layout.modality[static_cast<std::size_t>(other)] == kPadding) continue;
-            if (c.mask == Mask::causal && other > row) continue;
-            double score = 0;
-            for (Index i = 0; i < d; ++i) score += project(row, h * d + i) * project(other, c.width + h * d + i);
-            const double weight = std::exp(score / std::sqrt(static_cast<double>(d)));
-            total += weight;
-            for (Index i = 0; i < d; ++i)
-              mixed[static_cast<std::size_t>(i)] += weight * project(other, 2 * c.width + h * d + i);
-          }
-          for (Index i = 0; i < d; ++i)
-            attended[static_cast<std::size_t>(h * d + i)] = mixed[static_cast<std::size_t>(i)] / total;
-        }
-      for (Index j = 0; j < c.width; ++j) {
-        double sum = layer.out.bias.flat()[static_cast<std::size_t>(j)];
-        for (Index i = 0; i < c.width; ++i)
-          sum += layer.out.weight.view()(j, i) * attended[static_cast<std::size_t>(i)];
-        y.view()(row, j) = sum;
+      if (layout.modality[static_cast<std::size_t>(row)] != kPadding) {
+        q.push_back(project(row, 0, queries));
+        k.push_back(project(row, queries, keys));
+        v.push_back(project(row, queries + keys, keys));
+        norm_and_turn(q.back(), layer.query_norm, o.rotary, d, std::ssize(tokens));
+        norm_and_turn(k.back(), layer.key_norm, o.rotary, d, std::ssize(tokens));
+        tokens.push_back(row);
       }
+      for (Index j = 0; j < o.width; ++j)
+        y.view()(row, j) = o.bias == Bias::none ? 0 : layer.out.bias.flat()[static_cast<std::size_t>(j)];
     }
+    for (std::size_t t = 0; t < tokens.size(); ++t)
+      for (Index h = 0; h < o.num_heads; ++h) {
+        const Index of_key = h / (o.num_heads / o.num_key_heads);
+        double total = 0;
+        std::vector<double> mixed(static_cast<std::size_t>(d));
+        for (std::size_t u = 0; u < tokens.size(); ++u) {
+          if (o.mask == Mask::causal && u > t) continue;
+          if (o.window && std::max(u, t) - std::min(u, t) >= static_cast<std::size_t>(o.window)) continue;
+          double score = 0;
+          for (Index i = 0; i < d; ++i)
+            score += q[t][static_cast<std::size_t>(h * d + i)] * k[u][static_cast<std::size_t>(of_key * d + i)];
+          const double weight = std::exp(score / std::sqrt(static_cast<double>(d)));
+          total += weight;
+          for (Index i = 0; i < d; ++i)
+            mixed[static_cast<std::size_t>(i)] += weight * v[u][static_cast<std::size_t>(of_key * d + i)];
+        }
+        for (Index j = 0; j < o.width; ++j)
+          for (Index i = 0; i < d; ++i)
+            y.view()(tokens[t], j) +=
+                layer.out.weight.view()(j, h * d + i) * mixed[static_cast<std::size_t>(i)] / total;
+      }
+  }
   return y;
+}
+
+template <class T>
+typename Attention<T>::Options plain(const Case& c) {
+  return {.width = c.width, .num_heads = c.heads, .mask = static_cast<typename Attention<T>::Mask>(c.mask)};
+}
+
+void expect_as_defined(Attention<double> layer, Attention<float> single) {
+  test::disturb(layer, 3);
+  convert(layer, single);
+  const auto x = random_matrix<double>({10, layer.width()}, 4);
+  const auto x_single = random_matrix<float>({10, layer.width()}, 4);
+  const auto wanted = definition(layer, x, kRagged);
+  const TokenLayout layout = kRagged.view();
+  for (const Isa isa : {Isa::simd, Isa::portable}) {
+    Context ctx;
+    ctx.isa = isa;
+    ctx.layout = &layout;
+    Tensor<double, 2> y(x.shape());
+    infer<Attention<double>>(layer, x, y, ctx);
+    EXPECT_THAT(y.flat(), testing::Pointwise(testing::DoubleNear(1e-13), wanted.flat()));
+    Tensor<float, 2> y_single(x.shape());
+    infer<Attention<float>>(single, x_single, y_single, ctx);
+    test::expect_near<float, double>(y_single.flat(), wanted.flat(), 100, "y in float");
+  }
 }
 
 TEST(Attention, AgainstTheDefinition) {
   for (const Case c :
-       {Case{4, 1, Mask::none}, Case{6, 3, Mask::none}, Case{6, 2, Mask::causal}, Case{5, 5, Mask::causal}}) {
-    Attention<double> layer({.width = c.width, .num_heads = c.heads, .mask = c.mask});
-    Attention<float> single(
-        {.width = c.width, .num_heads = c.heads, .mask = static_cast<Attention<float>::Mask>(c.mask)});
-    test::disturb(layer, 3);
-    convert(layer, single);
-    const auto x = random_matrix<double>({10, c.width}, 4);
-    const auto x_single = random_matrix<float>({10, c.width}, 4);
-    const auto wanted = definition(layer, c, x, kRagged);
-    const TokenLayout layout = kRagged.view();
-    for (const Isa isa : {Isa::simd, Isa::portable}) {
-      Context ctx;
-      ctx.isa = isa;
-      ctx.layout = &layout;
-      Tensor<double, 2> y(x.shape());
-      infer<Attention<double>>(layer, x, y, ctx);
-      EXPECT_THAT(y.flat(), testing::Pointwise(testing::DoubleNear(1e-13), wanted.flat()));
-      Tensor<float, 2> y_single(x.shape());
-      infer<Attention<float>>(single, x_single, y_single, ctx);
-      test::expect_near<float, double>(y_single.flat(), wanted.flat(), 100, "y in float");
-    }
-  }
+       {Case{4, 1, Mask::none}, Case{6, 3, Mask::none}, Case{6, 2, Mask::causal}, Case{5, 5, Mask::causal}})
+    expect_as_defined(Attention<double>(plain<double>(c)), Attention<float>(plain<float>(c)));
+  for (const auto norm : {QueryKeyNorm::none, QueryKeyNorm::head, QueryKeyNorm::whole})
+    for (const auto mask : {Mask::none, Mask::causal})
+      for (const auto& rotary : {kHalves, kNeighbours})
+        expect_as_defined(Attention<double>(modern<double>(mask, rotary, norm)),
+                          Attention<float>(modern<float>(mask, rotary, norm)));
 }
 
 TEST(Attention, PaddingNeitherLeaksForwardNorBackward) {
@@ -185,16 +269,15 @@ TEST(Attention, LongSequences) {
   // Longer than one tile, and head widths that are no multiple of one.
   const OwnedLayout layout{.offset = {0, 70, 71, 110}, .modality = std::vector<std::uint8_t>(110)};
   const TokenLayout view = layout.view();
-  const Case c{33, 3, Mask::none};
-  Attention<double> layer({.width = c.width, .num_heads = c.heads});
-  Attention<float> single({.width = c.width, .num_heads = c.heads});
+  Attention<double> layer({.width = 33, .num_heads = 3});
+  Attention<float> single({.width = 33, .num_heads = 3});
   test::disturb(layer, 3, 0.1);
   convert(layer, single);
   Context ctx;
   ctx.layout = &view;
   const auto x = random_matrix<double>({110, 33}, 4), dy = random_matrix<double>({110, 33}, 5);
   const auto pass = test::run_pass(layer, x, dy, ctx);
-  const auto wanted = definition(layer, c, x, layout);
+  const auto wanted = definition(layer, x, layout);
   EXPECT_THAT(pass.y.flat(), testing::Pointwise(testing::DoubleNear(1e-12), wanted.flat()));
   test::expect_near(test::run_pass(single, random_matrix<float>({110, 33}, 4), random_matrix<float>({110, 33}, 5), ctx),
                     pass, 300);
@@ -203,7 +286,13 @@ TEST(Attention, LongSequences) {
 // Weights packed as float are the same numbers, multiplied in another order.
 TEST(Attention, PackedKeepsNothingAndGivesTheSame) {
   for (const Mask mask : {Mask::none, Mask::causal}) {
-    Attention<float> layer({.width = 32, .num_heads = 2, .mask = mask});
+    Attention<float> layer({.width = 32,
+                            .num_heads = 4,
+                            .mask = mask,
+                            .num_key_heads = 2,
+                            .window = 3,
+                            .rotary = {.width = 8},
+                            .norm = QueryKeyNorm::head});
     test::disturb(layer, 3, 0.2);
     const auto packed = pack<float>(layer);
     const auto x = random_matrix<float>({10, 32}, 4);
@@ -241,6 +330,10 @@ TEST(Attention, OneTokenOfEachSequenceGetsWhatForwardGivesIt) {
 TEST(Attention, RefusesWhatDoesNotFit) {
   EXPECT_THROW(Attention<float>({.width = 6, .num_heads = 4}), OptionError);
   EXPECT_THROW(Attention<float>({.width = 6, .num_heads = 0}), OptionError);
+  EXPECT_THROW(Attention<float>({.width = 6, .num_heads = 6, .num_key_heads = 4}), OptionError);
+  EXPECT_THROW(Attention<float>({.width = 6, .num_heads = 2, .window = -1}), OptionError);
+  EXPECT_THROW(Attention<float>({.width = 6, .num_heads = 2, .rotary = {.width = 3}}), OptionError);
+  EXPECT_THROW(Attention<float>({.width = 6, .num_heads = 2, .rotary = {.width = 4}}), OptionError);
   const auto layer = kMake<Mask::none>(std::type_identity<float>{});
   const Tensor<float, 2> x({7, 4});
   Tensor<float, 2> y({7, 4});

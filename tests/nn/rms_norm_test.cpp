@@ -17,7 +17,7 @@ TEST(RmsNorm, KeepsTheContractOfALayer) {
           {.width = c.width, .epsilon = 0.5, .form = c.form, .parts = c.parts});
     };
     const Index width = c.width * c.parts;
-    test::check_layer(make, {.in = width, .out = width, .rows = 4, .paths = {"gain"}, .copies = 1500});
+    test::check_layer(make, {.in = width, .out = width, .rows = 4, .paths = {"gain"}, .copies = 9000 / width});
   }
 }
 

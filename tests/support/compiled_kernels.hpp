@@ -24,6 +24,14 @@ GATEFOLD_TEST_COMPILED void layer_norm_grad<double>(Rows<const double>, View<con
 GATEFOLD_TEST_COMPILED void add_layer_norm_grad_params<double>(Rows<const double>, Rows<const double>,
                                                                Rows<const double>, View<double, 1>, View<double, 1>,
                                                                Context&);
+GATEFOLD_TEST_COMPILED void rms_norm<double>(Rows<const double>, View<const double, 1>, double, double, Rows<double>,
+                                             Rows<double>, Context&);
+GATEFOLD_TEST_COMPILED void rms_norm_grad<double>(Rows<const double>, View<const double, 1>, double, Rows<const double>,
+                                                  Rows<const double>, Rows<double>, Context&);
+GATEFOLD_TEST_COMPILED void add_rms_norm_grad_gain<double>(Rows<const double>, Rows<const double>, Rows<const double>,
+                                                           View<double, 1>, Context&);
+GATEFOLD_TEST_COMPILED void rotate<double>(const Rotary&, Turn, View<const Index, 1>, View<const Index, 1>,
+                                           Rows<const double>, Index, Rows<double>, Context&);
 GATEFOLD_TEST_COMPILED void attend<double>(Rows<const double>, const AttentionPlan&, Rows<double>, Rows<double>,
                                            Context&);
 GATEFOLD_TEST_COMPILED void attend_grad<double>(Rows<const double>, const AttentionPlan&, Rows<const double>,
@@ -53,6 +61,14 @@ GATEFOLD_TEST_COMPILED void layer_norm_grad<Dual>(Rows<const Dual>, View<const D
                                                   Rows<const Dual>, Rows<Dual>, Context&);
 GATEFOLD_TEST_COMPILED void add_layer_norm_grad_params<Dual>(Rows<const Dual>, Rows<const Dual>, Rows<const Dual>,
                                                              View<Dual, 1>, View<Dual, 1>, Context&);
+GATEFOLD_TEST_COMPILED void rms_norm<Dual>(Rows<const Dual>, View<const Dual, 1>, Dual, Dual, Rows<Dual>, Rows<Dual>,
+                                           Context&);
+GATEFOLD_TEST_COMPILED void rms_norm_grad<Dual>(Rows<const Dual>, View<const Dual, 1>, Dual, Rows<const Dual>,
+                                                Rows<const Dual>, Rows<Dual>, Context&);
+GATEFOLD_TEST_COMPILED void add_rms_norm_grad_gain<Dual>(Rows<const Dual>, Rows<const Dual>, Rows<const Dual>,
+                                                         View<Dual, 1>, Context&);
+GATEFOLD_TEST_COMPILED void rotate<Dual>(const Rotary&, Turn, View<const Index, 1>, View<const Index, 1>,
+                                         Rows<const Dual>, Index, Rows<Dual>, Context&);
 GATEFOLD_TEST_COMPILED void attend<Dual>(Rows<const Dual>, const AttentionPlan&, Rows<Dual>, Rows<Dual>, Context&);
 GATEFOLD_TEST_COMPILED void attend_grad<Dual>(Rows<const Dual>, const AttentionPlan&, Rows<const Dual>,
                                               Rows<const Dual>, Rows<Dual>, Context&);

@@ -30,6 +30,10 @@ struct Encoder {
     v("blocks", self.blocks...);
     v("norm", self.norm...);
   }
+  static void visit_layers(auto& v, auto& self, auto&... saved) {
+    for (std::size_t i = 0; i < self.blocks.size(); ++i)
+      v("blocks." + std::to_string(i), self.blocks[i], saved.blocks[static_cast<Index>(i)]...);
+  }
 
   Saved forward(Rows<const Scalar> x, Rows<Scalar> y, Context& ctx) const {
     if constexpr (!Layer<Block>) {

@@ -15,7 +15,6 @@ struct EncoderBlock {
   static_assert(ForwardLayer<Ffn>, "EncoderBlock: the feed-forward net is a layer");
   static_assert(ForwardLayer<SelfAttention>, "EncoderBlock: attention is a layer");
   using Scalar = typename Ffn::Scalar;
-  using Options = typename SelfAttention::Options;
   struct Saved {
     typename Branch<SelfAttention, Norm>::Saved attention;
     typename Branch<Ffn, Norm>::Saved ffn;
@@ -24,7 +23,8 @@ struct EncoderBlock {
   Branch<SelfAttention, Norm> attention;
   Branch<Ffn, Norm> ffn;
 
-  EncoderBlock(Options o, Ffn net)
+  template <class A = SelfAttention>
+  EncoderBlock(typename A::Options o, Ffn net)
       : attention({.width = o.width}, SelfAttention(o)), ffn({.width = o.width}, std::move(net)) {}
   /// Not what templates are deduced from: a SparseMlp<R, E> would pass for a branch. That is said below.
   EncoderBlock(std::type_identity_t<Branch<SelfAttention, Norm>> a, std::type_identity_t<Branch<Ffn, Norm>> f)
@@ -32,6 +32,10 @@ struct EncoderBlock {
   static void visit(auto& v, auto&... self) {
     v("attention", self.attention...);
     v("ffn", self.ffn...);
+  }
+  static void visit_layers(auto& v, auto& self, auto&... saved) {
+    v("attention", self.attention, saved.attention...);
+    v("ffn", self.ffn, saved.ffn...);
   }
 
   Saved forward(Rows<const Scalar> x, Rows<Scalar> y, Context& ctx) const {

@@ -22,7 +22,7 @@ struct BlockedAttention {
 
   static constexpr Index padded(Index n, Index step) { return (n + step - 1) / step * step; }
 
-  const AttentionTask& t;
+  AttentionTask t;
   Rows<const T> qkv;
   Index dp = padded(t.d, kWidth), np = padded(t.n, kRows);
 
@@ -82,8 +82,8 @@ struct BlockedAttention {
     }
   }
 
-  /// c[rows, columns] = a b where the depth are keys: chain by chain, so that thousands of them keep their digits, with a
-  /// part of b that stays in L1.
+  /// c[rows, columns] = a b where the depth are keys: chain by chain, so that thousands of them keep their digits, with
+  /// a part of b that stays in L1.
   static void mix(Shape<2> shape, Index depth, Left a, Right b, T* c, Index c_stride) {
     multiply(shape, std::min(depth, kChain), a, b, c, c_stride, Store::overwrite);
     for (Index k = kChain; k < depth; k += kChain)
@@ -128,20 +128,25 @@ struct BlockedAttention {
     for (; c < t.d; ++c) to[c] = from[c] * factor;
   }
 
-  /// A block of queries and the keys that one of them sees.
+  /// A block of queries and the keys that one of them sees, from a whole tile on.
   struct Block {
-    Index begin, count, keys;
+    Index begin, count, first_key, keys;
     Index lanes() const { return padded(count, kWidth); }
   };
   Block block(Index begin) const {
-    const Index count = std::min(kQueries, t.last - begin);
-    return {begin, count, t.mask == AttentionMask::causal ? begin + count : t.n};
+    const Index count = std::min(kQueries, t.last - begin), first_key = t.least_seen(begin) / kRows * kRows;
+    return {begin, count, first_key, t.seen(begin + count - 1) - first_key};
   }
 
-  /// What query i of the block must not see: keys after it. Sets those of the strip to `value`.
+  /// What a query of the block must not see: keys too far after it or before it. Sets those of the strip to `value`.
   void mask_strip(const Block& b, T value, T* strip) const {
-    if (t.mask == AttentionMask::none) return;
-    for (Index j = b.begin + 1; j < b.keys; ++j) std::fill_n(strip + j * kQueries, j - b.begin, value);
+    const Index end = b.first_key + b.keys;
+    for (Index j = std::max(b.first_key, b.begin + t.ahead + 1); j < end; ++j)
+      std::fill_n(strip + (j - b.first_key) * kQueries, std::min(b.count, j - t.ahead - b.begin), value);
+    for (Index j = b.first_key; j < std::min(end, b.begin + b.count - 1 - t.behind); ++j) {
+      const Index seeing = std::max<Index>(0, j + t.behind + 1 - b.begin);
+      std::fill_n(strip + (j - b.first_key) * kQueries + seeing, b.count - seeing, value);
+    }
   }
 
   void forward(Rows<T> y, Rows<T> stats, T* scratch) const {
@@ -157,13 +162,14 @@ struct BlockedAttention {
     gather(
         t.n, np, T(1), [&](Index i) { return t.at(qkv, t.v, i); }, v);
     // 0 times what a query must not see need not be 0.
-    const bool confine = t.mask == AttentionMask::causal && !all_finite(v);
+    const bool confine = t.confined() && !all_finite(v);
     for (Index begin = t.first; begin < t.last; begin += kQueries) {
       const Block b = block(begin);
       gather(
           b.count, kQueries, T(t.scale()), [&](Index i) { return t.at(qkv, t.q, begin + i); }, q);
       transpose(q, q_columns);
-      multiply({b.keys, b.lanes()}, t.d, {k, dp, 1}, {q_columns, kQueries}, strip, kQueries, Store::overwrite);
+      const Index from = b.first_key * dp;
+      multiply({b.keys, b.lanes()}, t.d, {k + from, dp, 1}, {q_columns, kQueries}, strip, kQueries, Store::overwrite);
       mask_strip(b, -std::numeric_limits<T>::infinity(), strip);
       alignas(64) T most[kQueries], inverse[kQueries];
       for (Index lane = 0; lane < b.lanes(); lane += kWidth) {
@@ -186,9 +192,9 @@ struct BlockedAttention {
         (V(T(1)) / total).store_unaligned(inverse + lane);
       }
       if (confine)
-        mix_one_by_one(b, strip, v, out);
+        mix_one_by_one(b, strip, v + from, out);
       else
-        mix({b.count, dp}, b.keys, {strip, 1, kQueries}, {v, dp}, out, dp);
+        mix({b.count, dp}, b.keys, {strip, 1, kQueries}, {v + from, dp}, out, dp);
       for (Index i = 0; i < b.count; ++i) {
         scatter(out + i * dp, inverse[i], t.at(y, begin + i));
         stats(t.row[begin + i], 2 * t.head) = most[i];
@@ -206,14 +212,15 @@ struct BlockedAttention {
     return simd::reduce_add(difference) == T(0);
   }
 
-  /// Adds what mix adds, in its order.
+  /// Adds what mix adds, in its order. strip and v begin with key b.first_key.
   void mix_one_by_one(const Block& b, const T* strip, const T* v, T* out) const {
     for (Index i = 0; i < b.count; ++i)
       for (Index c = 0; c < dp; c += kWidth) {
+        const Index least = t.least_seen(b.begin + i) - b.first_key, end = t.seen(b.begin + i) - b.first_key;
         V total(T(0));
-        for (Index j0 = 0; j0 <= b.begin + i; j0 += kChain) {
+        for (Index j0 = 0; j0 < end; j0 += kChain) {
           V chain(T(0));
-          for (Index j = j0; j <= std::min(b.begin + i, j0 + kChain - 1); ++j)
+          for (Index j = std::max(j0, least); j < std::min(end, j0 + kChain); ++j)
             chain = simd::fma(V(strip[j * kQueries + i]), simd::load<T, Arch>(v + j * dp + c), chain);
           total = total + chain;
         }
@@ -221,7 +228,8 @@ struct BlockedAttention {
       }
   }
 
-  void backward(Rows<const T> stats, Rows<const T> dy, Rows<T> dqkv, T* scratch) const {
+  /// Of all heads that share the keys and values of head t.head, the first of them.
+  void backward(Rows<const T> stats, Rows<const T> dy, Rows<T> dqkv, T* scratch) {
     Take take{scratch};
     T* const k = take(np * dp);
     T* const v = take(np * dp);
@@ -240,27 +248,31 @@ struct BlockedAttention {
         t.n, np, T(1), [&](Index i) { return t.at(qkv, t.v, i); }, v);
     std::fill_n(dk, np * dp, T(0));
     std::fill_n(dv, np * dp, T(0));
-    for (Index begin = 0; begin < t.n; begin += kQueries) {
-      const Block b = block(begin);
-      gather(
-          b.count, kQueries, T(t.scale()), [&](Index i) { return t.at(qkv, t.q, begin + i); }, q);
-      gather(
-          b.count, kQueries, T(1), [&](Index i) { return t.at(dy, begin + i); }, dout);
-      transpose(q, q_columns);
-      transpose(dout, dout_columns);
-      multiply({b.keys, b.lanes()}, t.d, {k, dp, 1}, {q_columns, kQueries}, map, kQueries, Store::overwrite);
-      multiply({b.keys, b.lanes()}, t.d, {v, dp, 1}, {dout_columns, kQueries}, dmap, kQueries, Store::overwrite);
-      mask_strip(b, -std::numeric_limits<T>::infinity(), map);
-      softmax_grad(b, stats, map, dmap);
-      // Tiles are whole: what follows the keys must add nothing.
-      const Index past = padded(b.keys, kRows) - b.keys;
-      std::fill_n(map + b.keys * kQueries, past * kQueries, T(0));
-      std::fill_n(dmap + b.keys * kQueries, past * kQueries, T(0));
-      multiply({b.keys, dp}, b.count, {map, kQueries, 1}, {dout, dp}, dv, dp, Store::add);
-      multiply({b.keys, dp}, b.count, {dmap, kQueries, 1}, {q, dp}, dk, dp, Store::add);
-      mix({b.count, dp}, b.keys, {dmap, 1, kQueries}, {k, dp}, dq, dp);
-      for (Index i = 0; i < b.count; ++i) scatter(dq + i * dp, T(t.scale()), t.at(dqkv, t.q, begin + i));
-    }
+    for (const Index last = t.head + t.group; t.head < last; ++t.head)
+      for (Index begin = 0; begin < t.n; begin += kQueries) {
+        const Block b = block(begin);
+        const Index from = b.first_key * dp;
+        gather(
+            b.count, kQueries, T(t.scale()), [&](Index i) { return t.at(qkv, t.q, begin + i); }, q);
+        gather(
+            b.count, kQueries, T(1), [&](Index i) { return t.at(dy, begin + i); }, dout);
+        transpose(q, q_columns);
+        transpose(dout, dout_columns);
+        multiply({b.keys, b.lanes()}, t.d, {k + from, dp, 1}, {q_columns, kQueries}, map, kQueries, Store::overwrite);
+        multiply({b.keys, b.lanes()}, t.d, {v + from, dp, 1}, {dout_columns, kQueries}, dmap, kQueries,
+                 Store::overwrite);
+        mask_strip(b, -std::numeric_limits<T>::infinity(), map);
+        softmax_grad(b, stats, map, dmap);
+        // Tiles are whole: what follows the keys must add nothing.
+        const Index past = padded(b.keys, kRows) - b.keys;
+        std::fill_n(map + b.keys * kQueries, past * kQueries, T(0));
+        std::fill_n(dmap + b.keys * kQueries, past * kQueries, T(0));
+        multiply({b.keys, dp}, b.count, {map, kQueries, 1}, {dout, dp}, dv + from, dp, Store::add);
+        multiply({b.keys, dp}, b.count, {dmap, kQueries, 1}, {q, dp}, dk + from, dp, Store::add);
+        mix({b.count, dp}, b.keys, {dmap, 1, kQueries}, {k + from, dp}, dq, dp);
+        for (Index i = 0; i < b.count; ++i) scatter(dq + i * dp, T(t.scale()), t.at(dqkv, t.q, begin + i));
+      }
+    t.head -= t.group;
     for (Index i = 0; i < t.n; ++i) {
       scatter(dk + i * dp, T(1), t.at(dqkv, t.k, i));
       scatter(dv + i * dp, T(1), t.at(dqkv, t.v, i));
@@ -299,32 +311,33 @@ struct BlockedAttention {
 template <class T>
 inline constexpr bool kBlockedAttention = GATEFOLD_HAS_SIMD&& std::is_floating_point_v<T>;
 
-/// body(task, scratch) for each head of each sequence; a worker's scratch is `size` elements.
+/// body(task, scratch) for each head of each sequence, or for the first of each `group` heads; a worker's scratch is
+/// `size` elements.
 template <class T, class Body>
-void for_each_head(const AttentionPlan& plan, Index width, Index size, Context& ctx, Body&& body) {
+void for_each_head(const AttentionPlan& plan, Index group, Index width, Index size, Context& ctx, Body&& body) {
   const auto scope = ctx.workspace.scope();
   constexpr Index kLine = 64;  // elements between the slices of two workers, so that they share no cache line
   auto scratch = ctx.workspace.take<T>(ctx.parallel_for.workers(), (size / kLine + 1) * kLine);
   const Index sequences = plan.num_sequences(), workers = ctx.parallel_for.workers();
   if (sequences == 0) return;
   // Heads of a sequence lie side by side: who has several in a row finds what it prefetched.
-  const Index parts = std::min(plan.heads, (2 * workers + sequences - 1) / sequences);
-  const BalancedSplit heads(plan.heads, (plan.heads + parts - 1) / parts);
+  const Index groups = plan.heads / group, parts = std::min(groups, (2 * workers + sequences - 1) / sequences);
+  const BalancedSplit heads(groups, (groups + parts - 1) / parts);
   ctx.parallel_for(sequences * heads.count, [&](Index begin, Index end, Index worker) {
     for (Index i = begin; i < end; ++i) {
-      const Index first = i / heads.count * plan.heads, part = i % heads.count;
-      for (Index head = heads.begin(part); head < heads.begin(part + 1); ++head)
-        body(AttentionTask(plan, first + head, width), &scratch(worker, 0));
+      const Index part = i % heads.count;
+      for (Index g = heads.begin(part); g < heads.begin(part + 1); ++g)
+        body(AttentionTask(plan, i / heads.count, g * group, width), &scratch(worker, 0));
     }
   });
 }
 
 }  // namespace detail
 
-/// y = softmax(q kᵀ / √d) v for each head, where d = D / heads. Keeps of each query and head the largest score and the
-/// inverse of the sum of exponentials. 4 T² D flops per sequence, half of it where causal. Of y and stats only the rows
-/// of tokens that attend are written.
-/// // qkv [R, 3 D] = q | k | v, y [R, D], stats [R, 2 heads]
+/// y = softmax(q kᵀ / √d) v for each head, where d = D / heads; heads may share keys and values (plan.key_heads). Keeps
+/// of each query and head the largest score and the inverse of the sum of exponentials. 4 T² D flops per sequence, half
+/// of it where causal. Of y and stats only the rows of tokens that attend are written.
+/// // qkv [R, D + 2 D / group] = q | k | v, y [R, D], stats [R, 2 heads]
 template <Real T>
 void attend(Rows<const T> qkv, const AttentionPlan& plan, Rows<T> y, Rows<T> stats, Context& ctx) {
   const Index width = y.extent(1), longest = plan.longest();
@@ -332,20 +345,20 @@ void attend(Rows<const T> qkv, const AttentionPlan& plan, Rows<T> y, Rows<T> sta
   if constexpr (detail::kBlockedAttention<T>)
     if (ctx.isa != Isa::portable) {
       using Blocked = detail::BlockedAttention<T, simd::DefaultArch>;
-      return detail::for_each_head<T>(plan, width, Blocked::scratch_size(longest, width / plan.heads), ctx,
+      return detail::for_each_head<T>(plan, 1, width, Blocked::scratch_size(longest, width / plan.heads), ctx,
                                       [&](const detail::AttentionTask& t, T* scratch) {
                                         Blocked{t, qkv}.forward(y, stats, scratch);
                                       });
     }
 #endif
   const Index size = detail::portable_scratch(longest, width / plan.heads);
-  detail::for_each_head<T>(plan, width, size, ctx, [&](const detail::AttentionTask& t, T* scratch) {
+  detail::for_each_head<T>(plan, 1, width, size, ctx, [&](const detail::AttentionTask& t, T* scratch) {
     detail::attend_portable<T>(t, qkv, y, stats, scratch);
   });
 }
 
 /// The gradient of attend where all tokens attend. 10 T² D flops per sequence.
-/// // qkv, dqkv [R, 3 D], stats [R, 2 heads] of attend, dy [R, D]
+/// // qkv, dqkv [R, D + 2 D / group], stats [R, 2 heads] of attend, dy [R, D]
 template <Real T>
 void attend_grad(Rows<const T> qkv, const AttentionPlan& plan, Rows<const T> stats, Rows<const T> dy, Rows<T> dqkv,
                  Context& ctx) {
@@ -354,14 +367,14 @@ void attend_grad(Rows<const T> qkv, const AttentionPlan& plan, Rows<const T> sta
   if constexpr (detail::kBlockedAttention<T>)
     if (ctx.isa != Isa::portable) {
       using Blocked = detail::BlockedAttention<T, simd::DefaultArch>;
-      return detail::for_each_head<T>(plan, width, Blocked::scratch_size(longest, width / plan.heads), ctx,
-                                      [&](const detail::AttentionTask& t, T* scratch) {
+      return detail::for_each_head<T>(plan, plan.group(), width, Blocked::scratch_size(longest, width / plan.heads),
+                                      ctx, [&](const detail::AttentionTask& t, T* scratch) {
                                         Blocked{t, qkv}.backward(stats, dy, dqkv, scratch);
                                       });
     }
 #endif
   const Index size = detail::portable_grad_scratch(longest, width / plan.heads);
-  detail::for_each_head<T>(plan, width, size, ctx, [&](const detail::AttentionTask& t, T* scratch) {
+  detail::for_each_head<T>(plan, plan.group(), width, size, ctx, [&](const detail::AttentionTask& t, T* scratch) {
     detail::attend_grad_portable<T>(t, qkv, dy, dqkv, scratch);
   });
 }

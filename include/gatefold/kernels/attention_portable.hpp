@@ -9,14 +9,16 @@ namespace gatefold::kernels {
 enum class AttentionMask { none, causal };
 
 /// Who attends to whom: the tokens row[offset[b]..offset[b+1]) of sequence b to each other, each head by itself; with
-/// AttentionMask::causal a token to itself and those before it. Rows that are not listed (padding) are neither read nor
-/// written.
+/// AttentionMask::causal a token to itself and those before it; with a window only to those less than that many tokens
+/// away. Rows that are not listed (padding) are neither read nor written.
 struct AttentionPlan {
   View<const Index, 1> offset;  // [B+1]
   View<const Index, 1> row;     // [tokens]
   Index heads;
   AttentionMask mask = AttentionMask::none;
   View<const Index, 1> query = {};  // [B] the only token of each sequence that attends, counted from its first; or all
+  Index key_heads = 0;              // of keys and values, each for as many heads in a row; 0: each head has its own
+  Index window = 0;                 // 0: none
 
   Index num_sequences() const { return offset.extent(0) - 1; }
   Index longest() const {
@@ -24,38 +26,46 @@ struct AttentionPlan {
     for (Index b = 0; b + 1 < offset.extent(0); ++b) n = std::max(n, offset[b + 1] - offset[b]);
     return n;
   }
+  /// Heads that read the same keys and values.
+  Index group() const { return key_heads ? heads / key_heads : 1; }
 };
 
 namespace detail {
 
-/// One head of one sequence. qkv // [R, 3 D] holds q | k | v, each head d columns of each.
+/// One head of one sequence. qkv // [R, D + 2 D / group] holds q | k | v, each head d columns of each.
 struct AttentionTask {
   const Index* row;  // [n]
-  Index n, head, d, width;
-  AttentionMask mask;
-  Index first, last;  // the tokens that attend
+  Index n, head, d, width, group;
+  Index behind, ahead;  // how many keys before itself and after itself a query sees at most
+  Index first, last;    // the tokens that attend
 
-  AttentionTask(const AttentionPlan& plan, Index i, Index total_width)
-      : row(plan.row.data() + plan.offset[i / plan.heads]),
-        n(plan.offset[i / plan.heads + 1] - plan.offset[i / plan.heads]),
-        head(i % plan.heads),
+  AttentionTask(const AttentionPlan& plan, Index sequence, Index which_head, Index total_width)
+      : row(plan.row.data() + plan.offset[sequence]),
+        n(plan.offset[sequence + 1] - plan.offset[sequence]),
+        head(which_head),
         d(total_width / plan.heads),
         width(total_width),
-        mask(plan.mask),
-        first(plan.query.size() ? plan.query[i / plan.heads] : 0),
+        group(plan.group()),
+        behind(plan.window ? plan.window - 1 : n),
+        ahead(plan.mask == AttentionMask::causal ? 0 : behind),
+        first(plan.query.size() ? plan.query[sequence] : 0),
         last(plan.query.size() ? first + 1 : n) {}
 
   enum Part { q, k, v };
   template <class U>
   U* at(Rows<U> qkv, Part part, Index i) const {
-    return qkv.data() + row[i] * qkv.stride(0) + part * width + head * d;
+    const Index column = part == q ? head * d : width + (part - k) * (width / group) + head / group * d;
+    return qkv.data() + row[i] * qkv.stride(0) + column;
   }
   template <class U>
   U* at(Rows<U> y, Index i) const {
     return y.data() + row[i] * y.stride(0) + head * d;
   }
-  /// Keys that query i sees: [0, seen(i)).
-  Index seen(Index i) const { return mask == AttentionMask::causal ? i + 1 : n; }
+  /// Keys that query i sees: [least_seen(i), seen(i)).
+  Index least_seen(Index i) const { return std::max<Index>(0, i - behind); }
+  Index seen(Index i) const { return std::min(n, i + ahead + 1); }
+  /// Whether some query does not see all keys.
+  bool confined() const { return behind < n || ahead < n; }
   double scale() const { return 1 / std::sqrt(static_cast<double>(d)); }
 };
 
@@ -70,29 +80,30 @@ void add_scaled(Index n, const T& factor, const T* x, T* y) {
   for (Index i = 0; i < n; ++i) y[i] = y[i] + factor * x[i];
 }
 
-/// p[0..seen) = the attention of query i, not yet divided by their sum; returns 1 / sum. `most` is the largest score.
+/// p[least_seen..seen) = the attention of query i, not yet divided by their sum; returns 1 / sum. `most` is the largest
+/// score.
 template <class T>
 T attention_row(const AttentionTask& t, Rows<const T> qkv, Index i, T* p, T& most) {
-  const Index seen = t.seen(i);
+  const Index seen = t.seen(i), least = t.least_seen(i);
   most = T(-std::numeric_limits<double>::infinity());
-  for (Index j = 0; j < seen; ++j) {
+  for (Index j = least; j < seen; ++j) {
     p[j] = dot(t.d, t.at(qkv, t.q, i), t.at(qkv, t.k, j)) * T(t.scale());
     if (most < p[j]) most = p[j];
   }
   LongSum<T> total;
-  for (Index j = 0; j < seen; ++j) {
+  for (Index j = least; j < seen; ++j) {
     p[j] = kernels::exp(T(p[j] - most));
     total.add(p[j]);
   }
   return T(1.0) / total.value();
 }
 
-/// y += the sum over j < n of factor(j) * x(j), chain by chain. // x(j), y [d], part [d]: scratch
+/// y += the sum over begin <= j < end of factor(j) * x(j), chain by chain. // x(j), y [d], part [d]: scratch
 template <class T, class Factor, class At>
-void add_long_mix(Index n, Index d, Factor&& factor, At&& x, T* part, T* y) {
-  for (Index j0 = 0; j0 < n; j0 += kChain) {
+void add_long_mix(Index begin, Index end, Index d, Factor&& factor, At&& x, T* part, T* y) {
+  for (Index j0 = begin; j0 < end; j0 += kChain) {
     std::fill_n(part, d, T(0.0));
-    for (Index j = j0; j < std::min(n, j0 + kChain); ++j) add_scaled(d, factor(j), x(j), part);
+    for (Index j = j0; j < std::min(end, j0 + kChain); ++j) add_scaled(d, factor(j), x(j), part);
     add_scaled(d, T(1.0), part, y);
   }
 }
@@ -111,41 +122,45 @@ void attend_portable(const AttentionTask& t, Rows<const T> qkv, Rows<T> y, Rows<
     T* const out = t.at(y, i);
     std::fill_n(out, t.d, T(0.0));
     add_long_mix(
-        t.seen(i), t.d, [&](Index j) { return T(p[j] * inverse); }, [&](Index j) { return t.at(qkv, t.v, j); }, p + t.n,
-        out);
+        t.least_seen(i), t.seen(i), t.d, [&](Index j) { return T(p[j] * inverse); },
+        [&](Index j) { return t.at(qkv, t.v, j); }, p + t.n, out);
   }
 }
 
-/// scratch // [2 n + d + 2 n d]
+/// Of all heads that share the keys and values of head t.head, the first of them. scratch // [2 n + d + 2 n d]
 template <class T>
-void attend_grad_portable(const AttentionTask& t, Rows<const T> qkv, Rows<const T> dy, Rows<T> dqkv, T* p) {
+void attend_grad_portable(AttentionTask t, Rows<const T> qkv, Rows<const T> dy, Rows<T> dqkv, T* p) {
   T *const dp = p + t.n, *const part = dp + t.n, *const dk = part + t.d, *const dv = dk + t.n * t.d;
   for (Index i = 0; i < t.n; ++i)
-    for (const auto one : {t.q, t.k, t.v}) std::fill_n(t.at(dqkv, one, i), t.d, T(0.0));
-  for (Index begin = 0; begin < t.n; begin += kChain) {  // what a chain of queries gives to the keys
-    std::fill_n(dk, 2 * t.n * t.d, T(0.0));
-    for (Index i = begin; i < std::min(t.n, begin + kChain); ++i) {
-      T most(0.0);
-      LongSum<T> sum;
-      const T inverse = attention_row<T>(t, qkv, i, p, most);
-      for (Index j = 0; j < t.seen(i); ++j) {
-        p[j] = p[j] * inverse;
-        dp[j] = dot(t.d, t.at(dy, i), t.at(qkv, t.v, j));
-        sum.add(p[j] * dp[j]);
+    for (const auto one : {t.k, t.v}) std::fill_n(t.at(dqkv, one, i), t.d, T(0.0));
+  for (const Index last = t.head + t.group; t.head < last; ++t.head) {
+    for (Index i = 0; i < t.n; ++i) std::fill_n(t.at(dqkv, t.q, i), t.d, T(0.0));
+    for (Index begin = 0; begin < t.n; begin += kChain) {  // what a chain of queries gives to the keys
+      std::fill_n(dk, 2 * t.n * t.d, T(0.0));
+      for (Index i = begin; i < std::min(t.n, begin + kChain); ++i) {
+        T most(0.0);
+        LongSum<T> sum;
+        const T inverse = attention_row<T>(t, qkv, i, p, most);
+        const Index least = t.least_seen(i), seen = t.seen(i);
+        for (Index j = least; j < seen; ++j) {
+          p[j] = p[j] * inverse;
+          dp[j] = dot(t.d, t.at(dy, i), t.at(qkv, t.v, j));
+          sum.add(p[j] * dp[j]);
+        }
+        const T mean = sum.value();
+        for (Index j = least; j < seen; ++j) {
+          dp[j] = p[j] * (dp[j] - mean) * T(t.scale());
+          add_scaled(t.d, p[j], t.at(dy, i), dv + j * t.d);
+          add_scaled(t.d, dp[j], t.at(qkv, t.q, i), dk + j * t.d);
+        }
+        add_long_mix(
+            least, seen, t.d, [&](Index j) { return dp[j]; }, [&](Index j) { return t.at(qkv, t.k, j); }, part,
+            t.at(dqkv, t.q, i));
       }
-      const T mean = sum.value();
-      for (Index j = 0; j < t.seen(i); ++j) {
-        dp[j] = p[j] * (dp[j] - mean) * T(t.scale());
-        add_scaled(t.d, p[j], t.at(dy, i), dv + j * t.d);
-        add_scaled(t.d, dp[j], t.at(qkv, t.q, i), dk + j * t.d);
+      for (Index j = 0; j < t.n; ++j) {
+        add_scaled(t.d, T(1.0), dk + j * t.d, t.at(dqkv, t.k, j));
+        add_scaled(t.d, T(1.0), dv + j * t.d, t.at(dqkv, t.v, j));
       }
-      add_long_mix(
-          t.seen(i), t.d, [&](Index j) { return dp[j]; }, [&](Index j) { return t.at(qkv, t.k, j); }, part,
-          t.at(dqkv, t.q, i));
-    }
-    for (Index j = 0; j < t.n; ++j) {
-      add_scaled(t.d, T(1.0), dk + j * t.d, t.at(dqkv, t.k, j));
-      add_scaled(t.d, T(1.0), dv + j * t.d, t.at(dqkv, t.v, j));
     }
   }
 }

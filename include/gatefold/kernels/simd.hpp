@@ -253,25 +253,25 @@ inline void transform(Isa isa, Index n, F&& f, T* y, const X*... x) {
   for (Index i = 0; i < n; ++i) y[i] = f(x[i]...);
 }
 
-/// {y[0][i], y[1][i], ...} = f(y[0][i], y[1][i], ..., x[i]) for i < n: several arrays in one pass over memory. f
+/// {y[0][i], y[1][i], ...} = f(y[0][i], y[1][i], ..., x[i]...) for i < n: several arrays in one pass over memory. f
 /// returns a std::array.
-template <class T, class Arch = DefaultArch, std::size_t K, class F>
-inline void update(Isa isa, Index n, F&& f, const std::array<T*, K>& y, const T* x) {
-  const auto each = [&]<std::size_t... I>(std::index_sequence<I...>) {
+template <class T, class Arch = DefaultArch, std::size_t K, class F, class... X>
+inline void update(Isa isa, Index n, F&& f, const std::array<T*, K>& y, const X*... x) {
+  const auto each = [&]<std::size_t... I, std::size_t... J>(std::index_sequence<I...>, std::index_sequence<J...>) {
     Index i = 0;
     if constexpr (kVectorised<T>) {
       if (isa != Isa::portable) {
         constexpr Index kWidth = kLanes<T, Arch>;
         for (; i + kWidth <= n; i += kWidth) {
-          const auto result = f(load<T, Arch>(y[I] + i)..., load<T, Arch>(x + i));
+          const auto result = f(load<T, Arch>(y[I] + i)..., load<T, Arch>(x + i)...);
           (result[I].store_unaligned(y[I] + i), ...);
         }
         if (i < n) {
-          alignas(64) T rest[K + 1][static_cast<std::size_t>(kWidth)] = {};
+          alignas(64) T rest[K + sizeof...(X)][static_cast<std::size_t>(kWidth)] = {};
           const auto bytes = static_cast<std::size_t>(n - i) * sizeof(T);
           (std::memcpy(rest[I], y[I] + i, bytes), ...);
-          std::memcpy(rest[K], x + i, bytes);
-          const auto result = f(load<T, Arch>(rest[I])..., load<T, Arch>(rest[K]));
+          (std::memcpy(rest[K + J], x + i, bytes), ...);
+          const auto result = f(load<T, Arch>(rest[I])..., load<T, Arch>(rest[K + J])...);
           (result[I].store_unaligned(rest[I]), ...);
           (std::memcpy(y[I] + i, rest[I], bytes), ...);
         }
@@ -279,11 +279,11 @@ inline void update(Isa isa, Index n, F&& f, const std::array<T*, K>& y, const T*
       }
     }
     for (; i < n; ++i) {
-      const auto result = f(y[I][i]..., x[i]);
+      const auto result = f(y[I][i]..., x[i]...);
       ((y[I][i] = result[I]), ...);
     }
   };
-  each(std::make_index_sequence<K>());
+  each(std::make_index_sequence<K>(), std::index_sequence_for<X...>());
 }
 
 /// sum over i < n of f(x[i]...), in a fixed order of n and the vector width, in chains of kChain where there are no

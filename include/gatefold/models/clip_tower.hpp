@@ -1,6 +1,7 @@
 #pragma once
 #include "gatefold/blocks/encoder.hpp"
 #include "gatefold/blocks/placement.hpp"
+#include "gatefold/blocks/sparse_layers.hpp"
 #include "gatefold/blocks/sparse_mlp.hpp"
 #include "gatefold/losses/balance.hpp"
 #include "gatefold/nn/layout_scope.hpp"
@@ -192,19 +193,7 @@ struct ClipTower {
 
   /// The balance of the mixtures in a pass, what backward differentiates beside the loss on the embeddings.
   T aux_loss(const Saved& saved, Context& ctx) const {
-    T sum(0);
-    const auto add = [&](const auto& net, const auto& saved_net) {
-      if (const auto* mixture = std::get_if<1>(&net.layer)) sum = sum + mixture->aux_loss(saved_net.b, ctx);
-    };
-    for (std::size_t b = 0; b < encoder.blocks.size() && saved.layout; ++b) {
-      const auto& ffn = encoder.blocks[b].ffn.inner;
-      const auto& saved_ffn = saved.encoder.blocks[static_cast<Index>(b)].ffn.inner;
-      if (const auto* quick = std::get_if<0>(&ffn.layer))
-        add(*quick, saved_ffn.a);
-      else
-        add(std::get<1>(ffn.layer), saved_ffn.b);
-    }
-    return sum;
+    return saved.layout ? gatefold::aux_loss(encoder, saved.encoder, ctx) : T(0);
   }
 
   template <PackedAs<T> F>

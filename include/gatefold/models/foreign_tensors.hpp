@@ -29,6 +29,8 @@ class WeightVisitor {
       fn_(std::string_view(path_), field);
     } else if constexpr (is_sequence<Field>) {
       for (std::size_t i = 0; i < field.size(); ++i) (*this)(std::to_string(i), field[i]);
+    } else if constexpr (is_optional<Field>) {
+      if (field) visit_field(*field);
     } else {
       Field::visit(*this, field);
     }

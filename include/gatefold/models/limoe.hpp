@@ -1,6 +1,7 @@
 #pragma once
 #include "gatefold/blocks/encoder.hpp"
 #include "gatefold/blocks/placement.hpp"
+#include "gatefold/blocks/sparse_layers.hpp"
 #include "gatefold/blocks/sparse_mlp.hpp"
 #include "gatefold/losses/limoe_losses.hpp"
 #include "gatefold/nn/embedding.hpp"
@@ -124,9 +125,8 @@ struct Limoe {
     init::truncated_normal(word_embed, rng, 0.02, ctx);
     init::truncated_normal(text_position, rng, 0.02, ctx);
     for (auto& trunk : trunks)
-      for (auto& block : trunk.blocks)
-        if (auto* sparse = std::get_if<Sparse>(&block.ffn.inner.layer))
-          init::truncated_normal(sparse->router, rng, 0.02, ctx);
+      for_each_sparse(trunk,
+                      [&](std::string_view, Sparse& sparse) { init::truncated_normal(sparse.router, rng, 0.02, ctx); });
   }
 
   Index patches_per_image() const { return image_position.extent(0); }
@@ -135,8 +135,7 @@ struct Limoe {
   void set_capacity(const Capacity& capacity) {
     options.capacity = capacity;
     for (auto& trunk : trunks)
-      for (auto& block : trunk.blocks)
-        if (auto* sparse = std::get_if<Sparse>(&block.ffn.inner.layer)) sparse->router.options.capacity = capacity;
+      for_each_sparse(trunk, [&](std::string_view, Sparse& sparse) { sparse.router.options.capacity = capacity; });
   }
 
   /// The temperature learns freely below its bound, which it must not pass (open_clip: after each step).
@@ -194,12 +193,10 @@ struct Limoe {
   /// backward differentiates beside the loss on the embeddings, without being asked.
   T aux_loss(const Saved& saved, Context& ctx) const {
     T sum(0);
-    for (std::size_t r = 0; r < saved.num_runs; ++r) {
-      const auto& blocks = trunks[saved.runs[r].trunk].blocks;
-      for (std::size_t b = 0; b < blocks.size(); ++b)
-        if (const auto* sparse = std::get_if<Sparse>(&blocks[b].ffn.inner.layer))
-          sum = sum + sparse->aux_loss(saved.runs[r].saved.blocks[static_cast<Index>(b)].ffn.inner.b, ctx);
-    }
+    for (std::size_t r = 0; r < saved.num_runs; ++r)
+      for_each_sparse(
+          trunks[saved.runs[r].trunk], saved.runs[r].saved,
+          [&](std::string_view, const Sparse& sparse, const auto& kept) { sum = sum + sparse.aux_loss(kept, ctx); });
     return sum;
   }
 

@@ -1,13 +1,23 @@
 #pragma once
+#include <optional>
+
 #include "gatefold/kernels/attention.hpp"
+#include "gatefold/kernels/rotary.hpp"
 #include "gatefold/nn/linear.hpp"
 #include "gatefold/nn/padding.hpp"
 #include "gatefold/nn/pool.hpp"
+#include "gatefold/nn/rms_norm.hpp"
 
 namespace gatefold {
 
+/// An RmsNorm of queries and one of keys, before they turn: of each head by itself, by one gain (Qwen3, Gemma 3), or of
+/// all heads together (OLMoE).
+enum class QueryKeyNorm { none, head, whole };
+
 /// Multi-head self-attention within each sequence of ctx.layout (Vaswani et al. 2017). A padding row is attended to by
-/// nobody and gets 0 before the output projection; with Mask::causal a token sees itself and what is before it.
+/// nobody and gets 0 before the output projection; with Mask::causal a token sees itself and what is before it. Options
+/// make of it what language models have: fewer heads of keys than of queries (Ainslie et al. 2023), rotary positions, a
+/// window, norms of queries and keys.
 /// 8 R D² + 4 R T D flops forward. Keeps q, k, v, two numbers per token and head, and what the heads give: no [T, T];
 /// over weights that cannot be trained it keeps nothing.
 template <Real T, WeightStorage<T> W = Tensor<T, 2>>
@@ -15,38 +25,59 @@ struct Attention {
   using Scalar = T;
   using Mask = kernels::AttentionMask;
   struct Options {
-    Index width, num_heads;
+    Index width, num_heads;  // D, of queries
     Mask mask = Mask::none;
+    Index num_key_heads = 0;  ///< Of keys and values, each for as many heads of queries in a row; 0: num_heads.
+    Index head_width = 0;     ///< 0: width / num_heads.
+    Index window = 0;         ///< A token sees those less than this many tokens away; 0: all.
+    Bias bias = Bias::zero;
+    Rotary rotary{};  ///< A token's place is counted within its sequence, without padding.
+    QueryKeyNorm norm = QueryKeyNorm::none;
+    double norm_epsilon = 1e-6;
   };
   struct Kept {
     typename Linear<T, W>::Saved qkv, out;
-    Rows<const T> projected;      // [R, 3 D]: q | k | v
-    Rows<const T> stats;          // [R, 2 heads]
+    typename RmsNorm<T>::Saved query_norm, key_norm;
+    Rows<const T> projected;      // [R, (H + 2 G) d]: q | k | v of the heads, as they meet
+    Rows<const T> stats;          // [R, 2 H]
     kernels::AttentionPlan plan;  // its rows are the tokens
+    View<const Index, 1> place;   // [tokens]
+    Rows<const T> table;          // [longest sequence, rotary.width]
   };
   static constexpr bool kTrainable = TrainableStorage<W, T>;
   using Saved = std::conditional_t<kTrainable, Kept, Nothing>;
 
-  Linear<T, W> qkv, out;
-  Index num_heads;
-  Mask mask;
+  Options options;        // with what 0 stands for
+  Linear<T, W> qkv, out;  // [(H + 2 G) d, D], [D, H d]
+  std::optional<RmsNorm<T>> query_norm, key_norm;
 
-  /// Throws OptionError for a size below 1 and a width that is no multiple of num_heads.
-  explicit Attention(Options o)
-      : qkv({.in = checked(o).width, .out = 3 * o.width}),
-        out({.in = o.width, .out = o.width}),
-        num_heads(o.num_heads),
-        mask(o.mask) {}
+  /// Throws OptionError for a size below 1, a width that is no multiple of num_heads where head_width is left to that,
+  /// num_heads that are none of num_key_heads, and an odd number of columns that turn or more than a head has.
+  explicit Attention(const Options& o)
+      : options(checked(o)),
+        qkv({.in = o.width, .out = projected_width(), .bias = o.bias}),
+        out({.in = attended_width(), .out = o.width, .bias = o.bias}) {
+    if (o.norm == QueryKeyNorm::none) return;
+    const auto norm_of = [&](Index heads) {
+      const bool each = o.norm == QueryKeyNorm::head;
+      return RmsNorm<T>(
+          {.width = options.head_width * (each ? 1 : heads), .epsilon = o.norm_epsilon, .parts = each ? heads : 1});
+    };
+    query_norm = norm_of(options.num_heads);
+    key_norm = norm_of(options.num_key_heads);
+  }
   static void visit(auto& v, auto&... self) {
     v("qkv", self.qkv...);
     v("out", self.out...);
+    v("query_norm", self.query_norm...);
+    v("key_norm", self.key_norm...);
   }
 
-  Index width() const { return out.in(); }
+  Index width() const { return qkv.in(); }
 
   Saved forward(Rows<const T> x, Rows<T> y, Context& ctx) const {
     return keep<Saved>(ctx, [&] {
-      auto attended = ctx.workspace.take<T>(x.extent(0), width());
+      auto attended = ctx.workspace.take<T>(x.extent(0), attended_width());
       Kept kept = attend(x, {}, attended, ctx);
       clear_padding(kept.plan, attended);
       kept.out = out.forward(attended, y, ctx);
@@ -58,8 +89,8 @@ struct Attention {
   /// row that is no token of its sequence. // x [R, D], row [B], y [B, D]
   void infer_at(Rows<const T> x, View<const Index, 1> row, Rows<T> y, Context& ctx) const {
     const auto scope = ctx.workspace.scope();
-    auto attended = ctx.workspace.take<T>(x.extent(0), width());
-    auto chosen = ctx.workspace.take<T>(row.extent(0), width());
+    auto attended = ctx.workspace.take<T>(x.extent(0), attended_width());
+    auto chosen = ctx.workspace.take<T>(row.extent(0), attended_width());
     (void)attend(x, row, attended, ctx);
     pool_at<T>(attended, row, chosen, ctx);
     (void)out.forward(chosen, y, ctx);
@@ -68,30 +99,88 @@ struct Attention {
   void backward(const Saved& saved, Rows<const T> dy, Rows<T> dx, Attention& grad,
                 Context& ctx) const requires kTrainable {
     const auto scope = ctx.workspace.scope();
-    auto dattended = ctx.workspace.take<T>(dy.extent(0), width());
-    auto dprojected = ctx.workspace.take<T>(dy.extent(0), 3 * width());
+    auto dattended = ctx.workspace.take<T>(dy.extent(0), attended_width());
+    auto dprojected = ctx.workspace.take<T>(dy.extent(0), projected_width());
     out.backward(saved.out, dy, dattended, grad.out, ctx);
     clear_padding(saved.plan, dprojected);
     kernels::attend_grad<T>(saved.projected, saved.plan, saved.stats, dattended, dprojected, ctx);
+    turn(kernels::Turn::back, saved, dprojected, ctx);
+    if (query_norm) {  // in place
+      const auto dquery = queries(dprojected), dkey = keys(dprojected);
+      query_norm->backward(saved.query_norm, dquery, dquery, grad.query_norm.value(), ctx);
+      key_norm->backward(saved.key_norm, dkey, dkey, grad.key_norm.value(), ctx);
+    }
     qkv.backward(saved.qkv, dprojected, dx, grad.qkv, ctx);
   }
 
   template <PackedAs<T> F>
   Attention<T, StorageOf<F>> packed() const requires kTrainable {
-    Attention<T, StorageOf<F>> other({.width = width(), .num_heads = num_heads, .mask = mask});
+    const Options& o = options;
+    Attention<T, StorageOf<F>> other({.width = o.width,
+                                      .num_heads = o.num_heads,
+                                      .mask = o.mask,
+                                      .num_key_heads = o.num_key_heads,
+                                      .head_width = o.head_width,
+                                      .window = o.window,
+                                      .rotary = o.rotary});
     other.qkv = pack<F>(qkv);
     other.out = pack<F>(out);
+    other.query_norm = query_norm;
+    other.key_norm = key_norm;
     return other;
   }
 
  private:
-  static const Options& checked(const Options& o) {
-    expect_size("Attention", "width", o.width);
-    expect_size("Attention", "num_heads", o.num_heads);
-    if (o.width % o.num_heads)
-      throw OptionError("Attention: width " + std::to_string(o.width) + " is not a multiple of num_heads " +
-                        std::to_string(o.num_heads));
+  static Options checked(Options o) {
+    const std::string_view who = "Attention";
+    expect_size(who, "width", o.width);
+    expect_size(who, "num_heads", o.num_heads);
+    const auto expect_multiple = [](const char* what, Index value, const char* of, Index unit) {
+      expect_option(value % unit == 0, "Attention: " + std::string(what) + " " + std::to_string(value) +
+                                           " is not a multiple of " + of + " " + std::to_string(unit));
+    };
+    if (o.head_width == 0) {
+      expect_multiple("width", o.width, "num_heads", o.num_heads);
+      o.head_width = o.width / o.num_heads;
+    }
+    if (o.num_key_heads == 0) o.num_key_heads = o.num_heads;
+    expect_size(who, "head_width", o.head_width);
+    expect_size(who, "num_key_heads", o.num_key_heads);
+    expect_multiple("num_heads", o.num_heads, "num_key_heads", o.num_key_heads);
+    expect_option(o.window >= 0, who, "window", o.window, "at least 0");
+    expect_option(o.rotary.width >= 0 && o.rotary.width <= o.head_width && o.rotary.width % 2 == 0, who, "rotary.width",
+                  o.rotary.width, "an even number up to head_width");
+    expect_option(o.rotary.base > 0 && std::isfinite(o.rotary.base), who, "rotary.base", o.rotary.base,
+                  "a finite number above 0");
     return o;
+  }
+
+  Index attended_width() const { return options.num_heads * options.head_width; }
+  Index projected_width() const { return (options.num_heads + 2 * options.num_key_heads) * options.head_width; }
+  Rows<T> queries(Rows<T> projected) const { return projected.columns(0, attended_width()); }
+  Rows<T> keys(Rows<T> projected) const {
+    return projected.columns(attended_width(), attended_width() + options.num_key_heads * options.head_width);
+  }
+
+  void turn(kernels::Turn which, const Kept& kept, Rows<T> projected, Context& ctx) const {
+    const Index turned = attended_width() + options.num_key_heads * options.head_width;
+    if (options.rotary.width)
+      kernels::rotate<T>(options.rotary, which, kept.plan.row, kept.place, kept.table, options.head_width,
+                         projected.columns(0, turned), ctx);
+  }
+
+  /// Norms queries and keys in place. Where there is a way back, what it needs of them is kept in a copy.
+  void norm_queries_and_keys(Kept& kept, Rows<T> projected, Context& ctx) const {
+    if (!query_norm) return;
+    Rows<const T> query = queries(projected), key = keys(projected);
+    if constexpr (kTrainable) {
+      auto copy = ctx.workspace.take<T>(projected.extent(0), projected.extent(1));
+      query = queries(copy), key = keys(copy);
+      kernels::copy_rows<T>(queries(projected), queries(copy), ctx);
+      kernels::copy_rows<T>(keys(projected), keys(copy), ctx);
+    }
+    kept.query_norm = query_norm->forward(query, queries(projected), ctx);
+    kept.key_norm = key_norm->forward(key, keys(projected), ctx);
   }
 
   /// What the heads give, for the tokens `row` or, where that is empty, for all.
@@ -102,16 +191,33 @@ struct Attention {
       expect_sequences(ctx.layout->offset, rows, "Attention::forward: ctx.layout->offset");
       expect_shape(ctx.layout->modality, {rows}, "Attention::forward: ctx.layout->modality");
     }
-    auto projected = ctx.workspace.take<T>(rows, 3 * width());
-    auto stats = ctx.workspace.take<T>(rows, 2 * num_heads);
-    Kept kept{.qkv = qkv.forward(without_padding<T>(x, ctx), projected, ctx),
-              .out = {},
-              .projected = projected,
-              .stats = stats,
-              .plan = tokens(rows, ctx)};
+    auto projected = ctx.workspace.take<T>(rows, projected_width());
+    auto stats = ctx.workspace.take<T>(rows, 2 * options.num_heads);
+    Kept kept{};
+    kept.qkv = qkv.forward(without_padding<T>(x, ctx), projected, ctx);
+    kept.projected = projected;
+    kept.stats = stats;
+    kept.plan = tokens(rows, ctx);
+    norm_queries_and_keys(kept, projected, ctx);
+    if (options.rotary.width) {
+      kept.place = all_places(kept.plan, ctx);
+      auto table = ctx.workspace.take<T>(kept.plan.longest(), options.rotary.width);
+      kernels::rotary_table<T>(options.rotary, table, ctx);
+      kept.table = table;
+      turn(kernels::Turn::there, kept, projected, ctx);
+    }
     if (row.size()) kept.plan.query = places(kept.plan, row, ctx);
     kernels::attend<T>(projected, kept.plan, attended, stats, ctx);
     return kept;
+  }
+
+  /// Which of its sequence's tokens each token is.
+  /// // [tokens]
+  static View<const Index, 1> all_places(const kernels::AttentionPlan& plan, Context& ctx) {
+    auto place = ctx.workspace.take<Index>(plan.row.extent(0));
+    for (Index b = 0; b < plan.num_sequences(); ++b)
+      for (Index i = plan.offset[b]; i < plan.offset[b + 1]; ++i) place[i] = i - plan.offset[b];
+    return place;
   }
 
   /// Which of its sequence's tokens each row is. // row [B]
@@ -141,7 +247,12 @@ struct Attention {
         if (!ctx.layout || ctx.layout->modality[i] != kPadding) row[n++] = i;
       offset[b + 1] = n;
     }
-    return {.offset = offset, .row = row.rows(0, n), .heads = num_heads, .mask = mask};
+    return {.offset = offset,
+            .row = row.rows(0, n),
+            .heads = options.num_heads,
+            .mask = options.mask,
+            .key_heads = options.num_key_heads,
+            .window = options.window};
   }
 
   /// Zeros in the rows that no token has.

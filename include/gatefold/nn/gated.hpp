@@ -32,6 +32,7 @@ struct Gated {
     v("gate", self.gate...);
     v("inner", self.inner...);
   }
+  static void visit_layers(auto& v, auto& self, auto&... saved) { v("inner", self.inner, saved.inner...); }
 
   Index out() const requires SaysWidth<L> { return inner.out(); }
 

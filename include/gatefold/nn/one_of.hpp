@@ -30,6 +30,12 @@ struct OneOf {
     else
       B::visit(v, std::get<1>(first.layer), std::get<1>(rest.layer)...);
   }
+  static void visit_layers(auto& v, auto& self, auto&... saved) {
+    if (self.layer.index() == 0)
+      v("", std::get<0>(self.layer), saved.a...);
+    else
+      v("", std::get<1>(self.layer), saved.b...);
+  }
 
   Index out() const requires SaysWidth<A> && SaysWidth<B> {
     return std::visit([](const auto& chosen) { return chosen.out(); }, layer);

@@ -28,6 +28,7 @@ struct PostNorm {
     v("inner", self.inner...);
     v("norm", self.norm...);
   }
+  static void visit_layers(auto& v, auto& self, auto&... saved) { v("inner", self.inner, saved.inner...); }
 
   Saved forward(Rows<const Scalar> x, Rows<Scalar> y, Context& ctx) const {
     return keep<Saved>(ctx, [&] {

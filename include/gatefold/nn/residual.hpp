@@ -29,6 +29,7 @@ struct Residual {
     v("norm", self.norm...);
     v("inner", self.inner...);
   }
+  static void visit_layers(auto& v, auto& self, auto&... saved) { v("inner", self.inner, saved.inner...); }
 
   Saved forward(Rows<const Scalar> x, Rows<Scalar> y, Context& ctx) const {
     return keep<Saved>(ctx, [&] { return add(x, y, ctx); });

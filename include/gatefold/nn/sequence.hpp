@@ -28,6 +28,16 @@ struct Sequence {
     (std::index_sequence_for<L...>{});
   }
 
+  static void visit_layers(auto& v, auto& self, auto&... saved) {
+    [&]<std::size_t... i>(std::index_sequence<i...>) {
+      const auto layer = [&]<std::size_t at>(std::integral_constant<std::size_t, at>) {
+        v(std::to_string(at), std::get<at>(self.layers), std::get<at>(saved)...);
+      };
+      (layer(std::integral_constant<std::size_t, i>{}), ...);
+    }
+    (std::index_sequence_for<L...>{});
+  }
+
   /// Of the last layer that says so, since those behind it keep its width.
   Index out() const requires(SaysWidth<L> || ...) {
     Index width = 0;

@@ -27,6 +27,10 @@ struct Sum {
     v("a", self.a...);
     v("b", self.b...);
   }
+  static void visit_layers(auto& v, auto& self, auto&... saved) {
+    v("a", self.a, saved.a...);
+    v("b", self.b, saved.b...);
+  }
 
   Index out() const requires SaysWidth<A> { return a.out(); }
 
