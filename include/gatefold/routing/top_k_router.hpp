@@ -121,9 +121,9 @@ struct TopKRouter {
   };
 
   Options options;
-  Tensor<T, 2> weight;              // [E, D]
-  Tensor<T, 1> bias;                // [E], or [0] without one
-  Buffer<float, 1> selection_bias;  // [E], or [0] without one; never learnt by a gradient
+  Tensor<T, 2> weight;          // [E, D]
+  Tensor<T, 1> bias;            // [E], or [0] without one
+  Buffer<T, 1> selection_bias;  // [E], or [0] without one; never learnt by a gradient
 
   /// Throws OptionError if the options contradict each other.
   explicit TopKRouter(const Options& o)
