@@ -1,7 +1,8 @@
 // Routing of 4096 tokens from given logits: gates, choice and plan against softmax and topk (both write all gates);
 // from given choices the seat of each and the gates of those within the capacity against GShard's one-hot and
 // cumulative sum, which is all that that computes, and our whole plan (lists of slots by expert and by token) against
-// the same; and the whole router. <what>/experts:<E>/selected:<K>/threads:<t>
+// the same; gates, choice and plan of sigmoid scores with a selection bias (DeepSeek-V3's, without groups); and the
+// whole router. <what>/experts:<E>/selected:<K>/threads:<t>
 #include "bench/session.hpp"
 #include "gatefold/routing/top_k_router.hpp"
 
@@ -31,6 +32,21 @@ Contender gates_choice_plan(const RoutingCase& c) {
   return {[d] {
     d->choose();
     d->plan({});
+  }};
+}
+
+Contender sigmoid_choice_plan(const RoutingCase& c) {
+  struct Biased {
+    Data data;
+    Tensor<float, 1> bias;
+  };
+  auto d = std::make_shared<Biased>(Biased{Data(c), Tensor<float, 1>({c.experts})});
+  for (Index e = 0; e < c.experts; ++e) d->bias.data()[e] = static_cast<float>(e % 5) / 100;
+  return {[d] {
+    Data& data = d->data;
+    kernels::score_top_k_rows<float>(RouterScore::sigmoid, data.logits, {.bias = d->bias},
+                                     {.scores = data.gates, .choice = data.choice}, data.ctx);
+    data.plan({});
   }};
 }
 
@@ -107,6 +123,7 @@ void add(Session& session, const RoutingCase& c) {
     return result;
   };
   session.add(row("gates_choice_plan", gates_choice_plan, &Peer::softmax_top_k));
+  session.add(row("sigmoid_choice_plan", sigmoid_choice_plan, nullptr));
   if (c.threads == 1) session.add(row("seats", seats, &Peer::seats));
   session.add(row("plan_in_capacity", plan_in_capacity, &Peer::seats));
   Case whole = row("router", router, nullptr);

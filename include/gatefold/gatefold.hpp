@@ -3,6 +3,7 @@
 /// Everything that needs no more than the standard library, Eigen and xsimd. Files (io/), pictures (image/) and words
 /// (text/), and the models read from files, bring further packages and are included by name.
 #include "gatefold/blocks/encoder.hpp"
+#include "gatefold/blocks/free_experts.hpp"
 #include "gatefold/blocks/placement.hpp"
 #include "gatefold/blocks/soft_moe.hpp"
 #include "gatefold/blocks/sparse_layers.hpp"

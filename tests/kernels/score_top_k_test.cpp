@@ -84,7 +84,7 @@ TEST(RouterScore, KnowsTheEnds) {
 /// What is chosen by sorting: groups by their members sorted, then experts; nothing is shared with the kernel but the
 /// scores, so that rounding decides nothing.
 std::vector<Index> by_sorting(const std::vector<float>& s, const std::vector<float>& z, RouterScore score,
-                              const Choosing& how, Index k) {
+                              const Choosing<float>& how, Index k) {
   const auto experts = s.size(), size = experts / static_cast<std::size_t>(how.num_groups);
   std::vector<float> c(experts);
   for (std::size_t e = 0; e < experts; ++e) {
@@ -144,7 +144,7 @@ TEST(ScoreTopK, ChoosesWhatSortingDoes) {
                                Limit{experts / 4, experts / 8 + 1, GroupScore::two_best}})
       for (const RouterScore score : {RouterScore::softmax, kScores[0], kScores[1], kScores[2]})
         for (const bool biased : {false, true}) {
-          Choosing how{.num_groups = limit.groups, .groups_kept = limit.kept, .group_score = limit.score};
+          Choosing<float> how{.num_groups = limit.groups, .groups_kept = limit.kept, .group_score = limit.score};
           if (biased) how.bias = bias;
           if (score == RouterScore::softmax && how.by_scores_alone()) continue;  // softmax_top_k_rows
           for (const Index k : {1, 2, 3, 11})

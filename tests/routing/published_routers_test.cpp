@@ -202,7 +202,7 @@ void expect_exact_gradient(const Options& options) {
   check("x", dx.flat(), lifted_x.flat());
   check("weight", grad.weight.flat(), lifted.weight.flat());
   check("bias", grad.bias.flat(), lifted.bias.flat());
-  EXPECT_THAT(grad.selection_bias.flat(), testing::Each(0.0f));
+  EXPECT_THAT(grad.selection_bias.flat(), testing::Each(0.0));
 }
 
 TEST(PublishedRouters, HaveExactGradientsAndSoHaveTheLossesOnThem) {

@@ -52,20 +52,21 @@ TEST(SelectionBias, EvensTheLoadsOfAModelFromItsCounts) {
   TwoRouters model;
   RoutingReport counts(RoutingReport::Detail::counts);
   Context ctx;
-  const auto x = tokens(600, 3);
+  ctx.parallel_for = ParallelFor();
+  const auto x = tokens(400, 3);
   const auto worst = [&](std::size_t layer) {
     const auto asked = counts.layers()[layer].total().requests;
-    return *std::max_element(asked.begin(), asked.end()) * static_cast<double>(asked.size()) / (600 * 2);
+    return *std::max_element(asked.begin(), asked.end()) * static_cast<double>(asked.size()) / (400 * 2);
   };
   std::array<double, 2> at_first{}, at_last{};
-  for (int step = 0; step < 400; ++step) {
+  for (int step = 0; step < 120; ++step) {
     counts.clear();
     std::array<std::vector<double>, 2> demand{std::vector<double>(8), std::vector<double>(5)};
-    for (const Index begin : {0, 250}) {  // two micro-batches of unequal length
+    for (const Index begin : {0, 150}) {  // two micro-batches of unequal length
       const auto scope = ctx.workspace.scope();
       counts.begin_batch();
       for (std::size_t layer = 0; layer < 2; ++layer) {
-        const auto saved = model.routers[layer].forward(x.view().rows(begin, begin ? 600 : 250), ctx);
+        const auto saved = model.routers[layer].forward(x.view().rows(begin, begin ? 400 : 150), ctx);
         counts.record_pass(saved);
         for (Index e = 0; e < saved.plan.num_experts(); ++e)
           demand[layer][static_cast<std::size_t>(e)] += static_cast<double>(saved.plan.demand[e]);
@@ -76,12 +77,12 @@ TEST(SelectionBias, EvensTheLoadsOfAModelFromItsCounts) {
       ASSERT_EQ(counts.layers()[layer].total().seated, demand[layer]);
       (step == 0 ? at_first : at_last)[layer] = worst(layer);
     }
-    update_selection_bias(model, counts, 2e-3);
+    update_selection_bias(model, counts, 5e-3);
   }
-  EXPECT_GT(at_first[0], 1.5);
-  EXPECT_GT(at_first[1], 1.5);
-  EXPECT_LT(at_last[0], 1.1);
-  EXPECT_LT(at_last[1], 1.1);
+  EXPECT_GT(at_first[0], 1.4);
+  EXPECT_GT(at_first[1], 1.4);
+  EXPECT_LT(at_last[0], 1.15);
+  EXPECT_LT(at_last[1], 1.15);
 }
 
 TEST(SelectionBias, RefusesWhatItCannotUpdate) {

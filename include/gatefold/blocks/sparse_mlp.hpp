@@ -19,30 +19,51 @@ struct ExpertsSaved<E> {
 };
 }  // namespace detail
 
+/// A mixture of nothing but nets.
+struct NoFreeExperts {};
+
+namespace detail {
+template <class Free>
+struct FreeSaved {
+  using type = View<typename Free::Saved, 1>;  // [Z], unset for an expert without a token
+};
+template <>
+struct FreeSaved<NoFreeExperts> {
+  using type = Nothing;
+};
+}  // namespace detail
+
 /// route, dispatch, experts, combine: y_t = sum over the seats of t of weight * expert(x_t). A token without a seat
 /// gets y = 0 exactly and lives on in the residual around this layer. Keeps the routing, the seated rows and the
 /// experts' outputs, 2 N D, and what the experts keep. (Shazeer et al. 2017; V-MoE, Riquelme et al. 2021.)
 ///
 /// Experts that cannot be trained (packed ones) make a layer that cannot be trained.
 ///
+/// The router's last experts may be no nets but layers that cost next to nothing (free_experts.hpp), of a type of their
+/// own: `free`. The nets then run grouped as ever.
+///
 /// `aux` penalises the routing: backward adds aux_scale times its gradient, without being asked.
-template <class R, class E, class Aux = NoAux>
+template <class R, class E, class Aux = NoAux, class Free = NoFreeExperts>
 struct SparseMlp {
   static_assert(Router<R>, "SparseMlp: what routes is a Router");
   static_assert(ForwardLayer<E>, "SparseMlp: an expert is a layer");
   static_assert(std::same_as<typename R::Scalar, typename E::Scalar>, "SparseMlp: router and experts of one scalar");
   static_assert(AuxLoss<Aux, typename E::Scalar>, "SparseMlp: what penalises the routing is an AuxLoss");
   using Scalar = typename E::Scalar;
+  static constexpr bool kHasFree = !std::is_same_v<Free, NoFreeExperts>;
+  static_assert(!kHasFree || ForwardLayer<Free>, "SparseMlp: a free expert is a layer");
   struct Saved {
     typename R::Saved routing;
     Rows<const Scalar> ys;  // [N, D] expert outputs, by slot
     typename detail::ExpertsSaved<E>::type experts;
+    [[no_unique_address]] typename detail::FreeSaved<Free>::type free;
   };
 
   R router;
-  std::vector<E> experts;  // [E]
+  std::vector<E> experts;  // [E], less those that are free
   Aux aux;
   double aux_scale = 1;  ///< 1 / number of sparse layers turns the sum over layers into a mean.
+  [[no_unique_address]] std::conditional_t<kHasFree, std::vector<Free>, NoFreeExperts> free;  // the router's last
 
   /// All experts start as copies of one; an initialiser makes them differ.
   SparseMlp(R r, const E& prototype, Aux a = {})
@@ -53,30 +74,41 @@ struct SparseMlp {
     expect_one_expert_each(experts);
     if constexpr (requires(std::span<const E> each) { E::expect_fit(each); }) E::expect_fit(experts);
   }
+  /// Free experts beside the nets.
+  SparseMlp(R r, std::vector<E> e, std::vector<Free> f, Aux a = {}) requires kHasFree : router(std::move(r)),
+                                                                                        experts(std::move(e)),
+                                                                                        aux(std::move(a)),
+                                                                                        free(std::move(f)) {
+    expect_one_expert_each(experts);
+    if constexpr (requires(std::span<const E> each) { E::expect_fit(each); }) E::expect_fit(experts);
+  }
+  SparseMlp(R r, const E& prototype, std::vector<Free> f, Aux a = {}) requires kHasFree
+      : SparseMlp(r,
+                  std::vector<E>(static_cast<std::size_t>(std::max<Index>(0, r.num_experts() - std::ssize(f))),
+                                 prototype),
+                  f, std::move(a)) {}
 
   static void visit(auto& v, auto&... self) {
     v("router", self.router...);
     v("experts", self.experts...);
+    if constexpr (kHasFree) v("free", self.free...);
   }
 
   /// x, y [S, D]
   Saved forward(Rows<const Scalar> x, Rows<Scalar> y, Context& ctx) const {
     expect_shape(y, x.shape(), "SparseMlp::forward: y");
     expect_one_expert_each(experts);
-    Saved saved{.routing = router.forward(x, ctx), .ys = {}, .experts = {}};
+    Saved saved{.routing = router.forward(x, ctx), .ys = {}, .experts = {}, .free = {}};
     const DispatchPlan& plan = saved.routing.plan;
     auto ys = ctx.workspace.take<Scalar>(plan.num_slots(), x.extent(1));
+    const Index nets = std::ssize(experts);
     if constexpr (GroupedExpert<E>) {
-      saved.experts = E::forward_grouped(experts, x, SlotRows{plan.offset, plan.token}, ys, ctx);
+      const SlotRows slots{plan.offset.rows(0, nets + 1), plan.token};
+      saved.experts = E::forward_grouped(experts, x, slots, ys, ctx);
     } else {
-      auto xs = ctx.workspace.take<Scalar>(plan.num_slots(), x.extent(1));
-      saved.experts = ctx.workspace.take<typename E::Saved>(plan.num_experts());
-      kernels::gather_rows<Scalar>(x, plan.token, xs, ctx);
-      for (Index e = 0; e < plan.num_experts(); ++e) {
-        const auto [begin, end] = plan.slots(e);
-        if (begin < end) saved.experts[e] = expert(e).forward(xs.rows(begin, end), ys.rows(begin, end), ctx);
-      }
+      saved.experts = forward_each(experts, 0, plan, x, ys, ctx);
     }
+    if constexpr (kHasFree) saved.free = forward_each(free, nets, plan, x, ys, ctx);
     kernels::combine_rows<Scalar>(ys, saved.routing.weight, plan.token_lists(), y, ctx);
     saved.ys = ys;
     if (ctx.report) report(saved, ctx);
@@ -106,16 +138,11 @@ struct SparseMlp {
     }
     router.backward(routing, dweight, dlogits, dx, grad.router, ctx);
 
-    if constexpr (GroupedLayer<E>) {
+    if constexpr (GroupedLayer<E>)
       E::backward_grouped(experts, saved.experts, dys, dxs, std::span<E>(grad.experts), ctx);
-    } else {
-      for (Index e = 0; e < plan.num_experts(); ++e) {
-        const auto [begin, end] = plan.slots(e);
-        if (begin < end)
-          expert(e).backward(saved.experts[e], dys.rows(begin, end), dxs.rows(begin, end),
-                             grad.experts[static_cast<std::size_t>(e)], ctx);
-      }
-    }
+    else
+      backward_each(experts, saved.experts, 0, plan, dys, dxs, grad.experts, ctx);
+    if constexpr (kHasFree) backward_each(free, saved.free, std::ssize(experts), plan, dys, dxs, grad.free, ctx);
     kernels::add_gather_rows_grad<Scalar>(dxs, plan.token_lists(), dx, ctx);
   }
 
@@ -129,17 +156,58 @@ struct SparseMlp {
     using PackedExpert = decltype(pack<F>(experts[0]));
     std::vector<PackedExpert> others;
     for (const E& each : experts) others.push_back(pack<F>(each));
-    SparseMlp<R, PackedExpert, Aux> other(router, std::move(others), aux);
-    other.aux_scale = aux_scale;
-    gather_weights(other);
-    return other;
+    const auto finished = [&](auto other) {
+      other.aux_scale = aux_scale;
+      gather_weights(other);
+      return other;
+    };
+    if constexpr (kHasFree) {
+      std::vector<decltype(pack<F>(free[0]))> rest;
+      for (const Free& each : free) rest.push_back(pack<F>(each));
+      return finished(
+          SparseMlp<R, PackedExpert, Aux, decltype(pack<F>(free[0]))>(router, std::move(others), std::move(rest), aux));
+    } else {
+      return finished(SparseMlp<R, PackedExpert, Aux>(router, std::move(others), aux));
+    }
   }
 
  private:
-  const E& expert(Index e) const { return experts[static_cast<std::size_t>(e)]; }
+  /// Layers one by one, on the slots of the experts from `first` on.
+  template <class L>
+  static View<typename L::Saved, 1> forward_each(const std::vector<L>& layers, Index first, const DispatchPlan& plan,
+                                                 Rows<const Scalar> x, Rows<Scalar> ys, Context& ctx) {
+    const Index begin = plan.offset[first], end = plan.offset[first + std::ssize(layers)];
+    auto xs = ctx.workspace.take<Scalar>(end - begin, x.extent(1));
+    auto saved = ctx.workspace.take<typename L::Saved>(std::ssize(layers));
+    kernels::gather_rows<Scalar>(x, plan.token.rows(begin, end), xs, ctx);
+    for (Index i = 0; i < std::ssize(layers); ++i) {
+      const auto [from, to] = plan.slots(first + i);
+      if (from < to)
+        saved[i] =
+            layers[static_cast<std::size_t>(i)].forward(xs.rows(from - begin, to - begin), ys.rows(from, to), ctx);
+    }
+    return saved;
+  }
+  template <class L>
+  static void backward_each(const std::vector<L>& layers, View<const typename L::Saved, 1> saved, Index first,
+                            const DispatchPlan& plan, Rows<const Scalar> dys, Rows<Scalar> dxs, std::vector<L>& grads,
+                            Context& ctx) {
+    for (Index i = 0; i < std::ssize(layers); ++i) {
+      const auto [from, to] = plan.slots(first + i);
+      const auto at = static_cast<std::size_t>(i);
+      if (from < to) layers[at].backward(saved[i], dys.rows(from, to), dxs.rows(from, to), grads[at], ctx);
+    }
+  }
+  Index num_free() const {
+    if constexpr (kHasFree)
+      return std::ssize(free);
+    else
+      return 0;
+  }
   void expect_one_expert_each(const std::vector<E>& those) const {
-    if (static_cast<Index>(those.size()) != router.num_experts())
-      throw OptionError("SparseMlp: there are " + std::to_string(those.size()) + " experts, expected " +
+    const Index all = std::ssize(those) + num_free();
+    if (all != router.num_experts())
+      throw OptionError("SparseMlp: there are " + std::to_string(all) + " experts, expected " +
                         std::to_string(router.num_experts()) + " as in the router");
   }
 

@@ -15,8 +15,9 @@ namespace gatefold::kernels {
 
 /// What decides on the choice beside the scores: each gets its bias added, and only experts of the best groups of
 /// neighbours are chosen.
+template <class T>
 struct Choosing {
-  View<const float, 1> bias{};  // [E] or empty
+  View<const T, 1> bias{};  // [E] or empty
   Index num_groups = 1, groups_kept = 1;
   GroupScore group_score = GroupScore::best;
 
@@ -37,12 +38,12 @@ namespace detail {
 /// The definition: ranked[e] = what an expert of one row is chosen by, -inf for one that is not to be. Behind them,
 /// room for the scores of the groups. // ranked [E + groups]
 template <class T>
-void rank_row(const Choosing& how, RouterScore score, Index n, const T* s, const T* logit, T* ranked) {
+void rank_row(const Choosing<T>& how, RouterScore score, Index n, const T* s, const T* logit, T* ranked) {
   const T nobody(-std::numeric_limits<double>::infinity());
   for (Index e = 0; e < n; ++e) {
     const bool closed =
         to_double(logit[e]) == to_double(nobody) || (score == RouterScore::relu && to_double(s[e]) == 0);
-    ranked[e] = closed ? nobody : how.bias.size() ? T(s[e] + T(how.bias[e])) : s[e];
+    ranked[e] = closed ? nobody : how.bias.size() ? T(s[e] + how.bias[e]) : s[e];
   }
   if (!how.limits_groups()) return;
   const Index size = n / how.num_groups;
@@ -65,7 +66,7 @@ void rank_row(const Choosing& how, RouterScore score, Index n, const T* s, const
 }
 
 template <class T>
-void choose_ranked_row(const Choosing& how, RouterScore score, Rows<const T> scores, Rows<const T> logits, Index row,
+void choose_ranked_row(const Choosing<T>& how, RouterScore score, Rows<const T> scores, Rows<const T> logits, Index row,
                        T* ranked, const View<Index, 2>& choice) {
   const Index n = scores.extent(1);
   rank_row<T>(how, score, n, scores[row].data(), logits[row].data(), ranked);
@@ -125,7 +126,7 @@ bool score_block(bool (*line)(Index, const float*, float*), const Rows<const flo
 
 /// Of a block whose lanes are rows, -inf for the experts of all but the best groups. room [groups, lanes], aligned.
 template <class Arch>
-void limit_groups(RowBlock<Arch>& block, const Choosing& how, float* room) {
+void limit_groups(RowBlock<Arch>& block, const Choosing<float>& how, float* room) {
   using V = simd::Batch<float, Arch>;
   constexpr Index kRows = simd::kLanes<float, Arch>;
   const Index groups = how.num_groups, size = block.columns() / groups;
@@ -158,8 +159,8 @@ void limit_groups(RowBlock<Arch>& block, const Choosing& how, float* room) {
 }
 
 template <class Block>
-void choose_in_block(Block&& block, const Choosing& how, RouterScore score, const Rows<float>& scores, Index begin,
-                     float* room, const View<Index, 2>& choice) {
+void choose_in_block(Block&& block, const Choosing<float>& how, RouterScore score, const Rows<float>& scores,
+                     Index begin, float* room, const View<Index, 2>& choice) {
   using V = typename std::remove_reference_t<Block>::V;
   block.load(scores, begin);
   const bool relu = score == RouterScore::relu;
@@ -175,7 +176,7 @@ void choose_in_block(Block&& block, const Choosing& how, RouterScore score, cons
 
 /// Takes rows of kColumns, 2 kColumns, ... that stand one behind the other; says whether it did.
 template <int kColumns, class Arch>
-bool choose_packed(const Choosing& how, RouterScore score, const Rows<float>& scores, Index begin,
+bool choose_packed(const Choosing<float>& how, RouterScore score, const Rows<float>& scores, Index begin,
                    const View<Index, 2>& choice) {
   if constexpr (kColumns < simd::kLanes<float, Arch>) {
     if (scores.extent(1) != kColumns) return choose_packed<2 * kColumns, Arch>(how, score, scores, begin, choice);
@@ -189,7 +190,7 @@ bool choose_packed(const Choosing& how, RouterScore score, const Rows<float>& sc
 
 /// scratch: RowBlock's, then one vector a group.
 template <class Arch>
-void choose_block(const Choosing& how, RouterScore score, bool ordinary, const Rows<float>& scores,
+void choose_block(const Choosing<float>& how, RouterScore score, bool ordinary, const Rows<float>& scores,
                   const Rows<const float>& logits, Index begin, float* scratch, const View<Index, 2>& choice) {
   constexpr Index kRows = simd::kLanes<float, Arch>;
   const Index n = scores.extent(1), most = choice.extent(1);
@@ -222,7 +223,7 @@ void choose_block(const Choosing& how, RouterScore score, bool ordinary, const R
 /// alone, softmax_top_k_rows, whose gates of 0 are told apart by their logits.
 /// // logits [S, E]; E is a multiple of the groups
 template <class T, class Arch = simd::DefaultArch>
-void score_top_k_rows(RouterScore score, Rows<const T> logits, const Choosing& how, const ScoreTopK<T>& out,
+void score_top_k_rows(RouterScore score, Rows<const T> logits, const Choosing<T>& how, const ScoreTopK<T>& out,
                       Context& ctx) {
   const Index rows = logits.extent(0), columns = logits.extent(1);
   if (columns == 0) return;

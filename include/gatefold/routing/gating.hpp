@@ -19,7 +19,7 @@ struct Gate {
   Rows<const T> weight;     // [E, D]
   View<const T, 1> bias{};  // [E] or empty
   RouterScore score = RouterScore::softmax;
-  kernels::Choosing choosing{};
+  kernels::Choosing<T> choosing{};
   double min_p = 0;  ///< Chosen experts are dropped whose score is below this share of the best one's that was chosen.
   bool by_sequence = false;  ///< Each row of a sequence of the layout has the mean of its rows' logits.
   RouterNoise noise{};

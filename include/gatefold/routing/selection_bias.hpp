@@ -8,7 +8,8 @@ namespace gatefold {
 
 namespace detail {
 /// b_e += rate sign(mean(n) - n_e).
-inline void update_selection_bias(std::span<float> bias, std::span<const double> asked, double rate) {
+template <Real T>
+void update_selection_bias(std::span<T> bias, std::span<const double> asked, double rate) {
   expect_rate("update_selection_bias", "rate", rate);
   if (asked.size() != bias.size())
     throw ShapeError("update_selection_bias: asked has shape [" + std::to_string(asked.size()) + "], expected [" +
@@ -17,7 +18,7 @@ inline void update_selection_bias(std::span<float> bias, std::span<const double>
   for (const double n : asked) mean += n / static_cast<double>(asked.size());
   for (std::size_t e = 0; e < bias.size(); ++e) {
     const double sign = asked[e] < mean ? 1 : asked[e] > mean ? -1 : 0;
-    bias[e] = static_cast<float>(bias[e] + rate * sign);
+    bias[e] = bias[e] + T(rate * sign);
   }
 }
 }  // namespace detail
@@ -49,7 +50,7 @@ void update_selection_bias(M& model, const RoutingReport& report, double rate) {
   const auto each_bias = [&](auto&& fn) {
     for_each_param(
         [&](std::string_view path, auto& field) {
-          if constexpr (std::is_same_v<std::remove_cvref_t<decltype(field)>, Buffer<float, 1>>)
+          if constexpr (is_buffer<std::remove_cvref_t<decltype(field)>>)
             if (path.ends_with("selection_bias")) fn(field);
         },
         model);

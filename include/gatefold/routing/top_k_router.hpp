@@ -105,7 +105,7 @@ struct TopKRouterOptions {
 ///   MiniMax-M2                score sigmoid, selection_bias, renormalise
 ///   LFM2-MoE, AFMoE           score sigmoid, selection_bias, renormalise, epsilon 1e-6, scale
 ///   Ernie 4.5                 selection_bias, renormalise, floor moe_norm_min
-///   LongCat                   selection_bias, scale; experts beyond the nets give back their input
+///   LongCat                   selection_bias, scale; its last experts are CopyExperts (free_experts.hpp)
 ///   Llama-4                   score sigmoid, K = 1: its choice and its weight, which that model, unlike SparseMlp,
 ///                             multiplies an expert's input by
 ///   Task-MoE                  by_sequence; by a given task: RoutingTape and expert_table.hpp
@@ -121,9 +121,9 @@ struct TopKRouter {
   };
 
   Options options;
-  Tensor<T, 2> weight;              // [E, D]
-  Tensor<T, 1> bias;                // [E], or [0] without one
-  Buffer<float, 1> selection_bias;  // [E], or [0] without one; never learnt by a gradient
+  Tensor<T, 2> weight;          // [E, D]
+  Tensor<T, 1> bias;            // [E], or [0] without one
+  Buffer<T, 1> selection_bias;  // [E], or [0] without one; never learnt by a gradient
 
   /// Throws OptionError if the options contradict each other.
   explicit TopKRouter(const Options& o)
