@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+
 #include "tests/support/threads.hpp"
 
 namespace gatefold::kernels {
@@ -54,7 +56,7 @@ TEST(Grouped, AListRunsAllItsProducts) {
   list.run(ctx);  // of nothing
   for (const Index begin : {0, 3, 6})
     list.add(product<float>(a.view().rows(begin, begin + 3), w, c.view().rows(begin, begin + 3)));
-  Index rows = 0;
+  std::atomic<Index> rows = 0;  // blocks run side by side
   list.run(ctx, [&](const ProductBlock& block) {
     EXPECT_EQ(block_of(list[block.product].c, block).data(),
               &c.view()(3 * static_cast<Index>(block.product) + block.i0, block.j0));
