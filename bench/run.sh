@@ -1,5 +1,5 @@
 #!/bin/bash
-# Measures everything on a Debian from 12 on, fresh or not, in some ten minutes: builds for this machine, installs the
+# Measures everything on a Debian from 12 on, fresh or not, in a quarter of an hour: builds for this machine, installs the
 # libraries that are compared with, the newest of PyPI (1.5 GB in build/bench/venv-cpp) or, where that cannot be had,
 # Debian's; runs all benchmarks and writes build/bench/results.{md,json,svg}. Leave the machine alone meanwhile.
 # Arguments go to every program: bash bench/run.sh --benchmark_filter=moe; --quick only shows that it works.
