@@ -1,12 +1,13 @@
-// A block of one's own, without a type of its own: DeepSeek-V3's (arXiv 2412.19437) with its shared expert, of parts
-// that there are. Its multi-head latent attention is not among them; grouped heads stand in.
+// A block of one's own, without a type of its own: DeepSeek-V3's (arXiv 2412.19437) with its shared expert, its groups
+// of experts and its balance without a loss, of parts that there are. Its multi-head latent attention is not among
+// them; grouped heads stand in.
 #include "check.hpp"
 #include "gatefold/blocks/encoder_block.hpp"
 #include "gatefold/blocks/sparse_mlp.hpp"
 #include "gatefold/nn/gated.hpp"
 #include "gatefold/nn/gated_mlp.hpp"
 #include "gatefold/nn/sum.hpp"
-#include "gatefold/routing/top_k_router.hpp"
+#include "gatefold/routing/selection_bias.hpp"
 
 namespace own {
 
@@ -21,8 +22,15 @@ auto deepseek_block() {
                                 .head_width = 6,
                                 .bias = Bias::none,
                                 .rotary = {.width = 4, .pairs = Rotary::Pairs::neighbours}});
-  const TopKRouter<T> router(
-      {.width = kWidth, .num_experts = 4, .num_selected = 2, .renormalise = Renormalise::before_dropping});
+  const TopKRouter<T> router({.width = kWidth,
+                              .num_experts = 8,
+                              .num_selected = 2,
+                              .score = RouterScore::sigmoid,
+                              .selection_bias = true,
+                              .groups = {.count = 4, .kept = 2, .score = GroupScore::two_best},
+                              .renormalise = Renormalise::before_dropping,
+                              .epsilon = 1e-20,
+                              .scale = 2.5});
   const GatedMlp<T> expert({.width = kWidth, .hidden = 5, .bias = Bias::none});
   const GatedMlp<T> shared({.width = kWidth, .hidden = 10, .bias = Bias::none});
   return EncoderBlock(Residual(norm, attention), Residual(norm, Sum(SparseMlp(router, expert), shared)));
@@ -56,6 +64,23 @@ int main() {
   for (std::size_t i = 0; i < y.flat().size(); ++i)
     same &= is_near(y.flat()[i], h.flat()[i] + routed.flat()[i] + shared.flat()[i], 1e-5);
   expect(same, "the sum of its parts");
+
+  // Balance without a loss: after each step, which is left out here, who was asked too often becomes less attractive.
+  RoutingReport counts(RoutingReport::Detail::counts);
+  const auto most_asked = [&] {
+    counts.clear();
+    counts.begin_batch();
+    ctx.report = &counts;
+    run(block, x, y);
+    return std::ranges::max(counts.layers()[0].total().requests);
+  };
+  const double before = most_asked();
+  for (int step = 0; step < 300; ++step) {
+    (void)most_asked();
+    update_selection_bias(block, counts, 1e-2);
+  }
+  expect(most_asked() < before, "the most wanted expert is wanted less");
+  ctx.report = nullptr;
 
   // Qwen2-MoE's shared expert has a gate, which each token opens as far as it likes.
   const GatedMlp<double> expert({.width = 4, .hidden = 3, .bias = Bias::none});
