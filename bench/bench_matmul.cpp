@@ -1,8 +1,8 @@
 // The ceilings of the machine, and single matrix products: y = x wᵀ, dx = dy w, dw += dyᵀ x.
 // product/<form>/<format>/<out>x<in>/rows:<m>/threads:<t>
 #include "bench/session.hpp"
-#include "gatefold/kernels/matmul.hpp"
-#include "gatefold/kernels/packed.hpp"
+#include "gatefold/products/matmul.hpp"
+#include "gatefold/products/packed.hpp"
 
 namespace gatefold::bench {
 namespace {

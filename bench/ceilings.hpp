@@ -13,7 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
-#include "gatefold/kernels/simd.hpp"
+#include "gatefold/simd/simd.hpp"
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <immintrin.h>

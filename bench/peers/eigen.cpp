@@ -3,7 +3,7 @@
 #include <memory>
 
 #include "bench/data.hpp"
-#include "gatefold/kernels/simd.hpp"
+#include "gatefold/simd/simd.hpp"
 // After simd.hpp, which silences false warnings of the intrinsic headers that both include.
 #include "gatefold/interop/eigen.hpp"
 

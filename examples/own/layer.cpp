@@ -1,9 +1,9 @@
 // A layer of one's own: y = x / rms(x) ⊙ gain, as in LLaMA (Zhang & Sennrich 2019). For reading, in plain loops; the
 // library's is nn/rms_norm.hpp.
 #include "check.hpp"
-#include "gatefold/kernels/map.hpp"
 #include "gatefold/nn/mlp.hpp"
 #include "gatefold/nn/residual.hpp"
+#include "gatefold/simd/map.hpp"
 
 namespace own {
 

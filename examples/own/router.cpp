@@ -2,11 +2,11 @@
 // (DeepSeek-V3, 2024).
 #include "check.hpp"
 #include "gatefold/blocks/sparse_mlp.hpp"
-#include "gatefold/kernels/matmul.hpp"
 #include "gatefold/losses/balance.hpp"
 #include "gatefold/losses/z_loss.hpp"
 #include "gatefold/nn/mlp.hpp"
 #include "gatefold/nn/padding.hpp"
+#include "gatefold/products/matmul.hpp"
 #include "gatefold/routing/plan_top_k.hpp"
 
 namespace own {

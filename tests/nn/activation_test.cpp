@@ -6,7 +6,7 @@
 #include <limits>
 #include <vector>
 
-#include "gatefold/kernels/simd.hpp"
+#include "gatefold/simd/simd.hpp"
 #include "tests/support/dual.hpp"
 
 namespace gatefold {

@@ -3,7 +3,7 @@
 #include <span>
 #include <vector>
 
-#include "gatefold/kernels/packed.hpp"
+#include "gatefold/products/packed.hpp"
 
 /// How far a product of packed weights may be from sums in double over the unpacked ones: the activations are rounded
 /// as the format wants, and the sums as fp32 is.

@@ -8,7 +8,7 @@
 #include <random>
 #include <vector>
 
-#include "gatefold/kernels/panel.hpp"
+#include "gatefold/products/panel.hpp"
 
 /// What the tests of the packed formats share. A format gives `pack`, `unpack` and a bound of its error.
 namespace gatefold::kernels::test {

@@ -21,8 +21,8 @@
 
 #include "gatefold/core/context.hpp"
 #include "gatefold/core/error.hpp"
-#include "gatefold/kernels/matmul.hpp"
 #include "gatefold/module/ops.hpp"
+#include "gatefold/products/matmul.hpp"
 #include "tests/support/dual.hpp"
 #ifdef GATEFOLD_TEST_COMPILED
 #include "tests/support/compiled_kernels.hpp"

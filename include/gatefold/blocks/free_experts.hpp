@@ -1,9 +1,9 @@
 #pragma once
-#include "gatefold/kernels/map.hpp"
-#include "gatefold/kernels/matmul.hpp"
 #include "gatefold/kernels/softmax.hpp"
 #include "gatefold/module/module.hpp"
 #include "gatefold/module/pack.hpp"
+#include "gatefold/products/matmul.hpp"
+#include "gatefold/simd/map.hpp"
 
 /// Experts that cost next to nothing: what a token gets for which a net is not worth it. SparseMlp takes them besides
 /// its nets; several kinds in one layer are one type by OneOf. (Jin et al. 2024, «MoE++», arXiv 2410.07348;

@@ -2,9 +2,9 @@
 #include <vector>
 
 #include "gatefold/kernels/dispatch.hpp"
-#include "gatefold/kernels/long_sum.hpp"
-#include "gatefold/kernels/matmul.hpp"
 #include "gatefold/kernels/softmax.hpp"
+#include "gatefold/products/matmul.hpp"
+#include "gatefold/simd/long_sum.hpp"
 
 namespace gatefold {
 

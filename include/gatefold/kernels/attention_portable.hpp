@@ -1,7 +1,7 @@
 #pragma once
-#include "gatefold/kernels/long_sum.hpp"
-#include "gatefold/kernels/math.hpp"
-#include "gatefold/kernels/matmul_portable.hpp"
+#include "gatefold/products/matmul_portable.hpp"
+#include "gatefold/simd/long_sum.hpp"
+#include "gatefold/simd/math.hpp"
 
 /// Attention by plain loops, and what it shares with the blocked form of attention.hpp.
 namespace gatefold::kernels {

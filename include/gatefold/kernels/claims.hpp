@@ -3,7 +3,7 @@
 #include <cstdint>
 
 #include "gatefold/core/isa.hpp"
-#include "gatefold/kernels/simd.hpp"
+#include "gatefold/simd/simd.hpp"
 
 namespace gatefold::kernels {
 

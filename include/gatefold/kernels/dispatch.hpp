@@ -1,7 +1,7 @@
 #pragma once
 #include <array>
 
-#include "gatefold/kernels/map.hpp"
+#include "gatefold/simd/map.hpp"
 
 /// Moving rows to the experts and back. Every kernel splits its output rows among workers and adds in a fixed order.
 namespace gatefold::kernels {

@@ -1,5 +1,5 @@
 #pragma once
-#include "gatefold/kernels/long_sum.hpp"
+#include "gatefold/simd/long_sum.hpp"
 
 namespace gatefold::kernels {
 

@@ -1,5 +1,5 @@
 #pragma once
-#include "gatefold/kernels/map.hpp"
+#include "gatefold/simd/map.hpp"
 
 /// Rotary positions (Su et al. 2021, arXiv 2104.09864): pairs of columns of a query or key are turned by an angle that
 /// grows with the token's place, so that scores depend on how far apart two tokens are.

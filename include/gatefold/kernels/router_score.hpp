@@ -1,7 +1,7 @@
 #pragma once
-#include "gatefold/kernels/math.hpp"
 #include "gatefold/kernels/softmax.hpp"
 #include "gatefold/module/router_scores.hpp"
+#include "gatefold/simd/math.hpp"
 
 /// The scores of a router that are no softmax, expert by expert, over scalars and vectors: value(z) = s, log_value(z) =
 /// log s and log_slope(z) = d log s / d z, by which every way back goes. Scores of logits below -86 may be 0.

@@ -1,8 +1,8 @@
 #pragma once
 #include <limits>
 
-#include "gatefold/kernels/map.hpp"
-#include "gatefold/kernels/math.hpp"
+#include "gatefold/simd/map.hpp"
+#include "gatefold/simd/math.hpp"
 
 namespace gatefold::kernels {
 

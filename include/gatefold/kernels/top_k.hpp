@@ -3,8 +3,8 @@
 #include <cmath>
 #include <numeric>
 
-#include "gatefold/kernels/row_block.hpp"
 #include "gatefold/kernels/softmax.hpp"
+#include "gatefold/simd/row_block.hpp"
 
 /// The best of each row, and the softmax of a router with its best in one pass over the logits.
 namespace gatefold::kernels {

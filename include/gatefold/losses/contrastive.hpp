@@ -1,8 +1,8 @@
 #pragma once
 #include <algorithm>
 
-#include "gatefold/kernels/map.hpp"
 #include "gatefold/losses/similarity.hpp"
+#include "gatefold/simd/map.hpp"
 
 namespace gatefold {
 

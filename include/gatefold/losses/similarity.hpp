@@ -1,7 +1,7 @@
 #pragma once
 #include <cmath>
 
-#include "gatefold/kernels/matmul.hpp"
+#include "gatefold/products/matmul.hpp"
 
 namespace gatefold {
 

@@ -2,7 +2,7 @@
 #include <concepts>
 #include <numbers>
 
-#include "gatefold/kernels/math.hpp"
+#include "gatefold/simd/math.hpp"
 
 /// Activations: one generic formula each for value and slope, run on scalars, vectors and the tests' dual numbers.
 ///

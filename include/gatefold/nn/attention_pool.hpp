@@ -1,9 +1,9 @@
 #pragma once
-#include "gatefold/kernels/long_sum.hpp"
-#include "gatefold/kernels/math.hpp"
 #include "gatefold/nn/layer_norm.hpp"
 #include "gatefold/nn/mlp.hpp"
 #include "gatefold/nn/padding.hpp"
+#include "gatefold/simd/long_sum.hpp"
+#include "gatefold/simd/math.hpp"
 
 namespace gatefold {
 

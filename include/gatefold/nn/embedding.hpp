@@ -1,5 +1,5 @@
 #pragma once
-#include "gatefold/kernels/map.hpp"
+#include "gatefold/simd/map.hpp"
 
 namespace gatefold {
 

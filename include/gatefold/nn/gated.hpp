@@ -1,7 +1,7 @@
 #pragma once
-#include "gatefold/kernels/map.hpp"
-#include "gatefold/kernels/math.hpp"
 #include "gatefold/nn/linear.hpp"
+#include "gatefold/simd/map.hpp"
+#include "gatefold/simd/math.hpp"
 
 namespace gatefold {
 

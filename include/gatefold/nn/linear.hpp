@@ -1,6 +1,6 @@
 #pragma once
-#include "gatefold/kernels/long_sum.hpp"
 #include "gatefold/nn/weight_storage.hpp"
+#include "gatefold/simd/long_sum.hpp"
 
 namespace gatefold {
 

@@ -1,9 +1,9 @@
 #pragma once
-#include "gatefold/kernels/grouped.hpp"
-#include "gatefold/kernels/map.hpp"
-#include "gatefold/kernels/packed_ffn.hpp"
 #include "gatefold/nn/activation.hpp"
 #include "gatefold/nn/linear.hpp"
+#include "gatefold/products/grouped.hpp"
+#include "gatefold/products/packed_ffn.hpp"
+#include "gatefold/simd/map.hpp"
 
 namespace gatefold {
 

@@ -1,6 +1,6 @@
 #pragma once
-#include "gatefold/kernels/map.hpp"
 #include "gatefold/nn/linear.hpp"
+#include "gatefold/simd/map.hpp"
 
 namespace gatefold {
 

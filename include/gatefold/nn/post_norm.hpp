@@ -1,7 +1,7 @@
 #pragma once
-#include "gatefold/kernels/map.hpp"
 #include "gatefold/module/pack.hpp"
 #include "gatefold/nn/layer_norm.hpp"
+#include "gatefold/simd/map.hpp"
 
 namespace gatefold {
 

@@ -1,8 +1,8 @@
 #pragma once
-#include "gatefold/kernels/map.hpp"
 #include "gatefold/module/pack.hpp"
 #include "gatefold/nn/layer_norm.hpp"
 #include "gatefold/nn/pool.hpp"
+#include "gatefold/simd/map.hpp"
 
 namespace gatefold {
 

@@ -1,9 +1,9 @@
 #pragma once
 #include "gatefold/kernels/dispatch.hpp"
-#include "gatefold/kernels/matmul.hpp"
-#include "gatefold/kernels/packed.hpp"
 #include "gatefold/module/grouped_expert.hpp"
 #include "gatefold/module/pack.hpp"
+#include "gatefold/products/matmul.hpp"
+#include "gatefold/products/packed.hpp"
 
 namespace gatefold {
 

@@ -1,9 +1,9 @@
 #pragma once
-#include "gatefold/kernels/long_sum.hpp"
-#include "gatefold/kernels/matmul.hpp"
 #include "gatefold/kernels/score_top_k.hpp"
+#include "gatefold/products/matmul.hpp"
 #include "gatefold/routing/routing.hpp"
 #include "gatefold/routing/routing_tape.hpp"
+#include "gatefold/simd/long_sum.hpp"
 
 namespace gatefold {
 

@@ -1,8 +1,8 @@
 #pragma once
 #include <cmath>
 
-#include "gatefold/kernels/simd.hpp"
 #include "gatefold/module/ops.hpp"
+#include "gatefold/simd/simd.hpp"
 #include "gatefold/train/blocks.hpp"
 #include "gatefold/train/freeze.hpp"
 #include "gatefold/train/optimizer.hpp"

@@ -1,5 +1,5 @@
 // One object of a program; main.cpp is the other.
-#include "gatefold/kernels/map.hpp"
+#include "gatefold/simd/map.hpp"
 
 void add_one(gatefold::Rows<float> x, gatefold::Context& ctx) {
   gatefold::kernels::map_rows<float>(

@@ -1,6 +1,6 @@
 // Uses kernels here and, in another object, there.
 #include "gatefold/core/tensor.hpp"
-#include "gatefold/kernels/map.hpp"
+#include "gatefold/simd/map.hpp"
 
 void add_one(gatefold::Rows<float> x, gatefold::Context& ctx);
 

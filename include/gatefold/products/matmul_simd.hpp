@@ -1,0 +1,253 @@
+#pragma once
+#include "gatefold/products/panel_f32.hpp"
+
+#if GATEFOLD_HAS_SIMD
+/// fp32 products of matrices as they lie in memory, with panels packed on the way. Weights that do not change are
+/// better packed once: products/packed.hpp.
+namespace gatefold::kernels {
+
+/// Depth of one pass over k: a panel of b (kDepth x kPanel floats, 64 KiB) streams from L2 while the rows of a that are
+/// in use stay in L1. Each element of c is one chain of fused multiply-adds per pass, whatever the blocks are: the
+/// blocks may depend on the number of threads, the result does not.
+inline constexpr Index kDepth = 512;
+/// Columns that one task packs: 512 KiB of panels, half of an L2. The more there are, the less often rows are packed.
+inline constexpr Index kTaskColumns = 8 * kPanel;
+/// Rows of one task, unless there are too few tasks. A panel is packed once per task: at 512 rows that costs 1 %.
+inline constexpr Index kTaskRows = 512;
+/// Up to so many rows, packing the panel costs more than dot products along k, whose sums must be collected from the
+/// lanes, but which read b as it lies.
+inline constexpr Index kDotRows = 8;
+
+/// Tiles whose rows are packed together where rows do not lie along k, so that whole cache lines of them are read.
+inline constexpr Index kTilesAtOnce = 8;
+
+/// Floats of scratch of one worker: panels, and packed rows of some tiles.
+inline constexpr Index kStripFloats = 16 * (kDepth + detail::kApart);
+inline constexpr Index kProductScratch = kDepth * kTaskColumns + kTilesAtOnce * kStripFloats;
+
+namespace detail {
+
+/// MR x NR dot products along k. // a[i], b + j b_stride: [k]
+template <class Arch, int MR, int NR>
+void dot_tile(Index k, const float* const* a, const float* b, Index b_stride, float (*sums)[NR]) {
+  using V = simd::Batch<float, Arch>;
+  constexpr Index kWidth = simd::kLanes<float, Arch>;
+  V acc[MR][NR];
+#pragma GCC unroll 8
+  for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 8
+    for (int j = 0; j < NR; ++j) acc[i][j] = V(0.0f);
+  const auto step = [&](const auto& load_a, const auto& load_b) {
+    V y[NR];
+#pragma GCC unroll 8
+    for (int j = 0; j < NR; ++j) y[j] = load_b(j);
+#pragma GCC unroll 8
+    for (int i = 0; i < MR; ++i) {
+      const V x = load_a(i);
+#pragma GCC unroll 8
+      for (int j = 0; j < NR; ++j) acc[i][j] = simd::fma(x, y[j], acc[i][j]);
+    }
+  };
+  Index at = 0;
+  for (; at + kWidth <= k; at += kWidth)
+    step([&](int i) { return V::load_unaligned(a[i] + at); },
+         [&](int j) { return V::load_unaligned(b + j * b_stride + at); });
+  if (at < k) {
+    const auto rest = [&](const float* from) {
+      alignas(64) float lanes[static_cast<std::size_t>(kWidth)] = {};
+      std::memcpy(lanes, from, static_cast<std::size_t>(k - at) * sizeof(float));
+      return V::load_aligned(lanes);
+    };
+    step([&](int i) { return rest(a[i] + at); }, [&](int j) { return rest(b + j * b_stride + at); });
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 8
+    for (int j = 0; j < NR; ++j) sums[i][j] = simd::reduce_add(acc[i][j]);
+}
+
+/// 4 x 6 accumulators and 7 operands for 32 registers, 2 x 4 and 5 for 16.
+template <class Arch>
+struct DotTile {
+  static constexpr int kRows = simd::kRegisters<Arch> >= 32 ? 4 : 2;
+  static constexpr int kCols = simd::kRegisters<Arch> >= 32 ? 6 : 4;
+};
+
+template <class Arch, int MR, int NR>
+void dot_block(const Product<float>& p, Index i0, Index j0) {
+  const float* rows[MR];
+  for (int i = 0; i < MR; ++i) rows[i] = p.a.row(i0 + i);
+  float sums[MR][NR];
+  dot_tile<Arch, MR, NR>(p.a.cols, rows, p.b.data + j0 * p.b.col_stride, p.b.col_stride, sums);
+  for (int i = 0; i < MR; ++i) {
+    float* const out = p.c.data() + (i0 + i) * p.c.stride(0) + j0;
+    for (int j = 0; j < NR; ++j) {
+      const float v = p.bias ? sums[i][j] + p.bias[j0 + j] : sums[i][j];
+      out[j] = p.store == Store::add ? out[j] + v : v;
+    }
+  }
+}
+
+template <class Arch, int NR>
+void dot_columns(const Product<float>& p, Index i0, Index i1, Index j0) {
+  constexpr int kRows = DotTile<Arch>::kRows;
+  for (; i0 + kRows <= i1; i0 += kRows) dot_block<Arch, kRows, NR>(p, i0, j0);
+  for (; i0 < i1; ++i0) dot_block<Arch, 1, NR>(p, i0, j0);
+}
+
+/// Rows of a lie along k, columns of b too.
+template <class Arch>
+void multiply_by_dots(const Product<float>& p, const ProductBlock& block) {
+  constexpr int kCols = DotTile<Arch>::kCols;
+  Index j = block.j0;
+  for (; j + kCols <= block.j1; j += kCols) dot_columns<Arch, kCols>(p, block.i0, block.i1, j);
+  for (; j < block.j1; ++j) dot_columns<Arch, 1>(p, block.i0, block.i1, j);
+}
+
+/// 4..14 neighbours, by two copies that overlap and whose size the compiler knows.
+inline void copy_neighbours(const float* from, Index n, float* to) {
+  constexpr std::size_t kHalf = 4 * sizeof(float), kWhole = 8 * sizeof(float);
+  if (n >= 8) {
+    std::memcpy(to, from, kWhole);
+    std::memcpy(to + n - 8, from + n - 8, kWhole);
+  } else if (n >= 4) {
+    std::memcpy(to, from, kHalf);
+    std::memcpy(to + n - 4, from + n - 4, kHalf);
+  } else {
+    for (Index i = 0; i < n; ++i) to[i] = from[i];
+  }
+}
+
+/// Rows of a product, tile by tile, as the tiles read them: through pointers where rows lie along k, else packed into
+/// strips // [depth, rows], so that a step reads neighbours.
+class RowTiles {
+ public:
+  static constexpr int kMaxRows = TileF32<simd::DefaultArch>::kMaxRows;
+  static_assert(kMaxRows <= 16);
+
+  /// scratch // [kTilesAtOnce, kStripFloats]
+  RowTiles(const Operand<float>& a, Index begin, Index end, float* scratch)
+      : a_(a), begin_(begin), split_(end - begin, kMaxRows), scratch_(scratch) {}
+
+  bool interleaved() const { return a_.col_stride != 1; }
+  Index count() const { return split_.count; }
+  Index begin(Index tile) const { return begin_ + split_.begin(tile); }
+  Index rows(Index tile) const { return split_.size(tile); }
+  const float* const* pointers() const { return row_; }
+  const float* strip(Index tile) const { return strip_of(tile); }
+
+  /// To be called for tile after tile: makes its part k0..k0+depth of the rows readable.
+  void prepare(Index tile, Index k0, Index depth) {
+    if (interleaved()) {
+      if (tile % kTilesAtOnce == 0) interleave(tile, std::min(tile + kTilesAtOnce, count()), k0, depth);
+      return;
+    }
+    // Rows that would crowd one set of L1 are copied apart.
+    const bool copies = crowds_cache(rows(tile), a_.row_stride);
+    for (Index i = 0; i < rows(tile); ++i) {
+      row_[i] = a_.row(begin(tile) + i) + k0;
+      if (copies) row_[i] = std::copy_n(row_[i], depth, scratch_ + i * (depth + kApart)) - depth;
+    }
+  }
+
+ private:
+  float* strip_of(Index tile) const { return scratch_ + tile % kTilesAtOnce * kStripFloats; }
+  void interleave(Index first, Index last, Index k0, Index depth) const {
+    const float* from = a_.row(begin(first)) + k0 * a_.col_stride;
+    for (Index k = 0; k < depth; ++k, from += a_.col_stride) {
+      const float* at = from;
+      for (Index tile = first; tile < last; ++tile) {
+        const Index n = rows(tile);
+        float* const to = strip_of(tile) + k * n;
+        if (a_.row_stride == 1)
+          copy_neighbours(at, n, to);
+        else
+          for (Index i = 0; i < n; ++i) to[i] = at[i * a_.row_stride];
+        at += n * a_.row_stride;
+      }
+    }
+  }
+
+  Operand<float> a_;
+  Index begin_;
+  BalancedSplit split_;
+  float* scratch_;
+  const float* row_[kMaxRows];
+};
+
+/// Where column j is in panels of this depth.
+inline Index panel_at(Index j, Index depth) { return j / kPanel * kPanel * depth + j % kPanel; }
+
+template <class Arch>
+void multiply_by_panels(const Product<float>& p, const ProductBlock& block, float* scratch) {
+  using Tile = TileF32<Arch>;
+  RowTiles tiles(p.a, block.i0, block.i1, scratch + kDepth * kTaskColumns);
+  for (Index k0 = 0; k0 < p.a.cols; k0 += kDepth) {
+    const Index depth = std::min(kDepth, p.a.cols - k0);
+    pack_panels_f32(p.b, k0, depth, block.j0, block.j1, scratch);
+    for (Index tile = 0; tile < tiles.count(); ++tile) {
+      tiles.prepare(tile, k0, depth);
+      for (Index j = block.j0; j < block.j1; j += Tile::kCols) {
+        const TileTask task{.depth = depth,
+                            .rows = tiles.pointers(),
+                            .interleaved = tiles.strip(tile),
+                            .b = scratch + panel_at(j - block.j0, depth),
+                            .b_step = kPanel,
+                            .c = p.c.data() + tiles.begin(tile) * p.c.stride(0) + j,
+                            .c_stride = p.c.stride(0),
+                            .cols = std::min<Index>(Tile::kCols, block.j1 - j),
+                            .store = k0 ? Store::add : p.store,
+                            .bias = p.bias && k0 == 0 ? p.bias + j : nullptr};
+        if (tiles.interleaved())
+          run_tile<Arch, TileRows::interleaved>(tiles.rows(tile), task);
+        else
+          run_tile<Arch, TileRows::pointers>(tiles.rows(tile), task);
+      }
+    }
+  }
+}
+
+inline bool suits_dots(const Product<float>& p) {
+  return p.c.extent(0) <= kDotRows && p.a.col_stride == 1 && p.b.row_stride == 1 && !p.b.index && p.a.cols > 0;
+}
+
+template <class Arch>
+void multiply_block(const Product<float>& p, const ProductBlock& block, float* scratch) {
+  if (suits_dots(p)) return multiply_by_dots<Arch>(p, block);
+  if (p.a.cols > 0) return multiply_by_panels<Arch>(p, block, scratch);
+  for (Index i = block.i0; i < block.i1; ++i)
+    for (Index j = block.j0; j < block.j1; ++j)
+      p.c(i, j) = (p.store == Store::add ? p.c(i, j) : 0.0f) + (p.bias ? p.bias[j] : 0.0f);
+}
+
+}  // namespace detail
+
+/// All products as one list of tasks, the largest first, so that many small or uneven ones keep every worker busy.
+template <class Arch = simd::DefaultArch>
+void multiply_f32(std::span<const Product<float>> products, Context& ctx, Epilogue done) {
+  const auto scope = ctx.workspace.scope();
+  const Index workers = ctx.parallel_for.workers();
+  Index rows = kTaskRows, columns = kTaskColumns, count = cut_blocks(products, rows, columns, nullptr);
+  // Two tasks a worker are few enough to pack little twice, and can be shared evenly.
+  while (workers > 1 && count < 2 * workers && columns > kPanel) {
+    (rows > 64 ? rows : columns) /= 2;
+    count = cut_blocks(products, rows, columns, nullptr);
+  }
+  auto blocks = ctx.workspace.take<ProductBlock>(count);
+  cut_blocks(products, rows, columns, blocks.data());
+  const auto flops = [&](const ProductBlock& b) { return (b.i1 - b.i0) * (b.j1 - b.j0) * products[b.product].a.cols; };
+  std::sort(blocks.data(), blocks.data() + count, [&](const ProductBlock& a, const ProductBlock& b) {
+    return flops(a) > flops(b) ||
+           (flops(a) == flops(b) && std::tie(a.product, a.j0, a.i0) < std::tie(b.product, b.j0, b.i0));
+  });
+  auto scratch = ctx.workspace.take<float>(workers, kProductScratch);
+  ctx.parallel_for(count, [&](Index begin, Index end, Index worker) {
+    for (Index i = begin; i < end; ++i) {
+      detail::multiply_block<Arch>(products[blocks[i].product], blocks[i], &scratch(worker, 0));
+      done(blocks[i]);
+    }
+  });
+}
+
+}  // namespace gatefold::kernels
+#endif
