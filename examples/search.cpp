@@ -4,6 +4,7 @@
 #include <iostream>
 
 #include "command_line.hpp"
+#include "gatefold/products/matmul.hpp"
 #include "search/captions.hpp"
 #include "search/embeddings_out.hpp"
 #include "search/photo_index.hpp"

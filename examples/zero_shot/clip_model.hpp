@@ -6,8 +6,9 @@
 #include <optional>
 #include <string>
 
+#include "gatefold/core/context.hpp"
 #include "gatefold/image/clip_preprocess.hpp"
-#include "gatefold/models/clip.hpp"
+#include "gatefold/models/clip_options.hpp"
 #include "gatefold/models/name_map.hpp"
 #include "gatefold/text/clip_tokenizer.hpp"
 #include "zero_shot/file_sums.hpp"

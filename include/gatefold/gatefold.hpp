@@ -47,6 +47,3 @@
 #include "gatefold/train/schedule.hpp"
 #include "gatefold/train/sgd.hpp"
 #include "gatefold/version.hpp"
-#ifdef GATEFOLD_COMPILED
-#include "gatefold/compiled.hpp"
-#endif

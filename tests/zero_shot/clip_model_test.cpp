@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include "gatefold/io/safetensors_writer.hpp"
 #include "gatefold/models/clip_file.hpp"
 #include "gatefold/models/clip_tokenizer_file.hpp"
 #include "tests/zero_shot/tiny_clip.hpp"

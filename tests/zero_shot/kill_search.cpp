@@ -11,6 +11,7 @@
 #include <random>
 #include <thread>
 
+#include "gatefold/image/encode.hpp"
 #include "search/photo_index.hpp"
 #include "tests/zero_shot/tiny_clip.hpp"
 

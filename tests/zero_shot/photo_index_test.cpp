@@ -5,6 +5,8 @@
 #include <ctime>
 #include <random>
 
+#include "gatefold/image/encode.hpp"
+#include "gatefold/io/safetensors_writer.hpp"
 #include "tests/zero_shot/tiny_clip.hpp"
 
 namespace search {

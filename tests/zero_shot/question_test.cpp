@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include "gatefold/io/safetensors_writer.hpp"
 #include "search/embeddings_out.hpp"
 #include "tests/support/test_data.hpp"
 #include "tests/zero_shot/tiny_clip.hpp"

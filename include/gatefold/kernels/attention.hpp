@@ -380,3 +380,13 @@ void attend_grad(Rows<const T> qkv, const AttentionPlan& plan, Rows<const T> sta
 }
 
 }  // namespace gatefold::kernels
+
+#ifdef GATEFOLD_COMPILED  // compiled.hpp
+namespace gatefold::kernels {
+
+GATEFOLD_COMPILED void attend<float>(Rows<const float>, const AttentionPlan&, Rows<float>, Rows<float>, Context&);
+GATEFOLD_COMPILED void attend_grad<float>(Rows<const float>, const AttentionPlan&, Rows<const float>, Rows<const float>,
+                                          Rows<float>, Context&);
+
+}  // namespace gatefold::kernels
+#endif

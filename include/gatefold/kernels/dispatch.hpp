@@ -137,3 +137,15 @@ void add_gather_rows_grad(Rows<const T> dto, RowLists lists, Rows<T> dfrom, Cont
 }
 
 }  // namespace gatefold::kernels
+
+#ifdef GATEFOLD_COMPILED  // compiled.hpp
+namespace gatefold::kernels {
+
+GATEFOLD_COMPILED void gather_rows<float>(Rows<const float>, View<const Index, 1>, Rows<float>, Context&);
+GATEFOLD_COMPILED void combine_rows<float>(Rows<const float>, View<const float, 1>, RowLists, Rows<float>, Context&);
+GATEFOLD_COMPILED void combine_rows_grad<float>(Rows<const float>, View<const float, 1>, View<const Index, 1>,
+                                                Rows<const float>, Rows<float>, View<float, 1>, Context&);
+GATEFOLD_COMPILED void add_gather_rows_grad<float>(Rows<const float>, RowLists, Rows<float>, Context&);
+
+}  // namespace gatefold::kernels
+#endif

@@ -120,3 +120,22 @@ void add_rms_norm_grad_gain(Rows<const T> x, Rows<const T> rstd, Rows<const T> d
 }
 
 }  // namespace gatefold::kernels
+
+#ifdef GATEFOLD_COMPILED  // compiled.hpp
+namespace gatefold::kernels {
+
+GATEFOLD_COMPILED void layer_norm<float>(Rows<const float>, View<const float, 1>, View<const float, 1>, float,
+                                         Rows<float>, Rows<float>, Context&);
+GATEFOLD_COMPILED void layer_norm_grad<float>(Rows<const float>, View<const float, 1>, Rows<const float>,
+                                              Rows<const float>, Rows<float>, Context&);
+GATEFOLD_COMPILED void add_layer_norm_grad_params<float>(Rows<const float>, Rows<const float>, Rows<const float>,
+                                                         View<float, 1>, View<float, 1>, Context&);
+GATEFOLD_COMPILED void rms_norm<float>(Rows<const float>, View<const float, 1>, float, float, Rows<float>, Rows<float>,
+                                       Context&);
+GATEFOLD_COMPILED void rms_norm_grad<float>(Rows<const float>, View<const float, 1>, float, Rows<const float>,
+                                            Rows<const float>, Rows<float>, Context&);
+GATEFOLD_COMPILED void add_rms_norm_grad_gain<float>(Rows<const float>, Rows<const float>, Rows<const float>,
+                                                     View<float, 1>, Context&);
+
+}  // namespace gatefold::kernels
+#endif

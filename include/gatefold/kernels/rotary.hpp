@@ -74,3 +74,12 @@ void rotate(const Rotary& rotary, Turn turn, View<const Index, 1> row, View<cons
 
 }  // namespace kernels
 }  // namespace gatefold
+
+#ifdef GATEFOLD_COMPILED  // compiled.hpp
+namespace gatefold::kernels {
+
+GATEFOLD_COMPILED void rotate<float>(const Rotary&, Turn, View<const Index, 1>, View<const Index, 1>, Rows<const float>,
+                                     Index, Rows<float>, Context&);
+
+}  // namespace gatefold::kernels
+#endif

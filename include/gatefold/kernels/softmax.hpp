@@ -73,3 +73,13 @@ void log_softmax_rows(Rows<const T> x, Rows<T> y, Context& ctx) {
 }
 
 }  // namespace gatefold::kernels
+
+#ifdef GATEFOLD_COMPILED  // compiled.hpp
+namespace gatefold::kernels {
+
+GATEFOLD_COMPILED void softmax_rows<float>(Rows<const float>, Rows<float>, Context&);
+GATEFOLD_COMPILED void softmax_rows_grad<float>(Rows<const float>, Rows<const float>, Rows<float>, Context&);
+GATEFOLD_COMPILED void log_softmax_rows<float>(Rows<const float>, Rows<float>, Context&);
+
+}  // namespace gatefold::kernels
+#endif

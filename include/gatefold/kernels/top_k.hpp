@@ -458,3 +458,12 @@ void softmax_top_k_rows(Rows<const T> logits, const SoftmaxTopK<T>& out, Context
 }
 
 }  // namespace gatefold::kernels
+
+#ifdef GATEFOLD_COMPILED  // compiled.hpp
+namespace gatefold::kernels {
+
+GATEFOLD_COMPILED void top_k_rows<float>(Rows<const float>, View<Index, 2>, Context&);
+GATEFOLD_COMPILED void softmax_top_k_rows<float>(Rows<const float>, const SoftmaxTopK<float>&, Context&);
+
+}  // namespace gatefold::kernels
+#endif

@@ -7,29 +7,6 @@
 
 namespace gatefold {
 
-/// Where a text is read off (open_clip's pool_type).
-enum class ClipTextPool {
-  end,    ///< At the end of the text, see ClipOptions::end_of_text.
-  first,  ///< At the first token.
-  last    ///< At the last of the context, padding or not: then texts must come with the padding of training.
-};
-
-/// How a CLIP is made; the defaults are ViT-B/32. Sizes with the axis letters of core/shape.hpp.
-struct ClipOptions {
-  Index image_size = 224, patch = 32, channels = 3;
-  Index vocabulary = 49408, context = 77;           // V, T
-  Index embedding = 512;                            // P
-  std::optional<Index> end_of_text = std::nullopt;  ///< Texts are read off where this id first is; nothing: where
-                                                    ///< the largest id first is.
-  ClipTextPool text_pool = ClipTextPool::end;
-  bool causal_text = true;  ///< Otherwise a token sees all others, padding too, which must be that of training.
-  ClipPool image_pool = ClipPool::token;
-  bool image_pre_norm = true;  ///< A norm in front of the blocks.
-  ClipTowerOptions vision{.width = 768, .hidden = 3072, .num_layers = 12, .num_heads = 12};
-  ClipTowerOptions text{.width = 512, .hidden = 2048, .num_layers = 12, .num_heads = 8};
-  double initial_temperature = 1 / 0.07, max_temperature = 100;  ///< What the cosine is multiplied by.
-};
-
 /// Images: patches (without bias) behind a class token, positions, a norm, the blocks; read off at the class token, or
 /// in another way (ClipPool).
 template <Real T, WeightStorage<T> W = Tensor<T, 2>>

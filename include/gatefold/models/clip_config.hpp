@@ -4,7 +4,7 @@
 
 #include "gatefold/io/json_file.hpp"
 #include "gatefold/io/safetensors.hpp"
-#include "gatefold/models/clip.hpp"
+#include "gatefold/models/clip_options.hpp"
 
 namespace gatefold {
 

@@ -1,4 +1,5 @@
 #pragma once
+#include "gatefold/models/clip.hpp"
 #include "gatefold/models/clip_shapes.hpp"
 #include "gatefold/models/clip_weights.hpp"
 #include "gatefold/models/foreign_tensors.hpp"

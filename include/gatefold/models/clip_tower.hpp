@@ -1,9 +1,9 @@
 #pragma once
 #include "gatefold/blocks/encoder.hpp"
-#include "gatefold/blocks/placement.hpp"
 #include "gatefold/blocks/sparse_layers.hpp"
 #include "gatefold/blocks/sparse_mlp.hpp"
 #include "gatefold/losses/balance.hpp"
+#include "gatefold/models/clip_options.hpp"
 #include "gatefold/nn/layout_scope.hpp"
 #include "gatefold/nn/mlp.hpp"
 #include "gatefold/nn/one_of.hpp"
@@ -11,35 +11,6 @@
 #include "gatefold/routing/top_k_router.hpp"
 
 namespace gatefold {
-
-/// The feed-forward nets' activation: OpenAI's weights were trained with the first, LAION's with the second (which is
-/// the one by the error function). The wrong one gives embeddings that look right and are worse.
-enum class ClipActivation { quick_gelu, gelu };
-
-/// Which feed-forward nets are mixtures, and of what (CLIP-MoE, arXiv 2409.19291: 4 experts, 2 of them for each token,
-/// their gates renormalised, nobody turned away).
-struct ClipMixture {
-  Placement placement{};  ///< Of the blocks of a tower.
-  Index num_experts = 4, num_selected = 2;
-  Capacity capacity{};
-  double balance = 0.01;  ///< What the balance of the experts counts for in training, the mean over the mixtures.
-};
-
-/// What of a sequence's tokens is projected into the space of the embeddings (open_clip's pool_type and
-/// final_ln_after_pool).
-enum class ClipPool {
-  token,          ///< One of them: the class token, the end of a text.
-  mean,           ///< The mean of all but the first, which is the class token, after the last norm.
-  mean_then_norm  ///< The same, before the last norm (CLIPA).
-};
-
-/// One half of a CLIP.
-struct ClipTowerOptions {
-  Index width = 0, hidden = 0, num_layers = 12, num_heads = 0;  // D, H, -, -
-  ClipActivation activation = ClipActivation::quick_gelu;
-  double epsilon = 1e-5;  ///< Of the layer norms.
-  ClipMixture mixture{};
-};
 
 template <Real T, Activation Act, WeightStorage<T> W>
 using ClipMixtureNet = SparseMlp<TopKRouter<T>, Mlp<T, Act, W>, AuxLosses<Balance>>;

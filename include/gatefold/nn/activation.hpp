@@ -176,3 +176,12 @@ using GptOssSwiglu = ClampedSwiglu<GptOssConstants>;
 static_assert(Activation<GeluErf> && Activation<Gelu> && Activation<QuickGelu> && Activation<Silu> && Activation<Relu>);
 
 }  // namespace gatefold
+
+#ifdef GATEFOLD_COMPILED  // compiled.hpp
+namespace gatefold::kernels {
+
+GATEFOLD_COMPILED void activate<Gelu, float>(Rows<const float>, Rows<float>, Context&);
+GATEFOLD_COMPILED void activate_grad<Gelu, float>(Rows<const float>, Rows<const float>, Rows<float>, Context&);
+
+}  // namespace gatefold::kernels
+#endif

@@ -60,3 +60,11 @@ void add_matmul_grad_weight(Rows<const T> dy, Rows<const T> x, Rows<T> dw, Conte
 }
 
 }  // namespace gatefold::kernels
+
+#ifdef GATEFOLD_COMPILED  // compiled.hpp
+namespace gatefold::kernels {
+
+GATEFOLD_COMPILED void multiply_all<float>(std::span<const Product<float>>, Context&, Epilogue);
+
+}  // namespace gatefold::kernels
+#endif

@@ -203,3 +203,15 @@ void Packed<F>::multiply(Rows<const float> x, Rows<float> y, Context& ctx, const
 }
 
 }  // namespace gatefold
+
+#ifdef GATEFOLD_COMPILED  // compiled.hpp
+namespace gatefold::kernels {
+
+GATEFOLD_COMPILED void matmul<float, float>(Rows<const float>, const Packed<float>&, Rows<float>, Context&,
+                                            const float*);
+GATEFOLD_COMPILED void matmul<float, bf16>(Rows<const float>, const Packed<bf16>&, Rows<float>, Context&, const float*);
+GATEFOLD_COMPILED void matmul<float, int8>(Rows<const float>, const Packed<int8>&, Rows<float>, Context&, const float*);
+GATEFOLD_COMPILED void matmul<float, int4>(Rows<const float>, const Packed<int4>&, Rows<float>, Context&, const float*);
+
+}  // namespace gatefold::kernels
+#endif

@@ -306,3 +306,18 @@ void packed_ffn(View<const PackedFfn<F>, 1> nets, Rows<const float> x, const Slo
 }
 
 }  // namespace gatefold::kernels
+
+#ifdef GATEFOLD_COMPILED  // compiled.hpp
+namespace gatefold::kernels {
+
+GATEFOLD_COMPILED void packed_ffn<float>(detail::ActivateUnits, View<const PackedFfn<float>, 1>, Rows<const float>,
+                                         const SlotRows&, Rows<float>, Context&);
+GATEFOLD_COMPILED void packed_ffn<bf16>(detail::ActivateUnits, View<const PackedFfn<bf16>, 1>, Rows<const float>,
+                                        const SlotRows&, Rows<float>, Context&);
+GATEFOLD_COMPILED void packed_ffn<int8>(detail::ActivateUnits, View<const PackedFfn<int8>, 1>, Rows<const float>,
+                                        const SlotRows&, Rows<float>, Context&);
+GATEFOLD_COMPILED void packed_ffn<int4>(detail::ActivateUnits, View<const PackedFfn<int4>, 1>, Rows<const float>,
+                                        const SlotRows&, Rows<float>, Context&);
+
+}  // namespace gatefold::kernels
+#endif

@@ -198,3 +198,13 @@ void gate_backward(const Gating<T>& saved, Rows<const T> weight, Rows<T> dscores
 }
 
 }  // namespace gatefold
+
+#ifdef GATEFOLD_COMPILED  // compiled.hpp
+namespace gatefold {
+
+GATEFOLD_COMPILED Gating<float> gate_forward<float>(Rows<const float>, const Gate<float>&, View<Index, 2>, Context&);
+GATEFOLD_COMPILED void gate_backward<float>(const Gating<float>&, Rows<const float>, Rows<float>, Rows<const float>,
+                                            Rows<float>, Rows<float>, View<float, 1>, Context&, GradientBy);
+
+}  // namespace gatefold
+#endif

@@ -88,3 +88,11 @@ DispatchPlan plan_expert_choice(Rows<const T> gates, const Capacity& capacity, I
 }
 
 }  // namespace gatefold
+
+#ifdef GATEFOLD_COMPILED  // compiled.hpp
+namespace gatefold {
+
+GATEFOLD_COMPILED DispatchPlan plan_expert_choice<float>(Rows<const float>, const Capacity&, Index, Context&);
+
+}  // namespace gatefold
+#endif

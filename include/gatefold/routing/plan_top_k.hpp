@@ -316,3 +316,12 @@ DispatchPlan plan_top_k(Rows<const T> gates, View<const Index, 2> choice, const 
 }
 
 }  // namespace gatefold
+
+#ifdef GATEFOLD_COMPILED  // compiled.hpp
+namespace gatefold {
+
+GATEFOLD_COMPILED DispatchPlan plan_top_k<float>(Rows<const float>, View<const Index, 2>, const SeatingOptions&,
+                                                 Context&);
+
+}  // namespace gatefold
+#endif

@@ -176,3 +176,11 @@ void add_expert_column_sums(Index num_experts, RowsOf&& rows_of, BiasOf&& bias_o
 }
 
 }  // namespace gatefold::kernels
+
+#ifdef GATEFOLD_COMPILED  // compiled.hpp
+namespace gatefold::kernels {
+
+GATEFOLD_COMPILED void add_column_sums<float>(Rows<const float>, View<float, 1>, Context&);
+
+}  // namespace gatefold::kernels
+#endif

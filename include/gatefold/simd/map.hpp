@@ -66,3 +66,11 @@ void activate_grad(Rows<const T> x, Rows<const T> dy, Rows<T> dx, Context& ctx) 
 }
 
 }  // namespace gatefold::kernels
+
+#ifdef GATEFOLD_COMPILED  // compiled.hpp
+namespace gatefold::kernels {
+
+GATEFOLD_COMPILED void add_rows<float>(Rows<const float>, Rows<float>, Context&);
+
+}  // namespace gatefold::kernels
+#endif
