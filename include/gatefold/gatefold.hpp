@@ -9,6 +9,7 @@
 #include "gatefold/blocks/sparse_layers.hpp"
 #include "gatefold/blocks/sparse_mlp.hpp"
 #include "gatefold/core/memory_budget.hpp"
+#include "gatefold/core/small_float.hpp"
 #include "gatefold/interop/eigen.hpp"
 #include "gatefold/losses/balance.hpp"
 #include "gatefold/losses/contrastive.hpp"
