@@ -38,6 +38,7 @@
 #include "gatefold/routing/routing_tape.hpp"
 #include "gatefold/routing/selection_bias.hpp"
 #include "gatefold/routing/soft_mixing.hpp"
+#include "gatefold/routing/sparse_mixer_router.hpp"
 #include "gatefold/routing/top_k_router.hpp"
 #include "gatefold/train/accumulate.hpp"
 #include "gatefold/train/adafactor.hpp"
