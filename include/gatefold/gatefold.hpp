@@ -18,6 +18,8 @@
 #include "gatefold/losses/sigmoid_contrastive.hpp"
 #include "gatefold/models/clip.hpp"
 #include "gatefold/models/limoe.hpp"
+#include "gatefold/models/mixture.hpp"
+#include "gatefold/models/mixture_family.hpp"
 #include "gatefold/models/name_map.hpp"
 #include "gatefold/models/upcycle.hpp"
 #include "gatefold/module/gather_weights.hpp"
