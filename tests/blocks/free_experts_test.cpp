@@ -76,6 +76,9 @@ TEST(FreeExperts, HaveExactGradients) {
   auto lifted = mixture<Dual>();
   disturb(layer, 3);
   expect_exact_gradient(layer, lifted, random_tensor<double>(Shape<2>{17, 6}, 4));
+  layer.weighed = lifted.weighed = Weighed::inputs;
+  expect_exact_gradient(layer, lifted, random_tensor<double>(Shape<2>{9, 6}, 4));
+  layer.weighed = lifted.weighed = Weighed::outputs;
   // The nets get nobody: of the copy and the zero alone.
   for (Index e = 0; e < 7; ++e)
     for (Index d = 0; d < 6; ++d) layer.router.weight.view()(e, d) = (e == 3 || e == 4) ? 1 : -1;

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "gatefold/losses/limoe_losses.hpp"
+#include "gatefold/nn/linear.hpp"
 #include "gatefold/nn/mlp.hpp"
 #include "gatefold/routing/expert_choice_router.hpp"
 #include "gatefold/routing/top_k_router.hpp"
@@ -575,6 +576,63 @@ TEST(SparseMlp, PackedExpertsAreNearlyTheSameAndSeatTheSameTokens) {
     check(std::type_identity<int8>{}, .06);
     check(std::type_identity<int4>{}, .5);
   }
+}
+
+// Llama-4: y = sum of expert(w x). Experts that are no lines tell the two places of a weight apart.
+TEST(SparseMlp, WeighedInputsByHand) {
+  FixedRouter router{.gates = Tensor<double, 2>({2, 2})};
+  std::ranges::copy(std::array{.25, .5, 1., .125}, router.gates.data());
+  SparseMlp<FixedRouter, Affine<double>> layer(router, affine_experts({{2, 10}, {4, 20}}));
+  layer.weighed = Weighed::inputs;
+  const auto x = column({8, 16}), dy = column({1, 3});
+  auto y = column({kNan, kNan}), dx = y;
+  auto grad = zeros_like(layer);
+  Context ctx;
+  const auto saved = layer.forward(x, y, ctx);
+  layer.backward(saved, dy, dx, grad, ctx);
+  EXPECT_THAT(y.flat(), ElementsAre(2 * 2 + 10 + 4 * 4 + 20, 2 * 16 + 10 + 4 * 2 + 20));
+  EXPECT_THAT(dx.flat(), ElementsAre(2 * .25 + 4 * .5, 3 * (2 + 4 * .125)));
+  EXPECT_THAT(grad.router.last_dweight, ElementsAre(3 * 2 * 16, 2 * 8, 4 * 8, 3 * 4 * 16)) << "first choices first";
+  EXPECT_EQ(grad.experts[0].factor.data()[0], 1 * 2 + 3 * 16) << "what the expert saw";
+  EXPECT_EQ(grad.experts[0].shift.data()[0], 1 + 3) << "not weighed";
+}
+
+template <class T, class E>
+auto weighed_inputs(const E& expert, const Capacity& capacity = {}) {
+  SparseMlp layer(
+      TopKRouter<T>(
+          {.width = 4, .num_experts = 5, .num_selected = 2, .score = RouterScore::sigmoid, .capacity = capacity}),
+      expert);
+  layer.weighed = Weighed::inputs;
+  return layer;
+}
+
+TEST(SparseMlp, WeighedInputsHaveExactGradients) {
+  for (const auto& capacity : {Capacity{}, Capacity{.factor = .6}}) {  // some tokens get half of a seat, or none
+    const auto check = [&](auto plain, auto dual) {
+      auto layer = weighed_inputs<double>(plain, capacity);
+      auto lifted = weighed_inputs<Dual>(dual, capacity);
+      disturb(layer, 31);
+      expect_exact_gradient(layer, lifted, random_tensor<double>(Shape<2>{9, 4}, 32));
+    };
+    check(Mlp<double>({.width = 4, .hidden = 3}), Mlp<Dual>({.width = 4, .hidden = 3}));  // grouped
+    check(Linear<double>({.in = 4, .out = 4}), Linear<Dual>({.in = 4, .out = 4}));        // one by one
+  }
+}
+
+TEST(SparseMlp, WeighedInputsArePackedAsSuch) {
+  auto layer = weighed_inputs<float>(Mlp<float>({.width = 4, .hidden = 8}));
+  disturb(layer, 33);
+  const auto packed = pack<float>(layer);
+  const auto x = random_tensor<float>(Shape<2>{20, 4}, 34);
+  Tensor<float, 2> y({20, 4}), wanted({20, 4}), outputs({20, 4});
+  Context ctx;
+  infer(layer, x.view(), wanted.view(), ctx);
+  infer(packed, x.view(), y.view(), ctx);
+  layer.weighed = Weighed::outputs;
+  infer(layer, x.view(), outputs.view(), ctx);
+  EXPECT_THAT(y.flat(), Pointwise(::testing::FloatNear(1e-4f), wanted.flat()));
+  EXPECT_THAT(outputs.flat(), ::testing::Not(Pointwise(::testing::FloatNear(1e-2f), wanted.flat())));
 }
 
 }  // namespace

@@ -69,7 +69,7 @@ TEST(ShardedSafeTensors, WhatIsForgottenIsReadAgain) {
   for (int round = 0; round < 2; ++round) {
     EXPECT_EQ(values(file, "x"), large);
     EXPECT_EQ(values(file, "y"), (std::vector<float>{7}));
-    for (const auto* name : {"x", "y"}) file.find(name)->file->forget(*file.find(name)->entry);
+    for (const auto* name : {"x", "y"}) file.find(name)->file->forget(file.find(name)->entry->bytes);
   }
 }
 

@@ -500,7 +500,7 @@ double write_hollow(const fs::path& path, const ClipOptions& options) {
   std::size_t at = 0;
   auto add = [&](std::string_view name, auto& parameter) {
     const auto source = kHuggingFaceClipNames.find(name).at(0);
-    const auto shape = detail::source_shape(parameter.shape(), source, options.patch);
+    const auto shape = detail::source_shape(parameter.shape(), source, {.patch = options.patch});
     for (const auto& theirs : source.names) {
       const auto begin = at;
       at += *detail::tensor_bytes(Dtype::f32, shape);

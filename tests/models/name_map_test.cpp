@@ -67,5 +67,24 @@ TEST(NameMap, KnowsNothingOfOtherNames) {
   EXPECT_TRUE(kOpenAiClipNames.ignores("input_resolution"));
 }
 
+// Granite's gate and up of all experts in one tensor.
+TEST(NameMap, SaysWhichSliceAndWhichPartOfATensor) {
+  constexpr NameRule kRules[] = {{"experts.{}.gate.weight", "moe.input.weight", Arrangement::experts, Part::first_half},
+                                 {"experts.{}.up.weight", "moe.input.weight", Arrangement::experts, Part::second_half},
+                                 {"router.weight", "moe.router"}};
+  const NameMap::Prefix prefixes[] = {{"blocks.{}.", "layers.{}."}};
+  const NameMap map{.rules = {}, .block_prefixes = prefixes, .block_rules = kRules, .ignored = {}};
+  const auto up = map.find("blocks.3.experts.12.up.weight");
+  ASSERT_EQ(up.size(), 1);
+  EXPECT_THAT(up[0].names, ElementsAre("layers.3.moe.input.weight"));
+  EXPECT_EQ(up[0].arrangement, Arrangement::experts);
+  EXPECT_EQ(up[0].part, Part::second_half);
+  EXPECT_EQ(up[0].number, 12);
+  EXPECT_EQ(map.find("blocks.3.router.weight")[0].part, Part::whole);
+  const detail::ForeignSizes sizes{.num_experts = 16};
+  const std::vector<Index> ours{6, 4};
+  EXPECT_THAT(detail::source_shape(ours, up[0], sizes), ElementsAre(16, 12, 4));
+}
+
 }  // namespace
 }  // namespace gatefold

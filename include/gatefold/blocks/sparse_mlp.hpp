@@ -19,6 +19,12 @@ struct ExpertsSaved<E> {
 };
 }  // namespace detail
 
+/// What the combine weight of a seat is multiplied with.
+enum class Weighed {
+  outputs,  ///< The expert's output: nearly everywhere.
+  inputs,   ///< The token on its way in, before the expert's non-linearity: Llama-4.
+};
+
 /// A mixture of nothing but nets.
 struct NoFreeExperts {};
 
@@ -33,9 +39,10 @@ struct FreeSaved<NoFreeExperts> {
 };
 }  // namespace detail
 
-/// route, dispatch, experts, combine: y_t = sum over the seats of t of weight * expert(x_t). A token without a seat
-/// gets y = 0 exactly and lives on in the residual around this layer. Keeps the routing, the seated rows and the
-/// experts' outputs, 2 N D, and what the experts keep. (Shazeer et al. 2017; V-MoE, Riquelme et al. 2021.)
+/// route, dispatch, experts, combine: y_t = sum over the seats of t of weight * expert(x_t), or where `weighed` says
+/// so of expert(weight * x_t). A token without a seat gets y = 0 exactly and lives on in the residual around this
+/// layer. Keeps the routing, the seated rows and the experts' outputs, 2 N D, and what the experts keep; with weighed
+/// inputs backward takes S D more. (Shazeer et al. 2017; V-MoE, Riquelme et al. 2021.)
 ///
 /// Experts that cannot be trained (packed ones) make a layer that cannot be trained.
 ///
@@ -54,6 +61,7 @@ struct SparseMlp {
   static_assert(!kHasFree || ForwardLayer<Free>, "SparseMlp: a free expert is a layer");
   struct Saved {
     typename R::Saved routing;
+    Rows<const Scalar> x;   // [S, D] as it came
     Rows<const Scalar> ys;  // [N, D] expert outputs, by slot
     typename detail::ExpertsSaved<E>::type experts;
     [[no_unique_address]] typename detail::FreeSaved<Free>::type free;
@@ -63,6 +71,7 @@ struct SparseMlp {
   std::vector<E> experts;  // [E], less those that are free
   Aux aux;
   double aux_scale = 1;  ///< 1 / number of sparse layers turns the sum over layers into a mean.
+  Weighed weighed = Weighed::outputs;
   [[no_unique_address]] std::conditional_t<kHasFree, std::vector<Free>, NoFreeExperts> free;  // the router's last
 
   /// All experts start as copies of one; an initialiser makes them differ.
@@ -98,18 +107,29 @@ struct SparseMlp {
   Saved forward(Rows<const Scalar> x, Rows<Scalar> y, Context& ctx) const {
     expect_shape(y, x.shape(), "SparseMlp::forward: y");
     expect_one_expert_each(experts);
-    Saved saved{.routing = router.forward(x, ctx), .ys = {}, .experts = {}, .free = {}};
+    Saved saved{.routing = router.forward(x, ctx), .x = x, .ys = {}, .experts = {}, .free = {}};
     const DispatchPlan& plan = saved.routing.plan;
     auto ys = ctx.workspace.take<Scalar>(plan.num_slots(), x.extent(1));
     const Index nets = std::ssize(experts);
-    if constexpr (GroupedExpert<E>) {
-      const SlotRows slots{plan.offset.rows(0, nets + 1), plan.token};
-      saved.experts = E::forward_grouped(experts, x, slots, ys, ctx);
-    } else {
-      saved.experts = forward_each(experts, 0, plan, x, ys, ctx);
+    const bool scaled = weighed == Weighed::inputs;
+    Rows<const Scalar> seen = x;  // by token or, once scaled, by slot
+    if (scaled) {
+      auto xs = ctx.workspace.take<Scalar>(plan.num_slots(), x.extent(1));
+      kernels::gather_scaled_rows<Scalar>(x, saved.routing.weight, plan.token, xs, ctx);
+      seen = xs;
     }
-    if constexpr (kHasFree) saved.free = forward_each(free, nets, plan, x, ys, ctx);
-    kernels::combine_rows<Scalar>(ys, saved.routing.weight, plan.token_lists(), y, ctx);
+    const View<const Index, 1> row = scaled ? View<const Index, 1>() : plan.token;
+    if constexpr (GroupedExpert<E>)
+      saved.experts = E::forward_grouped(experts, seen, SlotRows{plan.offset.rows(0, nets + 1), row}, ys, ctx);
+    else
+      saved.experts = forward_each(experts, 0, plan, seen, row, ys, ctx);
+    if constexpr (kHasFree) saved.free = forward_each(free, nets, plan, seen, row, ys, ctx);
+    if (scaled) {
+      kernels::fill_rows<Scalar>(y, Scalar(0), ctx);
+      kernels::add_gather_rows_grad<Scalar>(ys, plan.token_lists(), y, ctx);  // the plain sum
+    } else {
+      kernels::combine_rows<Scalar>(ys, saved.routing.weight, plan.token_lists(), y, ctx);
+    }
     saved.ys = ys;
     if (ctx.report) report(saved, ctx);
     return saved;
@@ -129,7 +149,19 @@ struct SparseMlp {
     auto dys = ws.template take<Scalar>(plan.num_slots(), shape[1]);
     auto dxs = ws.template take<Scalar>(plan.num_slots(), shape[1]);
     auto dweight = ws.template take<Scalar>(plan.num_slots());
-    kernels::combine_rows_grad<Scalar>(saved.ys, routing.weight, plan.token, dy, dys, dweight, ctx);
+    const bool scaled = weighed == Weighed::inputs;
+    if (scaled)
+      kernels::gather_rows<Scalar>(dy, plan.token, dys, ctx);
+    else
+      kernels::combine_rows_grad<Scalar>(saved.ys, routing.weight, plan.token, dy, dys, dweight, ctx);
+
+    if constexpr (GroupedLayer<E>)
+      E::backward_grouped(experts, saved.experts, dys, dxs, std::span<E>(grad.experts), ctx);
+    else
+      backward_each(experts, saved.experts, 0, plan, dys, dxs, grad.experts, ctx);
+    if constexpr (kHasFree) backward_each(free, saved.free, std::ssize(experts), plan, dys, dxs, grad.free, ctx);
+    // By the weight, <x, dxs>: as if x were the upstream gradient of a combination of dxs. dys has been used.
+    if (scaled) kernels::combine_rows_grad<Scalar>(dxs, routing.weight, plan.token, saved.x, dys, dweight, ctx);
 
     Rows<Scalar> dlogits;
     if constexpr (!std::is_same_v<Aux, NoAux>) {
@@ -137,13 +169,10 @@ struct SparseMlp {
       aux.add_gradient(routing.scores, Scalar(aux_scale), dlogits, ctx);
     }
     router.backward(routing, dweight, dlogits, dx, grad.router, ctx);
-
-    if constexpr (GroupedLayer<E>)
-      E::backward_grouped(experts, saved.experts, dys, dxs, std::span<E>(grad.experts), ctx);
-    else
-      backward_each(experts, saved.experts, 0, plan, dys, dxs, grad.experts, ctx);
-    if constexpr (kHasFree) backward_each(free, saved.free, std::ssize(experts), plan, dys, dxs, grad.free, ctx);
-    kernels::add_gather_rows_grad<Scalar>(dxs, plan.token_lists(), dx, ctx);
+    if (!scaled) return kernels::add_gather_rows_grad<Scalar>(dxs, plan.token_lists(), dx, ctx);
+    auto other = ws.template take<Scalar>(shape[0], shape[1]);
+    kernels::combine_rows<Scalar>(dxs, routing.weight, plan.token_lists(), other, ctx);
+    kernels::add_rows<Scalar>(other, dx, ctx);
   }
 
   /// aux_scale * the penalty of a pass: what backward differentiates beside the task.
@@ -158,6 +187,7 @@ struct SparseMlp {
     for (const E& each : experts) others.push_back(pack<F>(each));
     const auto finished = [&](auto other) {
       other.aux_scale = aux_scale;
+      other.weighed = weighed;
       gather_weights(other);
       return other;
     };
@@ -172,14 +202,19 @@ struct SparseMlp {
   }
 
  private:
-  /// Layers one by one, on the slots of the experts from `first` on.
+  /// Layers one by one, on the slots of the experts from `first` on; slot n has row row[n] of x, or n of an empty list.
   template <class L>
   static View<typename L::Saved, 1> forward_each(const std::vector<L>& layers, Index first, const DispatchPlan& plan,
-                                                 Rows<const Scalar> x, Rows<Scalar> ys, Context& ctx) {
+                                                 Rows<const Scalar> x, View<const Index, 1> row, Rows<Scalar> ys,
+                                                 Context& ctx) {
     const Index begin = plan.offset[first], end = plan.offset[first + std::ssize(layers)];
-    auto xs = ctx.workspace.take<Scalar>(end - begin, x.extent(1));
     auto saved = ctx.workspace.take<typename L::Saved>(std::ssize(layers));
-    kernels::gather_rows<Scalar>(x, plan.token.rows(begin, end), xs, ctx);
+    Rows<const Scalar> xs = row.size() ? x : x.rows(begin, end);
+    if (row.size()) {
+      auto gathered = ctx.workspace.take<Scalar>(end - begin, x.extent(1));
+      kernels::gather_rows<Scalar>(x, row.rows(begin, end), gathered, ctx);
+      xs = gathered;
+    }
     for (Index i = 0; i < std::ssize(layers); ++i) {
       const auto [from, to] = plan.slots(first + i);
       if (from < to)

@@ -64,8 +64,8 @@ class SafeTensors {
   /// What keeps the bytes of the entries alive; null if they are borrowed.
   std::shared_ptr<const void> owner() const { return file_; }
   /// See MappedFile::forget; nothing if the bytes are borrowed.
-  void forget(const Entry& entry) const {
-    if (file_) file_->forget(entry.bytes);
+  void forget(std::span<const std::byte> bytes) const {
+    if (file_) file_->forget(bytes);
   }
 
   /// Null for a name that the file does not have. O(log n).

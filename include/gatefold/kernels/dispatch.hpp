@@ -19,6 +19,17 @@ void gather_rows(Rows<const T> from, View<const Index, 1> row, Rows<T> to, Conte
   for_each_row(to.extent(0), width, ctx, [&](Index n) { std::copy_n(from[row[n]].data(), width, to[n].data()); });
 }
 
+/// to[n] = weight[n] from[row[n]]. // from [S, D], weight, row [N], to [N, D]
+template <Real T>
+void gather_scaled_rows(Rows<const T> from, View<const T, 1> weight, View<const Index, 1> row, Rows<T> to,
+                        Context& ctx) {
+  const Index width = from.extent(1);
+  for_each_row(to.extent(0), width, ctx, [&](Index n) {
+    simd::transform<T>(
+        ctx.isa, width, [w = weight[n]](auto x) { return x * w; }, to[n].data(), from[row[n]].data());
+  });
+}
+
 namespace detail {
 
 /// Calls step(begin, constant count) for the entries [begin, end) of a list, four at a time: a pass over the output

@@ -1,165 +1,31 @@
 #pragma once
-#include <nlohmann/json.hpp>
-#include <set>
-
-#include "gatefold/io/json_file.hpp"
 #include "gatefold/io/safetensors.hpp"
 #include "gatefold/models/clip_options.hpp"
+#include "gatefold/models/config_section.hpp"
 
 namespace gatefold {
 
 namespace detail {
 
-/// A file is not trusted with the size of what is allocated for it.
-inline constexpr Index kMaxClipSize = Index{1} << 20, kMaxClipLayers = 1000;
+inline constexpr Index kMaxClipSize = kMaxConfigSize, kMaxClipLayers = 1000;
 
-/// Reads the fields of one section of a configuration; what is missing or null keeps its default. What nobody asked for
-/// is unknown, and `refuse_unknown` says so by name: it might change what the model computes.
-class ClipConfigSection {
- public:
-  ClipConfigSection(const nlohmann::json& json, std::string source) : json_(json), source_(std::move(source)) {
-    if (!json.is_object()) throw FormatError(source_ + ": is not a JSON object (cut short?)");
-  }
+inline void read_clip_activation(const ConfigSection& section, ClipActivation& out) {
+  const auto* value = section.find("hidden_act");
+  if (!value) return;
+  if (*value == "quick_gelu")
+    out = ClipActivation::quick_gelu;
+  else if (*value == "gelu")
+    out = ClipActivation::gelu;
+  else
+    section.refuse("hidden_act", *value, "\"quick_gelu\" or \"gelu\"");
+}
 
-  const std::string& source() const { return source_; }
-  const nlohmann::json* find(const char* name) const {
-    known_.insert(name);
-    return find_field(json_, name);
-  }
-  void size(const char* name, Index& out, Index most = kMaxClipSize) const {
-    const auto* value = find(name);
-    if (!value) return;
-    const auto* one = value->is_array() && value->size() == 2 && (*value)[0] == (*value)[1] ? &(*value)[0] : value;
-    if (!one->is_number_integer() || *one < 1 || *one > most)
-      refuse(name, *value, "a whole number of 1.." + std::to_string(most));
-    out = one->get<Index>();
-  }
-  /// A size that the weights have told already. Throws FormatError if they do not agree.
-  void same_size(const char* name, Index of_weights) const {
-    Index size = of_weights;
-    this->size(name, size);
-    if (size != of_weights)
-      refuse(name, *find(name), std::to_string(of_weights) + " as the weights have it; do they belong together?");
-  }
-  void positive(const char* name, double& out) const {
-    const auto* value = find(name);
-    if (!value) return;
-    if (!value->is_number() || !(value->get<double>() > 0 && value->get<double>() < 1))
-      refuse(name, *value, "a number between 0 and 1");
-    out = value->get<double>();
-  }
-  bool flag(const char* name) const {
-    const auto* value = find(name);
-    if (value && !value->is_boolean()) refuse(name, *value, "true or false");
-    return value && value->get<bool>();
-  }
-  void activation(const char* name, ClipActivation& out) const {
-    const auto* value = find(name);
-    if (!value) return;
-    if (*value == "quick_gelu")
-      out = ClipActivation::quick_gelu;
-    else if (*value == "gelu")
-      out = ClipActivation::gelu;
-    else
-      refuse(name, *value, "\"quick_gelu\" or \"gelu\"");
-  }
-
-  /// What may stand there because it changes nothing that is computed here.
-  void allow(std::span<const std::string_view> names) const { known_.insert(names.begin(), names.end()); }
-  /// Throws FormatError for the first field that nobody asked for and that is not off (null, false or empty).
-  void refuse_unknown() const {
-    for (const auto& [name, value] : json_.items())
-      if (!known_.contains(name) && !name.starts_with('_') && !is_off(value))
-        refuse(name, value, "not to find it: it is not known here and may change what the model computes");
-  }
-  [[noreturn]] void refuse(const std::string& name, const nlohmann::json& value, const std::string& wanted) const {
-    refuse_field(source_, name, value, wanted);
-  }
-
-  static bool is_off(const nlohmann::json& value) {
-    return value.is_null() || value == false || ((value.is_structured() || value.is_string()) && value.empty()) ||
-           value == "";
-  }
-
- private:
-  const nlohmann::json& json_;
-  std::string source_;
-  mutable std::set<std::string, std::less<>> known_;
-};
-
-/// What transformers writes into any configuration and what means nothing to the embeddings of a CLIP: how it was
-/// trained and made, and how text would be generated.
-inline constexpr std::string_view kHuggingFaceHarmless[] = {"architectures",
-                                                            "attention_dropout",
-                                                            "attn_implementation",
-                                                            "bad_words_ids",
-                                                            "begin_suppress_tokens",
-                                                            "bos_token_id",
-                                                            "chunk_size_feed_forward",
-                                                            "cross_attention_hidden_size",
-                                                            "decoder_start_token_id",
-                                                            "diversity_penalty",
-                                                            "do_sample",
-                                                            "dropout",
-                                                            "dtype",
-                                                            "early_stopping",
-                                                            "encoder_no_repeat_ngram_size",
-                                                            "exponential_decay_length_penalty",
-                                                            "finetuning_task",
-                                                            "forced_bos_token_id",
-                                                            "forced_eos_token_id",
-                                                            "gradient_checkpointing",
-                                                            "id2label",
-                                                            "initializer_factor",
-                                                            "initializer_range",
-                                                            "is_composition",
-                                                            "is_encoder_decoder",
-                                                            "label2id",
-                                                            "length_penalty",
-                                                            "logit_scale_init_value",
-                                                            "max_length",
-                                                            "min_length",
-                                                            "model_type",
-                                                            "no_repeat_ngram_size",
-                                                            "num_beam_groups",
-                                                            "num_beams",
-                                                            "num_return_sequences",
-                                                            "output_attentions",
-                                                            "output_hidden_states",
-                                                            "output_scores",
-                                                            "pad_token_id",
-                                                            "prefix",
-                                                            "problem_type",
-                                                            "projection_dim",
-                                                            "remove_invalid_values",
-                                                            "repetition_penalty",
-                                                            "return_dict",
-                                                            "return_dict_in_generate",
-                                                            "sep_token_id",
-                                                            "suppress_tokens",
-                                                            "task_specific_params",
-                                                            "temperature",
-                                                            "tf_legacy_loss",
-                                                            "tie_encoder_decoder",
-                                                            "tie_word_embeddings",
-                                                            "tokenizer_class",
-                                                            "top_k",
-                                                            "top_p",
-                                                            "torch_dtype",
-                                                            "torchscript",
-                                                            "transformers_version",
-                                                            "typical_p",
-                                                            "use_bfloat16",
-                                                            "use_cache",
-                                                            "vision_config_dict",
-                                                            "text_config_dict"};
-
-inline void read_clip_tower(const ClipConfigSection& section, ClipTowerOptions& tower) {
+inline void read_clip_tower(const ConfigSection& section, ClipTowerOptions& tower) {
   section.size("hidden_size", tower.width);
   section.size("intermediate_size", tower.hidden);
   section.size("num_hidden_layers", tower.num_layers, kMaxClipLayers);
   section.size("num_attention_heads", tower.num_heads);
-  section.activation("hidden_act", tower.activation);
+  read_clip_activation(section, tower.activation);
   section.positive("layer_norm_eps", tower.epsilon);
 }
 
@@ -169,7 +35,7 @@ inline void read_clip_tower(const ClipConfigSection& section, ClipTowerOptions& 
 /// eos_token_id of 2 means the largest id (as early files have it, whatever the id). Throws FormatError that names the
 /// field, also for one that is not known and not off.
 inline ClipOptions clip_options_of_config(const nlohmann::json& json, const std::string& source) {
-  const detail::ClipConfigSection top(json, source);
+  const detail::ConfigSection top(json, source);
   if (const auto* type = top.find("model_type"); !type || *type != "clip")
     throw FormatError(source +
                       (type && type->is_string()
@@ -182,7 +48,7 @@ inline ClipOptions clip_options_of_config(const nlohmann::json& json, const std:
   const auto section = [&](const char* old_name, const char* name) {  // the old one wins, as in transformers
     const auto* value = top.find(name);
     if (const auto* old = top.find(old_name)) value = old;
-    detail::ClipConfigSection found(value ? *value : empty, source + ": " + name);
+    detail::ConfigSection found(value ? *value : empty, source + ": " + name);
     found.allow(detail::kHuggingFaceHarmless);
     return found;
   };

@@ -182,7 +182,7 @@ Clip<float, W> load_clip(const ClipFile& file, const ParallelFor& parallel_for =
   };
   auto model = make();
   detail::read_foreign(file.tensors, file.names == ClipNames::hugging_face ? kHuggingFaceClipNames : kOpenAiClipNames,
-                       file.options.patch, model, parallel_for);
+                       {.patch = file.options.patch}, model, parallel_for);
   return model;
 }
 

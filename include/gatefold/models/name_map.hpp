@@ -16,7 +16,14 @@ enum class Arrangement {
   convolution,       ///< [D, C, P, P], whose patches are channel, row, column where ours are row, column, channel.
   two_tables_at_20,  ///< Rows 0..19 of the first tensor, the others of the second (Long-CLIP's positions).
   scaled_rows,       ///< Each row of the first tensor times a number of the second (a layer scale, folded in).
+  // One slice of a tensor that holds all experts, of whom the last number of the path says which:
+  experts,             ///< [E, out, in], or [E, out] of biases.
+  experts_transposed,  ///< [E, in, out].
+  experts_mxfp4,       ///< Blocks [E, out, in / 32, 16] and their scales [E, out, in / 32], bytes both.
 };
+
+/// Which of the outputs in a tensor are a parameter's, where gate and up stand in one.
+enum class Part { whole, first_half, second_half, even, odd };
 
 /// Whose names the tensors of a CLIP have, and so whose habits the rest of its files follow.
 enum class ClipNames {
@@ -29,12 +36,15 @@ struct NameRule {
   std::string_view ours;
   std::string_view theirs;  ///< Several names are separated by spaces.
   Arrangement arrangement = Arrangement::stacked;
+  Part part = Part::whole;
 };
 
 /// A parameter's tensors.
 struct NamedSource {
   std::vector<std::string> names;
   Arrangement arrangement;
+  Part part = Part::whole;
+  Index number = 0;  ///< The last one of the path.
 };
 
 /// Which tensors of a foreign file a parameter is made of: tables, in one place.
@@ -84,7 +94,7 @@ struct NameMap {
   }
 
   static NamedSource fill(const NameRule& rule, std::string_view prefix, const std::vector<std::string>& numbers) {
-    NamedSource source{{}, rule.arrangement};
+    NamedSource source{{}, rule.arrangement, rule.part, numbers.empty() ? 0 : std::stoll(numbers.back())};
     for (auto theirs = rule.theirs; !theirs.empty();) {
       const auto one = theirs.substr(0, theirs.find(' '));
       theirs.remove_prefix(std::min(theirs.size(), one.size() + 1));

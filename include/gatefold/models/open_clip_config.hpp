@@ -22,7 +22,7 @@ inline constexpr const char* kOpenClipCustomBlock[] = {"qk_norm",          "scal
                                                        "scale_attn_inner", "scale_attn",         "scale_fc"};
 
 /// What both towers of a model_cfg have.
-inline void read_open_clip_tower(const ClipConfigSection& section, ClipTowerOptions& tower, bool layer_scale) {
+inline void read_open_clip_tower(const ConfigSection& section, ClipTowerOptions& tower, bool layer_scale) {
   section.same_size("width", tower.width);
   section.same_size("layers", tower.num_layers);
   if (const auto* ratio = section.find("mlp_ratio")) {
@@ -33,12 +33,12 @@ inline void read_open_clip_tower(const ClipConfigSection& section, ClipTowerOpti
                          " channels, as the weights have it; do they belong together?");
   }
   if (const auto* norm = section.find("norm_kwargs")) {
-    const ClipConfigSection options(*norm, section.source() + ": norm_kwargs");
+    const ConfigSection options(*norm, section.source() + ": norm_kwargs");
     options.positive("eps", tower.epsilon);
     options.refuse_unknown();
   }
-  if (const auto* activation = section.find("act_kwargs"); activation && !ClipConfigSection::is_off(*activation)) {
-    const ClipConfigSection options(*activation, section.source() + ": act_kwargs");
+  if (const auto* activation = section.find("act_kwargs"); activation && !ConfigSection::is_off(*activation)) {
+    const ConfigSection options(*activation, section.source() + ": act_kwargs");
     if (const auto* how = options.find("approximate"); how && *how != "none")
       options.refuse("approximate", *how, "\"none\": of the GELUs only the one by the error function is built here");
     options.refuse_unknown();
@@ -55,8 +55,8 @@ inline void read_open_clip_tower(const ClipConfigSection& section, ClipTowerOpti
       section.refuse(part, true, "false: that part of open_clip's custom blocks is not built here");
 }
 
-inline void refuse_unless_off(const ClipConfigSection& section, const char* name, const std::string& wanted) {
-  if (const auto* value = section.find(name); value && !ClipConfigSection::is_off(*value))
+inline void refuse_unless_off(const ConfigSection& section, const char* name, const std::string& wanted) {
+  if (const auto* value = section.find(name); value && !ConfigSection::is_off(*value))
     section.refuse(name, *value, wanted);
 }
 
@@ -69,11 +69,11 @@ inline void read_open_clip_config(const nlohmann::json& json, const std::string&
                                   std::array<bool, 2> layer_scale, ClipOptions& options) {
   const auto at = json.find("model_cfg");
   if (at == json.end()) throw FormatError(source + ": has no «model_cfg»; is it an open_clip_config.json?");
-  const detail::ClipConfigSection model(*at, source + ": model_cfg");
+  const detail::ConfigSection model(*at, source + ": model_cfg");
   const auto section = [&](const char* name) {
     static const auto empty = nlohmann::json::object();
     const auto* value = model.find(name);
-    return detail::ClipConfigSection(value ? *value : empty, model.source() + ": " + name);
+    return detail::ConfigSection(value ? *value : empty, model.source() + ": " + name);
   };
   detail::refuse_unless_off(model, "multimodal_cfg", "null: a CoCa is not built here");
   detail::refuse_unless_off(model, "init_logit_bias",

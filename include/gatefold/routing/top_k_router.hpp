@@ -91,7 +91,8 @@ struct TopKRouterOptions {
 /// «Scaling vision with sparse mixture of experts»; Mustafa et al. 2022, LIMoE; DeepSeek-AI 2024, «DeepSeek-V3
 /// technical report».)
 ///
-/// What published models set beside width, num_experts and num_selected; capacity stays unlimited:
+/// What published models set beside width, num_experts and num_selected; capacity stays unlimited. (What their files
+/// are called and how they are read: models/mixture_family.hpp.)
 ///   Switch, V-MoE, LIMoE      nothing, but a capacity; noise or jitter in training
 ///   OLMoE, Qwen2-MoE, nomic   nothing
 ///   Mixtral, Qwen3-MoE, Granite, DBRX (its norm's p is 1), softmax over the selected logits
@@ -106,8 +107,9 @@ struct TopKRouterOptions {
 ///   LFM2-MoE, AFMoE           score sigmoid, selection_bias, renormalise, epsilon 1e-6, scale
 ///   Ernie 4.5                 selection_bias, renormalise, floor moe_norm_min
 ///   LongCat                   selection_bias, scale; its last experts are CopyExperts (free_experts.hpp)
-///   Llama-4                   score sigmoid, K = 1: its choice and its weight, which that model, unlike SparseMlp,
-///                             multiplies an expert's input by
+///   Llama-4                   score sigmoid, K = 1, and SparseMlp::weighed = Weighed::inputs (where several logits
+///                             are above 17, whose sigmoids are all 1 in float, the first of these is taken)
+///   Phi-3.5-MoE               another router: SparseMixerRouter
 ///   Task-MoE                  by_sequence; by a given task: RoutingTape and expert_table.hpp
 ///   ReMoE                     score relu, num_selected = num_experts
 /// where «renormalise» is Renormalise::before_dropping. Models that choose without groups have {1, 1}.
