@@ -7,7 +7,7 @@
 /// An object of such a program says of what it is made: GATEFOLD_COMPILED is `extern template` in its files and
 /// `template` in the one that the target adds. Other scalars than float are compiled where they are used. A signature
 /// that changes is changed here too: the tests headers.budget and package.* do not compile else.
-#include "gatefold/kernels/attention.hpp"
+#include "gatefold/kernels/cached_attention.hpp"
 #include "gatefold/kernels/dispatch.hpp"
 #include "gatefold/kernels/matmul.hpp"
 #include "gatefold/kernels/norm.hpp"
@@ -46,9 +46,18 @@ GATEFOLD_COMPILED void add_rms_norm_grad_gain<float>(Rows<const float>, Rows<con
                                                      View<float, 1>, Context&);
 GATEFOLD_COMPILED void rotate<float>(const Rotary&, Turn, View<const Index, 1>, View<const Index, 1>, Rows<const float>,
                                      Index, Rows<float>, Context&);
-GATEFOLD_COMPILED void attend<float>(Rows<const float>, const AttentionPlan&, Rows<float>, Rows<float>, Context&);
-GATEFOLD_COMPILED void attend_grad<float>(Rows<const float>, const AttentionPlan&, Rows<const float>, Rows<const float>,
-                                          Rows<float>, Context&);
+GATEFOLD_COMPILED void attend<float>(Rows<const float>, const AttentionPlan&, View<const float, 1>, Rows<float>,
+                                     Rows<float>, Context&);
+GATEFOLD_COMPILED void attend_grad<float>(Rows<const float>, const AttentionPlan&, const SinkGradient<float>&,
+                                          Rows<const float>, Rows<const float>, Rows<float>, Context&);
+GATEFOLD_COMPILED void append_key_values<float, float>(Rows<const float>, Rows<const float>, View<const Index, 1>,
+                                                       View<const Index, 1>, const KeyValues<float>&, Context&);
+GATEFOLD_COMPILED void append_key_values<float, bf16>(Rows<const float>, Rows<const float>, View<const Index, 1>,
+                                                      View<const Index, 1>, const KeyValues<bf16>&, Context&);
+GATEFOLD_COMPILED void attend_cached<float, float>(Rows<const float>, const AttentionPlan&, const KeyValues<float>&,
+                                                   View<const float, 1>, Rows<float>, Context&);
+GATEFOLD_COMPILED void attend_cached<float, bf16>(Rows<const float>, const AttentionPlan&, const KeyValues<bf16>&,
+                                                  View<const float, 1>, Rows<float>, Context&);
 
 GATEFOLD_COMPILED void top_k_rows<float>(Rows<const float>, View<Index, 2>, Context&);
 GATEFOLD_COMPILED void softmax_top_k_rows<float>(Rows<const float>, const SoftmaxTopK<float>&, Context&);
