@@ -6,7 +6,7 @@
 ///
 /// An object of such a program says of what it is made: GATEFOLD_COMPILED is `extern template` in its files and
 /// `template` in the one that the target adds, which includes this. Each header ends with what is compiled of it.
-#include "gatefold/kernels/attention.hpp"
+#include "gatefold/kernels/cached_attention.hpp"
 #include "gatefold/kernels/dispatch.hpp"
 #include "gatefold/kernels/norm.hpp"
 #include "gatefold/kernels/rotary.hpp"

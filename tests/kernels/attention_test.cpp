@@ -18,6 +18,8 @@ struct Sequences {
   Index heads = 1;
   AttentionMask mask = AttentionMask::none;
   Index key_heads = 0, window = 0;
+  double scale = 0;
+  std::vector<double> sinks = {};  // [heads] or none
 
   AttentionPlan plan() const {
     return {.offset = {offset.data(), {std::ssize(offset)}},
@@ -25,12 +27,24 @@ struct Sequences {
             .heads = heads,
             .mask = mask,
             .key_heads = key_heads,
-            .window = window};
+            .window = window,
+            .scale = scale};
+  }
+  template <class T>
+  Tensor<T, 1> sink() const {
+    Tensor<T, 1> all({std::ssize(sinks)});
+    std::ranges::transform(sinks, all.data(), [](double s) { return T(s); });
+    return all;
   }
   Index projected(Index width) const { return width + 2 * width / plan().group(); }
   Sequences sharing(Index keys, Index nearest) const {
     auto other = *this;
     other.key_heads = keys, other.window = nearest;
+    return other;
+  }
+  Sequences with_sinks(const std::vector<double>& of_heads, double scores) const {
+    auto other = *this;
+    other.sinks = of_heads, other.scale = scores;
     return other;
   }
 };
@@ -61,6 +75,7 @@ Tensor<T, 2> random_rows(Shape<2> shape, std::uint64_t seed, double size = 1) {
 template <class T>
 struct Result {
   Tensor<T, 2> y, dqkv;
+  Tensor<T, 2> dsink = {};  // [R, heads], 0 where no token is
   bool operator==(const Result&) const = default;
 };
 
@@ -73,9 +88,11 @@ Result<T> run(const Sequences& s, const Tensor<T, 2>& qkv, const Tensor<T, 2>& d
   Tensor<T, 2> stats({qkv.extent(0), 2 * s.heads + 1});
   const Index width = dy.extent(1) - 1, projected = s.projected(width);
   const Rows<T> stats_rows = stats.view().columns(1, 2 * s.heads + 1);
-  attend<T>(qkv.view().columns(0, projected), s.plan(), r.y.view().columns(1, width + 1), stats_rows, ctx);
-  attend_grad<T>(qkv.view().columns(0, projected), s.plan(), stats_rows, dy.view().columns(1, width + 1),
-                 r.dqkv.view().columns(0, projected), ctx);
+  const auto sink = s.sink<T>();
+  if (sink.size()) r.dsink = Tensor<T, 2>({qkv.extent(0), s.heads});
+  attend<T>(qkv.view().columns(0, projected), s.plan(), sink, r.y.view().columns(1, width + 1), stats_rows, ctx);
+  attend_grad<T>(qkv.view().columns(0, projected), s.plan(), {sink, r.dsink}, stats_rows,
+                 dy.view().columns(1, width + 1), r.dqkv.view().columns(0, projected), ctx);
   return r;
 }
 
@@ -112,6 +129,8 @@ void expect_as_in_double(const Sequences& s, Index d, double unit) {
     ASSERT_NEAR(got.y.flat()[i], wanted.y.flat()[i], tolerance.y) << i << " of y, width " << d;
   for (std::size_t i = 0; i < got.dqkv.flat().size(); ++i)
     ASSERT_NEAR(got.dqkv.flat()[i], wanted.dqkv.flat()[i], tolerance.dqkv) << i << " of dqkv, width " << d;
+  for (std::size_t i = 0; i < got.dsink.flat().size(); ++i)
+    ASSERT_NEAR(got.dsink.flat()[i], wanted.dsink.flat()[i], tolerance.dqkv) << i << " of dsink, width " << d;
 }
 
 TEST(Attention, EveryLengthAgainstPlainLoops) {
@@ -130,6 +149,15 @@ TEST(Attention, SharedKeysAndWindowsAgainstPlainLoops) {
         SCOPED_TRACE(testing::Message() << "window " << window << ", " << key_heads << " heads of keys");
         expect_as_in_double<float>(sequences({7, 0, 1, 70, 37}, 4, mask).sharing(key_heads, window), 9, 0x1p-24);
       }
+}
+
+// From sinks that take nearly nothing to one that takes nearly all.
+TEST(Attention, SinksAndScalesAgainstPlainLoops) {
+  for (const auto mask : {AttentionMask::none, AttentionMask::causal})
+    for (const Index window : {0, 13})
+      for (const double scale : {0.0, 0.05})
+        expect_as_in_double<float>(
+            sequences({7, 0, 1, 70, 37}, 4, mask).sharing(2, window).with_sinks({-30, 0, 1.5, 20}, scale), 9, 0x1p-24);
 }
 
 TEST(Attention, HeadWidthsAndRaggedSequences) {
@@ -197,8 +225,8 @@ TEST(Attention, LongSequencesKeepFloatsDigits) {
       ctx.isa = isa;
       ctx.parallel_for = ParallelFor();
       Tensor<float, 2> y(dy.shape()), stats({n, 2}), dqkv(qkv.shape());
-      attend<float>(qkv, s.plan(), y, stats, ctx);
-      attend_grad<float>(qkv, s.plan(), stats, dy, dqkv, ctx);
+      attend<float>(qkv, s.plan(), {}, y, stats, ctx);
+      attend_grad<float>(qkv, s.plan(), {}, stats, dy, dqkv, ctx);
       double error_y = 0, error_dv = 0;
       for (Index i = 0; i < n; ++i)
         for (Index c = 0; c < d; ++c) {
@@ -214,7 +242,8 @@ TEST(Attention, LongSequencesKeepFloatsDigits) {
 // The plain loops themselves: from the definition, by dual numbers.
 TEST(Attention, GradientsByDualNumbers) {
   for (const auto mask : {AttentionMask::none, AttentionMask::causal})
-    for (const auto& s : {sequences({4, 3}, 2, mask), sequences({5}, 2, mask).sharing(1, 2)}) {
+    for (const auto& s : {sequences({4, 3}, 2, mask), sequences({5}, 2, mask).sharing(1, 2),
+                          sequences({4, 2}, 2, mask).sharing(1, 3).with_sinks({0.5, -2}, 0.3)}) {
       const Index projected = s.projected(4);
       const auto qkv = random_rows<double>({num_rows(s), projected + 2}, 1),
                  dy = random_rows<double>({num_rows(s), 5}, 2);
@@ -222,10 +251,22 @@ TEST(Attention, GradientsByDualNumbers) {
       const auto got = run(s, qkv, dy, ctx);
       Tensor<Dual, 2> lifted(qkv.shape()), y({num_rows(s), 4}), stats({num_rows(s), 4});
       std::ranges::transform(qkv.flat(), lifted.flat().begin(), [](double v) { return Dual(v); });
+      auto sink = s.sink<Dual>();
+      for (Index h = 0; h < sink.size(); ++h) {
+        sink.data()[h].d = 1;
+        attend<Dual>(lifted.view().columns(0, projected), s.plan(), sink, y, stats, ctx);
+        sink.data()[h].d = 0;
+        double wanted = 0, came = 0;
+        for (const Index r : s.row) {
+          came += got.dsink.view()(r, h);
+          for (Index c = 0; c < 4; ++c) wanted += dy.view()(r, c + 1) * y.view()(r, c).d;
+        }
+        ASSERT_NEAR(came, wanted, 1e-13) << "sink " << h;
+      }
       for (const Index row : s.row)
         for (Index j = 0; j < projected; ++j) {
           lifted.view()(row, j).d = 1;
-          attend<Dual>(lifted.view().columns(0, projected), s.plan(), y, stats, ctx);
+          attend<Dual>(lifted.view().columns(0, projected), s.plan(), sink, y, stats, ctx);
           lifted.view()(row, j).d = 0;
           double wanted = 0;
           for (const Index r : s.row)
@@ -269,10 +310,10 @@ TEST(Attention, TheOnlyQueryOfASequenceGetsWhatItGetsAmongAll) {
       std::ranges::fill(one.flat(), 7.0f);
       Context ctx;
       ctx.isa = isa;
-      attend<float>(qkv, s.plan(), all, stats, ctx);
+      attend<float>(qkv, s.plan(), {}, all, stats, ctx);
       auto plan = s.plan();
       plan.query = {query.data(), {std::ssize(query)}};
-      attend<float>(qkv, plan, one, stats, ctx);
+      attend<float>(qkv, plan, {}, one, stats, ctx);
       std::vector<Index> written;
       for (std::size_t b = 0; b < query.size(); ++b)
         written.push_back(s.row[static_cast<std::size_t>(s.offset[b] + query[b])]);
@@ -367,8 +408,8 @@ TEST(Attention, NoAllocationAfterWarmUp) {
   Context ctx;
   ctx.parallel_for = ParallelFor();
   const auto pass = [&] {
-    attend<float>(qkv, s.plan(), y, stats, ctx);
-    attend_grad<float>(qkv, s.plan(), stats, dy, dqkv, ctx);
+    attend<float>(qkv, s.plan(), {}, y, stats, ctx);
+    attend_grad<float>(qkv, s.plan(), {}, stats, dy, dqkv, ctx);
   };
   pass();
   const test::AllocGuard guard;

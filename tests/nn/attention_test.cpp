@@ -68,6 +68,29 @@ TEST(Attention, KeepsTheContractWithAllOptions) {
   check(kNeighbours, QueryKeyNorm::whole, Mask::none);
 }
 
+TEST(Attention, KeepsTheContractWithSinksAndScaling) {
+  const auto check = [](const auto& scaling, Mask mask) {
+    test::check_layer(
+        [=](auto type) {
+          using T = typename decltype(type)::type;
+          auto o = modern<T>(mask, kHalves, QueryKeyNorm::none);
+          o.rotary.scaling = scaling;
+          o.scale = 0.3;
+          o.sinks = Sinks::learnt;
+          return Attention<T>(o);
+        },
+        {.in = 5,
+         .out = 5,
+         .rows = 10,
+         .paths = {"qkv.weight", "out.weight", "sink"},
+         .layout = &kRagged,
+         .copies = 150});
+  };
+  check(YarnScaling{.factor = 4, .original_length = 32, .fast = 8}, Mask::causal);
+  check(Llama3Scaling{.factor = 4, .original_length = 32}, Mask::none);
+  check(LinearScaling{.factor = 3}, Mask::causal);
+}
+
 struct Case {
   Index width, heads;
   Mask mask;
@@ -334,6 +357,13 @@ TEST(Attention, RefusesWhatDoesNotFit) {
   EXPECT_THROW(Attention<float>({.width = 6, .num_heads = 2, .window = -1}), OptionError);
   EXPECT_THROW(Attention<float>({.width = 6, .num_heads = 2, .rotary = {.width = 3}}), OptionError);
   EXPECT_THROW(Attention<float>({.width = 6, .num_heads = 2, .rotary = {.width = 4}}), OptionError);
+  EXPECT_THROW(Attention<float>({.width = 6, .num_heads = 2, .scale = -1}), OptionError);
+  using Scaling = decltype(Rotary::scaling);
+  for (const Scaling& wrong :
+       {Scaling(LinearScaling{.factor = 0}), Scaling(Llama3Scaling{.factor = 2, .original_length = 0}),
+        Scaling(Llama3Scaling{.factor = 2, .original_length = 9, .slow = 4}),
+        Scaling(YarnScaling{.factor = 2, .original_length = 9, .attention_factor = -1})})
+    EXPECT_THROW(Attention<float>({.width = 6, .num_heads = 1, .rotary = {.width = 4, .scaling = wrong}}), OptionError);
   const auto layer = kMake<Mask::none>(std::type_identity<float>{});
   const Tensor<float, 2> x({7, 4});
   Tensor<float, 2> y({7, 4});

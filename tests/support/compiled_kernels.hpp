@@ -32,10 +32,13 @@ GATEFOLD_TEST_COMPILED void add_rms_norm_grad_gain<double>(Rows<const double>, R
                                                            View<double, 1>, Context&);
 GATEFOLD_TEST_COMPILED void rotate<double>(const Rotary&, Turn, View<const Index, 1>, View<const Index, 1>,
                                            Rows<const double>, Index, Rows<double>, Context&);
-GATEFOLD_TEST_COMPILED void attend<double>(Rows<const double>, const AttentionPlan&, Rows<double>, Rows<double>,
-                                           Context&);
-GATEFOLD_TEST_COMPILED void attend_grad<double>(Rows<const double>, const AttentionPlan&, Rows<const double>,
-                                                Rows<const double>, Rows<double>, Context&);
+GATEFOLD_TEST_COMPILED void attend<double>(Rows<const double>, const AttentionPlan&, View<const double, 1>,
+                                           Rows<double>, Rows<double>, Context&);
+GATEFOLD_TEST_COMPILED void attend_grad<double>(Rows<const double>, const AttentionPlan&, const SinkGradient<double>&,
+                                                Rows<const double>, Rows<const double>, Rows<double>, Context&);
+GATEFOLD_TEST_COMPILED void attend_cached<double, double>(Rows<const double>, const AttentionPlan&,
+                                                          const KeyValues<double>&, View<const double, 1>, Rows<double>,
+                                                          Context&);
 
 GATEFOLD_TEST_COMPILED void top_k_rows<double>(Rows<const double>, View<Index, 2>, Context&);
 GATEFOLD_TEST_COMPILED void softmax_top_k_rows<double>(Rows<const double>, const SoftmaxTopK<double>&, Context&);
@@ -69,9 +72,10 @@ GATEFOLD_TEST_COMPILED void add_rms_norm_grad_gain<Dual>(Rows<const Dual>, Rows<
                                                          View<Dual, 1>, Context&);
 GATEFOLD_TEST_COMPILED void rotate<Dual>(const Rotary&, Turn, View<const Index, 1>, View<const Index, 1>,
                                          Rows<const Dual>, Index, Rows<Dual>, Context&);
-GATEFOLD_TEST_COMPILED void attend<Dual>(Rows<const Dual>, const AttentionPlan&, Rows<Dual>, Rows<Dual>, Context&);
-GATEFOLD_TEST_COMPILED void attend_grad<Dual>(Rows<const Dual>, const AttentionPlan&, Rows<const Dual>,
-                                              Rows<const Dual>, Rows<Dual>, Context&);
+GATEFOLD_TEST_COMPILED void attend<Dual>(Rows<const Dual>, const AttentionPlan&, View<const Dual, 1>, Rows<Dual>,
+                                         Rows<Dual>, Context&);
+GATEFOLD_TEST_COMPILED void attend_grad<Dual>(Rows<const Dual>, const AttentionPlan&, const SinkGradient<Dual>&,
+                                              Rows<const Dual>, Rows<const Dual>, Rows<Dual>, Context&);
 
 GATEFOLD_TEST_COMPILED void top_k_rows<Dual>(Rows<const Dual>, View<Index, 2>, Context&);
 GATEFOLD_TEST_COMPILED void softmax_top_k_rows<Dual>(Rows<const Dual>, const SoftmaxTopK<Dual>&, Context&);

@@ -9,6 +9,7 @@ struct Encoder {
   static_assert(ForwardLayer<BlockType>, "Encoder is a chain of layers");
   using Block = BlockType;
   using Scalar = typename Block::Scalar;
+  static constexpr bool kMixesRows = MixesRows<Block>;
   struct Saved {
     View<typename Block::Saved, 1> blocks;  // [L]
     typename Norm::Saved norm;
@@ -91,6 +92,28 @@ struct Encoder {
       blocks[layer].backward(saved.blocks[static_cast<Index>(layer)], here, there, grad.blocks[layer], ctx);
       std::swap(here, there);
     }
+  }
+
+  /// One for each block, so that their lengths may differ. // [L]
+  template <class F>
+  auto cache(const CacheOptions& o) const requires Remembers<Block> {
+    std::vector<CacheOf<F, Block>> all;
+    all.reserve(blocks.size());
+    for (const Block& block : blocks) all.push_back(make_cache<F>(block, o));
+    return all;
+  }
+  void decode(Rows<const Scalar> x, Rows<Scalar> y, auto& cache, Context& ctx) const requires Remembers<Block> {
+    if (cache.size() != blocks.size())
+      throw ShapeError("Encoder::decode: the cache is of " + std::to_string(cache.size()) + " blocks, expected " +
+                       std::to_string(blocks.size()));
+    auto next = ctx.workspace.template take<Scalar>(x.extent(0), x.extent(1));
+    auto other = ctx.workspace.template take<Scalar>(x.extent(0), x.extent(1));
+    for (std::size_t layer = 0; layer < blocks.size(); ++layer) {
+      decode_part(blocks[layer], x, next, cache[layer], ctx);
+      x = next;
+      std::swap(next, other);
+    }
+    (void)norm.forward(x, y, ctx);
   }
 
   template <class F>

@@ -15,6 +15,7 @@ struct EncoderBlock {
   static_assert(ForwardLayer<Ffn>, "EncoderBlock: the feed-forward net is a layer");
   static_assert(ForwardLayer<SelfAttention>, "EncoderBlock: attention is a layer");
   using Scalar = typename Ffn::Scalar;
+  static constexpr bool kMixesRows = MixesRows<Ffn> || MixesRows<SelfAttention>;
   struct Saved {
     typename Branch<SelfAttention, Norm>::Saved attention;
     typename Branch<Ffn, Norm>::Saved ffn;
@@ -50,6 +51,18 @@ struct EncoderBlock {
     auto dmid = ctx.workspace.template take<Scalar>(dy.extent(0), dy.extent(1));
     ffn.backward(saved.ffn, dy, dmid, grad.ffn, ctx);
     attention.backward(saved.attention, dmid, dx, grad.attention, ctx);
+  }
+
+  /// Of attention and of the net.
+  template <class F>
+  auto cache(const CacheOptions& o) const requires Remembers<SelfAttention> || Remembers<Ffn> {
+    return std::tuple(make_cache<F>(attention, o), make_cache<F>(ffn, o));
+  }
+  void decode(Rows<const Scalar> x, Rows<Scalar> y, auto& cache,
+              Context& ctx) const requires Remembers<SelfAttention> || Remembers<Ffn> {
+    auto mid = ctx.workspace.template take<Scalar>(x.extent(0), x.extent(1));
+    decode_part(attention, x, mid, std::get<0>(cache), ctx);
+    decode_part(ffn, mid, y, std::get<1>(cache), ctx);
   }
 
   template <class F>

@@ -21,6 +21,7 @@ struct SoftMoe {
   static_assert(Expert<L>, "SoftMoe: an expert is a layer that can be trained");
   using T = typename L::Scalar;
   using Scalar = T;
+  static constexpr bool kMixesRows = true;
   struct Options {
     Index width = 0, num_experts = 0, slots_per_expert = 1;  // D, E
   };

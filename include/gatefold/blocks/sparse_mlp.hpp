@@ -1,6 +1,7 @@
 #pragma once
 #include "gatefold/kernels/dispatch.hpp"
 #include "gatefold/losses/aux_losses.hpp"
+#include "gatefold/module/decode.hpp"
 #include "gatefold/module/gather_weights.hpp"
 #include "gatefold/module/grouped_expert.hpp"
 #include "gatefold/module/pack.hpp"
@@ -59,6 +60,7 @@ struct SparseMlp {
   using Scalar = typename E::Scalar;
   static constexpr bool kHasFree = !std::is_same_v<Free, NoFreeExperts>;
   static_assert(!kHasFree || ForwardLayer<Free>, "SparseMlp: a free expert is a layer");
+  static constexpr bool kMixesRows = MixesRows<R>;
   struct Saved {
     typename R::Saved routing;
     Rows<const Scalar> x;   // [S, D] as it came

@@ -18,6 +18,10 @@ struct ShapeError : std::invalid_argument {
 struct OptionError : std::invalid_argument {
   using std::invalid_argument::invalid_argument;
 };
+/// What a cache of keys and values has no room for.
+struct CacheError : std::length_error {
+  using std::length_error::length_error;
+};
 /// A file or text that does not say what it should.
 struct FormatError : std::runtime_error {
   using std::runtime_error::runtime_error;

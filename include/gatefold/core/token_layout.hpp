@@ -16,6 +16,9 @@ struct TokenLayout {
   View<const Index, 1> offset;           // [B+1]
   View<const std::uint8_t, 1> modality;  // [R]
   Index num_modalities = 1;              // M
+  /// Where a row stands in its sequence, for layers that turn it by that (rotary); empty: counted from the sequence's
+  /// first token, or on from what a cache holds. For rows that are a choice from a longer sequence.
+  View<const Index, 1> place = {};  // [R]
 
   Index num_sequences() const { return offset.extent(0) - 1; }
 };

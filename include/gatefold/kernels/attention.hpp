@@ -8,6 +8,15 @@ namespace gatefold::kernels {
 namespace detail {
 
 #if GATEFOLD_HAS_SIMD
+/// e^(sink - most), by the vectors that the scores are taken in.
+template <class T, class Arch>
+T sink_weight(T sink, T most) {
+  using V = simd::Batch<T, Arch>;
+  alignas(64) T lane[V::size];
+  kernels::exp(V(sink) - V(most)).store_aligned(lane);
+  return lane[0];
+}
+
 /// The blocked form. A strip is [keys, kLanes]: the scores of a block of queries, one query per lane, so that the
 /// softmax runs down the strip without crossing lanes, and the strip is an operand of the next product as it stands.
 template <class T, class Arch>
@@ -149,7 +158,7 @@ struct BlockedAttention {
     }
   }
 
-  void forward(Rows<T> y, Rows<T> stats, T* scratch) const {
+  void forward(View<const T, 1> sink, Rows<T> y, Rows<T> stats, T* scratch) const {
     Take take{scratch};
     T* const k = take(np * dp);
     T* const v = take(np * dp);
@@ -173,7 +182,7 @@ struct BlockedAttention {
       mask_strip(b, -std::numeric_limits<T>::infinity(), strip);
       alignas(64) T most[kQueries], inverse[kQueries];
       for (Index lane = 0; lane < b.lanes(); lane += kWidth) {
-        V top(-std::numeric_limits<T>::infinity()), total(T(0));
+        V top(sink.size() ? sink[t.head] : -std::numeric_limits<T>::infinity()), total(T(0));
         for (Index j = 0; j < b.keys; ++j) {
           const V s = simd::load<T, Arch>(strip + j * kQueries + lane);
           top = select(top < s, s, top);
@@ -188,6 +197,7 @@ struct BlockedAttention {
           }
           total = total + chain;
         }
+        if (sink.size()) total = total + kernels::exp(V(sink[t.head]) - top);
         top.store_unaligned(most + lane);
         (V(T(1)) / total).store_unaligned(inverse + lane);
       }
@@ -229,7 +239,7 @@ struct BlockedAttention {
   }
 
   /// Of all heads that share the keys and values of head t.head, the first of them.
-  void backward(Rows<const T> stats, Rows<const T> dy, Rows<T> dqkv, T* scratch) {
+  void backward(const SinkGradient<T>& sink, Rows<const T> stats, Rows<const T> dy, Rows<T> dqkv, T* scratch) {
     Take take{scratch};
     T* const k = take(np * dp);
     T* const v = take(np * dp);
@@ -262,7 +272,7 @@ struct BlockedAttention {
         multiply({b.keys, b.lanes()}, t.d, {v + from, dp, 1}, {dout_columns, kQueries}, dmap, kQueries,
                  Store::overwrite);
         mask_strip(b, -std::numeric_limits<T>::infinity(), map);
-        softmax_grad(b, stats, map, dmap);
+        softmax_grad(b, sink, stats, map, dmap);
         // Tiles are whole: what follows the keys must add nothing.
         const Index past = padded(b.keys, kRows) - b.keys;
         std::fill_n(map + b.keys * kQueries, past * kQueries, T(0));
@@ -280,7 +290,7 @@ struct BlockedAttention {
   }
 
   /// map: scores -> p; dmap: dp -> dscore = p (dp - <p, dp>).
-  void softmax_grad(const Block& b, Rows<const T> stats, T* map, T* dmap) const {
+  void softmax_grad(const Block& b, const SinkGradient<T>& sink, Rows<const T> stats, T* map, T* dmap) const {
     alignas(64) T most[kQueries] = {}, inverse[kQueries] = {};
     for (Index i = 0; i < b.count; ++i) {
       most[i] = stats(t.row[b.begin + i], 2 * t.head);
@@ -298,6 +308,12 @@ struct BlockedAttention {
           chain = simd::fma(p, simd::load<T, Arch>(dmap + j * kQueries + lane), chain);
         }
         mean = mean + chain;
+      }
+      if (sink.value.size()) {
+        alignas(64) T each[kWidth];
+        (V(T(0)) - kernels::exp(V(sink.value[t.head]) - top) * share * mean).store_aligned(each);
+        for (Index i = lane; i < std::min(b.count, lane + kWidth); ++i)
+          sink.each(t.row[b.begin + i], t.head) = each[i - lane];
       }
       for (Index j = 0; j < b.keys; ++j) {
         T* const at = dmap + j * kQueries + lane;
@@ -334,12 +350,14 @@ void for_each_head(const AttentionPlan& plan, Index group, Index width, Index si
 
 }  // namespace detail
 
-/// y = softmax(q kᵀ / √d) v for each head, where d = D / heads; heads may share keys and values (plan.key_heads). Keeps
-/// of each query and head the largest score and the inverse of the sum of exponentials. 4 T² D flops per sequence, half
-/// of it where causal. Of y and stats only the rows of tokens that attend are written.
+/// y = softmax(scale q kᵀ) v for each head, where scale is 1 / √d if not plan.scale, d = D / heads; heads may share
+/// keys and values (plan.key_heads). The sum of exponentials has one of sink[head] more, unless sink is empty. Keeps of
+/// each query and head the largest of what is summed and the inverse of the sum. 4 T² D flops per sequence, half of it
+/// where causal. Of y and stats only the rows of tokens that attend are written.
 /// // qkv [R, D + 2 D / group] = q | k | v, y [R, D], stats [R, 2 heads]
 template <Real T>
-void attend(Rows<const T> qkv, const AttentionPlan& plan, Rows<T> y, Rows<T> stats, Context& ctx) {
+void attend(Rows<const T> qkv, const AttentionPlan& plan, View<const T, 1> sink, Rows<T> y, Rows<T> stats,
+            Context& ctx) {
   const Index width = y.extent(1), longest = plan.longest();
 #if GATEFOLD_HAS_SIMD
   if constexpr (detail::kBlockedAttention<T>)
@@ -347,21 +365,21 @@ void attend(Rows<const T> qkv, const AttentionPlan& plan, Rows<T> y, Rows<T> sta
       using Blocked = detail::BlockedAttention<T, simd::DefaultArch>;
       return detail::for_each_head<T>(plan, 1, width, Blocked::scratch_size(longest, width / plan.heads), ctx,
                                       [&](const detail::AttentionTask& t, T* scratch) {
-                                        Blocked{t, qkv}.forward(y, stats, scratch);
+                                        Blocked{t, qkv}.forward(sink, y, stats, scratch);
                                       });
     }
 #endif
   const Index size = detail::portable_scratch(longest, width / plan.heads);
   detail::for_each_head<T>(plan, 1, width, size, ctx, [&](const detail::AttentionTask& t, T* scratch) {
-    detail::attend_portable<T>(t, qkv, y, stats, scratch);
+    detail::attend_portable<T>(t, qkv, sink, y, stats, scratch);
   });
 }
 
 /// The gradient of attend where all tokens attend. 10 T² D flops per sequence.
 /// // qkv, dqkv [R, D + 2 D / group], stats [R, 2 heads] of attend, dy [R, D]
 template <Real T>
-void attend_grad(Rows<const T> qkv, const AttentionPlan& plan, Rows<const T> stats, Rows<const T> dy, Rows<T> dqkv,
-                 Context& ctx) {
+void attend_grad(Rows<const T> qkv, const AttentionPlan& plan, const SinkGradient<T>& sink, Rows<const T> stats,
+                 Rows<const T> dy, Rows<T> dqkv, Context& ctx) {
   const Index width = dy.extent(1), longest = plan.longest();
 #if GATEFOLD_HAS_SIMD
   if constexpr (detail::kBlockedAttention<T>)
@@ -369,13 +387,13 @@ void attend_grad(Rows<const T> qkv, const AttentionPlan& plan, Rows<const T> sta
       using Blocked = detail::BlockedAttention<T, simd::DefaultArch>;
       return detail::for_each_head<T>(plan, plan.group(), width, Blocked::scratch_size(longest, width / plan.heads),
                                       ctx, [&](const detail::AttentionTask& t, T* scratch) {
-                                        Blocked{t, qkv}.backward(stats, dy, dqkv, scratch);
+                                        Blocked{t, qkv}.backward(sink, stats, dy, dqkv, scratch);
                                       });
     }
 #endif
   const Index size = detail::portable_grad_scratch(longest, width / plan.heads);
   detail::for_each_head<T>(plan, plan.group(), width, size, ctx, [&](const detail::AttentionTask& t, T* scratch) {
-    detail::attend_grad_portable<T>(t, qkv, dy, dqkv, scratch);
+    detail::attend_grad_portable<T>(t, qkv, sink, dy, dqkv, scratch);
   });
 }
 
@@ -384,9 +402,10 @@ void attend_grad(Rows<const T> qkv, const AttentionPlan& plan, Rows<const T> sta
 #ifdef GATEFOLD_COMPILED  // compiled.hpp
 namespace gatefold::kernels {
 
-GATEFOLD_COMPILED void attend<float>(Rows<const float>, const AttentionPlan&, Rows<float>, Rows<float>, Context&);
-GATEFOLD_COMPILED void attend_grad<float>(Rows<const float>, const AttentionPlan&, Rows<const float>, Rows<const float>,
-                                          Rows<float>, Context&);
+GATEFOLD_COMPILED void attend<float>(Rows<const float>, const AttentionPlan&, View<const float, 1>, Rows<float>,
+                                     Rows<float>, Context&);
+GATEFOLD_COMPILED void attend_grad<float>(Rows<const float>, const AttentionPlan&, const SinkGradient<float>&,
+                                          Rows<const float>, Rows<const float>, Rows<float>, Context&);
 
 }  // namespace gatefold::kernels
 #endif

@@ -19,6 +19,7 @@ struct AttentionPlan {
   View<const Index, 1> query = {};  // [B] the only token of each sequence that attends, counted from its first; or all
   Index key_heads = 0;              // of keys and values, each for as many heads in a row; 0: each head has its own
   Index window = 0;                 // 0: none
+  double scale = 0;                 // of scores; 0: 1 / √d
 
   Index num_sequences() const { return offset.extent(0) - 1; }
   Index longest() const {
@@ -28,6 +29,15 @@ struct AttentionPlan {
   }
   /// Heads that read the same keys and values.
   Index group() const { return key_heads ? heads / key_heads : 1; }
+  double scale_of(Index d) const { return scale != 0 ? scale : 1 / std::sqrt(static_cast<double>(d)); }
+};
+
+/// Numbers that join the softmax of each head without a value of their own (attention sinks, arXiv 2309.17453; learnt:
+/// GPT-OSS), and where the gradient of each goes, query by query. Empty: none.
+template <class T>
+struct SinkGradient {
+  View<const T, 1> value = {};  // [heads]
+  Rows<T> each = {};            // [R, heads]
 };
 
 namespace detail {
@@ -38,6 +48,7 @@ struct AttentionTask {
   Index n, head, d, width, group;
   Index behind, ahead;  // how many keys before itself and after itself a query sees at most
   Index first, last;    // the tokens that attend
+  double factor;        // of scores
 
   AttentionTask(const AttentionPlan& plan, Index sequence, Index which_head, Index total_width)
       : row(plan.row.data() + plan.offset[sequence]),
@@ -49,7 +60,8 @@ struct AttentionTask {
         behind(plan.window ? plan.window - 1 : n),
         ahead(plan.mask == AttentionMask::causal ? 0 : behind),
         first(plan.query.size() ? plan.query[sequence] : 0),
-        last(plan.query.size() ? first + 1 : n) {}
+        last(plan.query.size() ? first + 1 : n),
+        factor(plan.scale_of(d)) {}
 
   enum Part { q, k, v };
   template <class U>
@@ -66,7 +78,7 @@ struct AttentionTask {
   Index seen(Index i) const { return std::min(n, i + ahead + 1); }
   /// Whether some query does not see all keys.
   bool confined() const { return behind < n || ahead < n; }
-  double scale() const { return 1 / std::sqrt(static_cast<double>(d)); }
+  double scale() const { return factor; }
 };
 
 template <class T>
@@ -80,22 +92,28 @@ void add_scaled(Index n, const T& factor, const T* x, T* y) {
   for (Index i = 0; i < n; ++i) y[i] = y[i] + factor * x[i];
 }
 
+/// e^score for scores whose largest is `most`; returns 1 / their sum, in which a sink joins if there is one.
+template <class T>
+T weigh(T* p, Index begin, Index end, const T* sink, const T& most) {
+  LongSum<T> total;
+  for (Index j = begin; j < end; ++j) {
+    p[j] = kernels::exp(T(p[j] - most));
+    total.add(p[j]);
+  }
+  return T(1.0) / (sink ? T(total.value() + kernels::exp(T(*sink - most))) : total.value());
+}
+
 /// p[least_seen..seen) = the attention of query i, not yet divided by their sum; returns 1 / sum. `most` is the largest
 /// score.
 template <class T>
-T attention_row(const AttentionTask& t, Rows<const T> qkv, Index i, T* p, T& most) {
+T attention_row(const AttentionTask& t, Rows<const T> qkv, View<const T, 1> sink, Index i, T* p, T& most) {
   const Index seen = t.seen(i), least = t.least_seen(i);
-  most = T(-std::numeric_limits<double>::infinity());
+  most = sink.size() ? sink[t.head] : T(-std::numeric_limits<double>::infinity());
   for (Index j = least; j < seen; ++j) {
     p[j] = dot(t.d, t.at(qkv, t.q, i), t.at(qkv, t.k, j)) * T(t.scale());
     if (most < p[j]) most = p[j];
   }
-  LongSum<T> total;
-  for (Index j = least; j < seen; ++j) {
-    p[j] = kernels::exp(T(p[j] - most));
-    total.add(p[j]);
-  }
-  return T(1.0) / total.value();
+  return weigh<T>(p, least, seen, sink.size() ? &sink[t.head] : nullptr, most);
 }
 
 /// y += the sum over begin <= j < end of factor(j) * x(j), chain by chain. // x(j), y [d], part [d]: scratch
@@ -113,10 +131,10 @@ inline Index portable_grad_scratch(Index longest, Index d) { return 2 * longest 
 
 /// Plain loops: for any number, and the oracle of the blocked form. scratch // [n + d]
 template <class T>
-void attend_portable(const AttentionTask& t, Rows<const T> qkv, Rows<T> y, Rows<T> stats, T* p) {
+void attend_portable(const AttentionTask& t, Rows<const T> qkv, View<const T, 1> sink, Rows<T> y, Rows<T> stats, T* p) {
   for (Index i = t.first; i < t.last; ++i) {
     T most(0.0);
-    const T inverse = attention_row<T>(t, qkv, i, p, most);
+    const T inverse = attention_row<T>(t, qkv, sink, i, p, most);
     stats(t.row[i], 2 * t.head) = most;
     stats(t.row[i], 2 * t.head + 1) = inverse;
     T* const out = t.at(y, i);
@@ -129,7 +147,8 @@ void attend_portable(const AttentionTask& t, Rows<const T> qkv, Rows<T> y, Rows<
 
 /// Of all heads that share the keys and values of head t.head, the first of them. scratch // [2 n + d + 2 n d]
 template <class T>
-void attend_grad_portable(AttentionTask t, Rows<const T> qkv, Rows<const T> dy, Rows<T> dqkv, T* p) {
+void attend_grad_portable(AttentionTask t, Rows<const T> qkv, const SinkGradient<T>& sink, Rows<const T> dy,
+                          Rows<T> dqkv, T* p) {
   T *const dp = p + t.n, *const part = dp + t.n, *const dk = part + t.d, *const dv = dk + t.n * t.d;
   for (Index i = 0; i < t.n; ++i)
     for (const auto one : {t.k, t.v}) std::fill_n(t.at(dqkv, one, i), t.d, T(0.0));
@@ -140,7 +159,7 @@ void attend_grad_portable(AttentionTask t, Rows<const T> qkv, Rows<const T> dy, 
       for (Index i = begin; i < std::min(t.n, begin + kChain); ++i) {
         T most(0.0);
         LongSum<T> sum;
-        const T inverse = attention_row<T>(t, qkv, i, p, most);
+        const T inverse = attention_row<T>(t, qkv, sink.value, i, p, most);
         const Index least = t.least_seen(i), seen = t.seen(i);
         for (Index j = least; j < seen; ++j) {
           p[j] = p[j] * inverse;
@@ -148,6 +167,8 @@ void attend_grad_portable(AttentionTask t, Rows<const T> qkv, Rows<const T> dy, 
           sum.add(p[j] * dp[j]);
         }
         const T mean = sum.value();
+        if (sink.value.size())
+          sink.each(t.row[i], t.head) = T(0.0) - kernels::exp(T(sink.value[t.head] - most)) * inverse * mean;
         for (Index j = least; j < seen; ++j) {
           dp[j] = p[j] * (dp[j] - mean) * T(t.scale());
           add_scaled(t.d, p[j], t.at(dy, i), dv + j * t.d);

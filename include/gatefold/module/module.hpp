@@ -100,7 +100,8 @@ inline const TokenLayout* keep_layout(Context& ctx) {
   auto kept = ctx.workspace.take<TokenLayout>(1);
   kept[0] = {.offset = copy(ctx.layout->offset),
              .modality = copy(ctx.layout->modality),
-             .num_modalities = ctx.layout->num_modalities};
+             .num_modalities = ctx.layout->num_modalities,
+             .place = copy(ctx.layout->place)};
   return kept.data();
 }
 

@@ -1,8 +1,9 @@
 #pragma once
 #include <optional>
 
-#include "gatefold/kernels/attention.hpp"
+#include "gatefold/kernels/cached_attention.hpp"
 #include "gatefold/kernels/rotary.hpp"
+#include "gatefold/nn/key_value_cache.hpp"
 #include "gatefold/nn/linear.hpp"
 #include "gatefold/nn/padding.hpp"
 #include "gatefold/nn/pool.hpp"
@@ -14,10 +15,14 @@ namespace gatefold {
 /// all heads together (OLMoE).
 enum class QueryKeyNorm { none, head, whole };
 
+/// Whether each head has a learnt number that joins its softmax without a value of its own, so that a token need not
+/// attend to any (GPT-OSS).
+enum class Sinks { none, learnt };
+
 /// Multi-head self-attention within each sequence of ctx.layout (Vaswani et al. 2017). A padding row is attended to by
 /// nobody and gets 0 before the output projection; with Mask::causal a token sees itself and what is before it. Options
 /// make of it what language models have: fewer heads of keys than of queries (Ainslie et al. 2023), rotary positions, a
-/// window, norms of queries and keys.
+/// window, norms of queries and keys, sinks, and a cache to decode with (module/decode.hpp).
 /// 8 R D² + 4 R T D flops forward. Keeps q, k, v, two numbers per token and head, and what the heads give: no [T, T];
 /// over weights that cannot be trained it keeps nothing.
 template <Real T, WeightStorage<T> W = Tensor<T, 2>>
@@ -29,11 +34,18 @@ struct Attention {
     Mask mask = Mask::none;
     Index num_key_heads = 0;  ///< Of keys and values, each for as many heads of queries in a row; 0: num_heads.
     Index head_width = 0;     ///< 0: width / num_heads.
-    Index window = 0;         ///< A token sees those less than this many tokens away; 0: all.
+    Index window = 0;         ///< A token sees those less than this many tokens away, wherever they stand; 0: all.
     Bias bias = Bias::zero;
-    Rotary rotary{};  ///< A token's place is counted within its sequence, without padding.
+    Rotary rotary{};  ///< A token's place is ctx.layout's, else counted within its sequence, without padding.
     QueryKeyNorm norm = QueryKeyNorm::none;
     double norm_epsilon = 1e-6;
+    double scale = 0;  ///< Of scores (Granite's attention multiplier); 0: 1 / √head_width.
+    Sinks sinks = Sinks::none;
+  };
+  /// By what each token turns: a row of the table.
+  struct Turning {
+    View<const Index, 1> place;  // [tokens]
+    Rows<const T> table;         // [places, rotary.width] cos | sin
   };
   struct Kept {
     typename Linear<T, W>::Saved qkv, out;
@@ -41,8 +53,7 @@ struct Attention {
     Rows<const T> projected;      // [R, (H + 2 G) d]: q | k | v of the heads, as they meet
     Rows<const T> stats;          // [R, 2 H]
     kernels::AttentionPlan plan;  // its rows are the tokens
-    View<const Index, 1> place;   // [tokens]
-    Rows<const T> table;          // [longest sequence, rotary.width]
+    Turning turning;
   };
   static constexpr bool kTrainable = TrainableStorage<W, T>;
   using Saved = std::conditional_t<kTrainable, Kept, Nothing>;
@@ -50,13 +61,15 @@ struct Attention {
   Options options;        // with what 0 stands for
   Linear<T, W> qkv, out;  // [(H + 2 G) d, D], [D, H d]
   std::optional<RmsNorm<T>> query_norm, key_norm;
+  Tensor<T, 1> sink;  // [H], or [0] without sinks
 
   /// Throws OptionError for a size below 1, a width that is no multiple of num_heads where head_width is left to that,
   /// num_heads that are none of num_key_heads, and an odd number of columns that turn or more than a head has.
   explicit Attention(const Options& o)
       : options(checked(o)),
         qkv({.in = o.width, .out = projected_width(), .bias = o.bias}),
-        out({.in = attended_width(), .out = o.width, .bias = o.bias}) {
+        out({.in = attended_width(), .out = o.width, .bias = o.bias}),
+        sink({o.sinks == Sinks::none ? 0 : o.num_heads}) {
     if (o.norm == QueryKeyNorm::none) return;
     const auto norm_of = [&](Index heads) {
       const bool each = o.norm == QueryKeyNorm::head;
@@ -71,6 +84,7 @@ struct Attention {
     v("out", self.out...);
     v("query_norm", self.query_norm...);
     v("key_norm", self.key_norm...);
+    if (detail::all_have("sink", self.sink.size()...)) v("sink", self.sink...);
   }
 
   Index width() const { return qkv.in(); }
@@ -103,8 +117,14 @@ struct Attention {
     auto dprojected = ctx.workspace.take<T>(dy.extent(0), projected_width());
     out.backward(saved.out, dy, dattended, grad.out, ctx);
     clear_padding(saved.plan, dprojected);
-    kernels::attend_grad<T>(saved.projected, saved.plan, saved.stats, dattended, dprojected, ctx);
-    turn(kernels::Turn::back, saved, dprojected, ctx);
+    kernels::SinkGradient<T> dsink;
+    if (sink.size()) {
+      expect_shape(grad.sink.view(), sink.shape(), "Attention::backward: grad.sink");
+      dsink = {.value = sink, .each = ctx.workspace.take_zeroed<T>(dy.extent(0), options.num_heads)};
+    }
+    kernels::attend_grad<T>(saved.projected, saved.plan, dsink, saved.stats, dattended, dprojected, ctx);
+    if (sink.size()) kernels::add_column_sums<T>(dsink.each, grad.sink, ctx);
+    turn(kernels::Turn::back, saved.plan, saved.turning, dprojected, ctx);
     if (query_norm) {  // in place
       const auto dquery = queries(dprojected), dkey = keys(dprojected);
       query_norm->backward(saved.query_norm, dquery, dquery, grad.query_norm.value(), ctx);
@@ -122,12 +142,64 @@ struct Attention {
                                       .num_key_heads = o.num_key_heads,
                                       .head_width = o.head_width,
                                       .window = o.window,
-                                      .rotary = o.rotary});
+                                      .rotary = o.rotary,
+                                      .scale = o.scale,
+                                      .sinks = o.sinks});
     other.qkv = pack<F>(qkv);
     other.out = pack<F>(out);
     other.query_norm = query_norm;
     other.key_norm = key_norm;
+    other.sink = sink;
     return other;
+  }
+
+  /// What decode remembers: 2 G d numbers a token. Throws OptionError for a layer whose tokens see those after them.
+  template <class F>
+  KeyValueCache<T, F> cache(const CacheOptions& o) const {
+    expect_option(options.mask == Mask::causal, "Attention: mask is none, expected causal of a layer with a cache");
+    return KeyValueCache<T, F>({.sequences = o.sequences,
+                                .heads = options.num_key_heads,
+                                .capacity = o.capacity,
+                                .key_width = options.head_width,
+                                .value_width = options.head_width});
+  }
+
+  /// forward for tokens that come after those in the cache, to which they are added; it keeps nothing. What the heads
+  /// give are the bits that forward would give; products of 8 rows or less are summed in another order where weights
+  /// are not packed. Reads all keys and values of a sequence once for each 32 queries of a group. Throws CacheError
+  /// where there is no room, and ShapeError, before anything is added. // x, y [R, D]
+  template <class F>
+  void decode(Rows<const T> x, Rows<T> y, KeyValueCache<T, F>& cache, Context& ctx) const {
+    const auto scope = ctx.workspace.scope();
+    const Index rows = x.extent(0);
+    expect_rows(x,
+                {"Attention::decode: x", "Attention::decode: ctx.layout->offset",
+                 "Attention::decode: ctx.layout->modality", "Attention::decode: ctx.layout->place"},
+                ctx);
+    expect_shape(y, {rows, width()}, "Attention::decode: y");
+    const auto& size = cache.size;
+    if (size.heads != options.num_key_heads || size.key_width != options.head_width ||
+        size.value_width != options.head_width)
+      throw ShapeError("Attention::decode: cache has " + std::to_string(size.heads) + " heads of width " +
+                       std::to_string(size.key_width) + ", expected " + std::to_string(options.num_key_heads) + " of " +
+                       std::to_string(options.head_width));
+    const auto plan = tokens(rows, ctx);
+    cache.expect_room(plan.offset);
+    auto projected = ctx.workspace.take<T>(rows, projected_width());
+    auto attended = ctx.workspace.take<T>(rows, attended_width());
+    (void)qkv.forward(without_padding<T>(x, ctx), projected, ctx);
+    if (query_norm) {
+      (void)query_norm->forward(queries(projected), queries(projected), ctx);
+      (void)key_norm->forward(keys(projected), keys(projected), ctx);
+    }
+    const auto held = cache.view();
+    const auto turning = turning_of(plan, held.length, ctx);
+    turn(kernels::Turn::there, plan, turning, projected, ctx);
+    kernels::append_key_values<T>(keys(projected), values(projected), plan.offset, plan.row, held, ctx);
+    kernels::attend_cached<T>(queries(projected), plan, held, sink, attended, ctx);
+    cache.grow(plan.offset);
+    clear_padding(plan, attended);
+    (void)out.forward(attended, y, ctx);
   }
 
  private:
@@ -148,11 +220,22 @@ struct Attention {
     expect_size(who, "num_key_heads", o.num_key_heads);
     expect_multiple("num_heads", o.num_heads, "num_key_heads", o.num_key_heads);
     expect_option(o.window >= 0, who, "window", o.window, "at least 0");
-    expect_option(o.rotary.width >= 0 && o.rotary.width <= o.head_width && o.rotary.width % 2 == 0, who, "rotary.width",
-                  o.rotary.width, "an even number up to head_width");
-    expect_option(o.rotary.base > 0 && std::isfinite(o.rotary.base), who, "rotary.base", o.rotary.base,
-                  "a finite number above 0");
+    expect_rate(who, "scale", o.scale);
+    o.rotary.expect_fit(who, o.head_width);
     return o;
+  }
+
+  /// What errors call the arguments of a pass.
+  struct Names {
+    std::string_view x, offset, modality, place;
+  };
+  void expect_rows(Rows<const T> x, const Names& names, Context& ctx) const {
+    const Index rows = x.extent(0);
+    expect_shape(x, {rows, width()}, names.x);
+    if (!ctx.layout) return;
+    expect_sequences(ctx.layout->offset, rows, names.offset);
+    expect_shape(ctx.layout->modality, {rows}, names.modality);
+    if (ctx.layout->place.size()) expect_shape(ctx.layout->place, {rows}, names.place);
   }
 
   Index attended_width() const { return options.num_heads * options.head_width; }
@@ -161,12 +244,32 @@ struct Attention {
   Rows<T> keys(Rows<T> projected) const {
     return projected.columns(attended_width(), attended_width() + options.num_key_heads * options.head_width);
   }
+  Rows<T> values(Rows<T> projected) const {
+    return projected.columns(attended_width() + options.num_key_heads * options.head_width, projected_width());
+  }
 
-  void turn(kernels::Turn which, const Kept& kept, Rows<T> projected, Context& ctx) const {
+  void turn(kernels::Turn which, const kernels::AttentionPlan& plan, const Turning& turning, Rows<T> projected,
+            Context& ctx) const {
     const Index turned = attended_width() + options.num_key_heads * options.head_width;
     if (options.rotary.width)
-      kernels::rotate<T>(options.rotary, which, kept.plan.row, kept.place, kept.table, options.head_width,
+      kernels::rotate<T>(options.rotary, which, plan.row, turning.place, turning.table, options.head_width,
                          projected.columns(0, turned), ctx);
+  }
+
+  /// Tokens stand where ctx.layout->place says, else one after the other behind the `before` that their sequence has.
+  /// // before [B], or empty for none
+  Turning turning_of(const kernels::AttentionPlan& plan, View<const Index, 1> before, Context& ctx) const {
+    if (options.rotary.width == 0) return {};
+    const bool given = ctx.layout && ctx.layout->place.size(), listed = given || before.size();
+    const Index count = plan.row.extent(0);
+    auto place = ctx.workspace.take<Index>(count);
+    for (Index b = 0; b < plan.num_sequences(); ++b)
+      for (Index i = plan.offset[b]; i < plan.offset[b + 1]; ++i)
+        place[i] = given ? ctx.layout->place[plan.row[i]] : i - plan.offset[b] + (before.size() ? before[b] : 0);
+    auto table = ctx.workspace.take<T>(listed ? count : plan.longest(), options.rotary.width);
+    kernels::rotary_table<T>(options.rotary, listed ? place : View<const Index, 1>(), table, ctx);
+    for (Index i = 0; listed && i < count; ++i) place[i] = i;  // each has a row of its own
+    return {place, table};
   }
 
   /// Norms queries and keys in place. Where there is a way back, what it needs of them is kept in a copy.
@@ -186,11 +289,10 @@ struct Attention {
   /// What the heads give, for the tokens `row` or, where that is empty, for all.
   Kept attend(Rows<const T> x, View<const Index, 1> row, Rows<T> attended, Context& ctx) const {
     const Index rows = x.extent(0);
-    expect_shape(x, {rows, width()}, "Attention::forward: x");
-    if (ctx.layout) {
-      expect_sequences(ctx.layout->offset, rows, "Attention::forward: ctx.layout->offset");
-      expect_shape(ctx.layout->modality, {rows}, "Attention::forward: ctx.layout->modality");
-    }
+    expect_rows(x,
+                {"Attention::forward: x", "Attention::forward: ctx.layout->offset",
+                 "Attention::forward: ctx.layout->modality", "Attention::forward: ctx.layout->place"},
+                ctx);
     auto projected = ctx.workspace.take<T>(rows, projected_width());
     auto stats = ctx.workspace.take<T>(rows, 2 * options.num_heads);
     Kept kept{};
@@ -199,25 +301,11 @@ struct Attention {
     kept.stats = stats;
     kept.plan = tokens(rows, ctx);
     norm_queries_and_keys(kept, projected, ctx);
-    if (options.rotary.width) {
-      kept.place = all_places(kept.plan, ctx);
-      auto table = ctx.workspace.take<T>(kept.plan.longest(), options.rotary.width);
-      kernels::rotary_table<T>(options.rotary, table, ctx);
-      kept.table = table;
-      turn(kernels::Turn::there, kept, projected, ctx);
-    }
+    kept.turning = turning_of(kept.plan, {}, ctx);
+    turn(kernels::Turn::there, kept.plan, kept.turning, projected, ctx);
     if (row.size()) kept.plan.query = places(kept.plan, row, ctx);
-    kernels::attend<T>(projected, kept.plan, attended, stats, ctx);
+    kernels::attend<T>(projected, kept.plan, sink, attended, stats, ctx);
     return kept;
-  }
-
-  /// Which of its sequence's tokens each token is.
-  /// // [tokens]
-  static View<const Index, 1> all_places(const kernels::AttentionPlan& plan, Context& ctx) {
-    auto place = ctx.workspace.take<Index>(plan.row.extent(0));
-    for (Index b = 0; b < plan.num_sequences(); ++b)
-      for (Index i = plan.offset[b]; i < plan.offset[b + 1]; ++i) place[i] = i - plan.offset[b];
-    return place;
   }
 
   /// Which of its sequence's tokens each row is. // row [B]
@@ -252,7 +340,8 @@ struct Attention {
             .heads = options.num_heads,
             .mask = options.mask,
             .key_heads = options.num_key_heads,
-            .window = options.window};
+            .window = options.window,
+            .scale = options.scale};
   }
 
   /// Zeros in the rows that no token has.

@@ -1,4 +1,5 @@
 #pragma once
+#include "gatefold/module/decode.hpp"
 #include "gatefold/nn/linear.hpp"
 #include "gatefold/simd/map.hpp"
 #include "gatefold/simd/math.hpp"
@@ -20,7 +21,7 @@ struct Gated {
     View<const Scalar, 1> open;  // [R] σ(x · g)
     Rows<const Scalar> out;      // [R, D] inner(x)
   };
-  static constexpr bool kTrainable = Layer<L>;
+  static constexpr bool kTrainable = Layer<L>, kMixesRows = MixesRows<L>;
   using Saved = std::conditional_t<kTrainable, Kept, Nothing>;
 
   Linear<Scalar> gate;  // [1, D] without bias; it stays dense where inner is packed
@@ -45,11 +46,7 @@ struct Gated {
                 .inner = inner.forward(x, out, ctx),
                 .open = open,
                 .out = out};
-      kernels::for_each_row(rows, width, ctx, [&](Index i) {
-        open[i] = kernels::logistic(open[i]);
-        kernels::simd::transform<Scalar>(
-            ctx.isa, width, [factor = open[i]](auto v) { return v * factor; }, y.data() + i * y.stride(0), &out(i, 0));
-      });
+      open_rows(open, out, y, ctx);
       return kept;
     });
   }
@@ -77,6 +74,17 @@ struct Gated {
   }
 
   template <class F>
+  auto cache(const CacheOptions& o) const requires Remembers<L> {
+    return make_cache<F>(inner, o);
+  }
+  void decode(Rows<const Scalar> x, Rows<Scalar> y, auto& cache, Context& ctx) const requires Remembers<L> {
+    auto open = ctx.workspace.template take<Scalar>(x.extent(0), 1);
+    (void)gate.forward(x, open, ctx);
+    decode_part(inner, x, y, cache, ctx);
+    open_rows({open.data(), {x.extent(0)}}, y, y, ctx);
+  }
+
+  template <class F>
   auto packed() const requires requires(const L& layer) {
     pack<F>(layer);
   }
@@ -84,6 +92,17 @@ struct Gated {
     Gated<decltype(pack<F>(inner))> other({.width = gate.in()}, pack<F>(inner));
     other.gate = gate;
     return other;
+  }
+
+ private:
+  /// open = σ(open), y = open x; y may be x.
+  static void open_rows(View<Scalar, 1> open, Rows<const Scalar> x, Rows<Scalar> y, Context& ctx) {
+    kernels::for_each_row(y.extent(0), y.extent(1), ctx, [&](Index i) {
+      open[i] = kernels::logistic(open[i]);
+      kernels::simd::transform<Scalar>(
+          ctx.isa, y.extent(1), [factor = open[i]](auto v) { return v * factor; }, y.data() + i * y.stride(0),
+          x.data() + i * x.stride(0));
+    });
   }
 };
 

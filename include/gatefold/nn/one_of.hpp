@@ -1,7 +1,7 @@
 #pragma once
 #include <variant>
 
-#include "gatefold/module/module.hpp"
+#include "gatefold/module/decode.hpp"
 #include "gatefold/module/pack.hpp"
 
 namespace gatefold {
@@ -12,6 +12,7 @@ struct OneOf {
   static_assert(ForwardLayer<A> && ForwardLayer<B>, "OneOf is one of two layers");
   static_assert(std::same_as<typename A::Scalar, typename B::Scalar>, "OneOf: two layers of one scalar");
   using Scalar = typename A::Scalar;
+  static constexpr bool kMixesRows = MixesRows<A> || MixesRows<B>;
   /// Both kinds of Saved are plain views, so a pair is as good as a variant and trivially destructible.
   struct Saved {
     typename A::Saved a;
@@ -56,6 +57,21 @@ struct OneOf {
       a->backward(saved.a, dy, dx, std::get<A>(grad.layer), ctx);
     else
       std::get<B>(layer).backward(saved.b, dy, dx, std::get<B>(grad.layer), ctx);
+  }
+
+  /// The cache of the one that is chosen.
+  template <class F>
+  auto cache(const CacheOptions& o) const requires(Remembers<A> || Remembers<B>) {
+    using Cache = std::variant<CacheOf<F, A>, CacheOf<F, B>>;
+    if (const A* a = std::get_if<A>(&layer)) return Cache(std::in_place_index<0>, make_cache<F>(*a, o));
+    return Cache(std::in_place_index<1>, make_cache<F>(std::get<B>(layer), o));
+  }
+  void decode(Rows<const Scalar> x, Rows<Scalar> y, auto& cache, Context& ctx) const
+      requires(Remembers<A> || Remembers<B>) {
+    if (const A* a = std::get_if<A>(&layer))
+      decode_part(*a, x, y, std::get<0>(cache), ctx);
+    else
+      decode_part(std::get<B>(layer), x, y, std::get<1>(cache), ctx);
   }
 
   template <class F>

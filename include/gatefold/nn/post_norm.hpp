@@ -1,4 +1,5 @@
 #pragma once
+#include "gatefold/module/decode.hpp"
 #include "gatefold/module/pack.hpp"
 #include "gatefold/nn/layer_norm.hpp"
 #include "gatefold/simd/map.hpp"
@@ -16,7 +17,7 @@ struct PostNorm {
     typename L::Saved inner;
     typename Norm::Saved norm;
   };
-  static constexpr bool kTrainable = Layer<L>;
+  static constexpr bool kTrainable = Layer<L>, kMixesRows = MixesRows<L>;
   using Saved = std::conditional_t<kTrainable, Kept, Nothing>;
 
   L inner;
@@ -46,6 +47,17 @@ struct PostNorm {
     norm.backward(saved.norm, dy, dsum, grad.norm, ctx);
     inner.backward(saved.inner, dsum, dx, grad.inner, ctx);
     kernels::add_rows<Scalar>(dsum, dx, ctx);
+  }
+
+  template <class F>
+  auto cache(const CacheOptions& o) const requires Remembers<L> {
+    return make_cache<F>(inner, o);
+  }
+  void decode(Rows<const Scalar> x, Rows<Scalar> y, auto& cache, Context& ctx) const requires Remembers<L> {
+    auto sum = ctx.workspace.template take<Scalar>(x.extent(0), x.extent(1));
+    decode_part(inner, x, sum, cache, ctx);
+    kernels::add_rows<Scalar>(x, sum, ctx);
+    (void)norm.forward(sum, y, ctx);
   }
 
   template <class F>

@@ -1,4 +1,5 @@
 #pragma once
+#include "gatefold/module/decode.hpp"
 #include "gatefold/module/pack.hpp"
 #include "gatefold/nn/layer_norm.hpp"
 #include "gatefold/nn/pool.hpp"
@@ -17,7 +18,7 @@ struct Residual {
     typename Norm::Saved norm;
     typename L::Saved inner;
   };
-  static constexpr bool kTrainable = Layer<L>;
+  static constexpr bool kTrainable = Layer<L>, kMixesRows = MixesRows<L>;
   using Saved = std::conditional_t<kTrainable, Kept, Nothing>;
 
   Norm norm;
@@ -56,6 +57,17 @@ struct Residual {
     inner.backward(saved.inner, dy, dnormed, grad.inner, ctx);
     norm.backward(saved.norm, dnormed, dx, grad.norm, ctx);
     kernels::add_rows<Scalar>(dy, dx, ctx);
+  }
+
+  template <class F>
+  auto cache(const CacheOptions& o) const requires Remembers<L> {
+    return make_cache<F>(inner, o);
+  }
+  void decode(Rows<const Scalar> x, Rows<Scalar> y, auto& cache, Context& ctx) const requires Remembers<L> {
+    auto normed = ctx.workspace.template take<Scalar>(x.extent(0), x.extent(1));
+    (void)norm.forward(x, normed, ctx);
+    decode_part(inner, normed, y, cache, ctx);
+    kernels::add_rows<Scalar>(x, y, ctx);
   }
 
   template <class F>

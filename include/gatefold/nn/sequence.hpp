@@ -1,7 +1,7 @@
 #pragma once
 #include <tuple>
 
-#include "gatefold/module/module.hpp"
+#include "gatefold/module/decode.hpp"
 #include "gatefold/module/pack.hpp"
 
 namespace gatefold {
@@ -13,7 +13,7 @@ struct Sequence {
   static_assert(sizeof...(L) > 0 && (ForwardLayer<L> && ...), "Sequence is of layers");
   using Scalar = typename std::tuple_element_t<0, std::tuple<L...>>::Scalar;
   static_assert((std::same_as<typename L::Scalar, Scalar> && ...), "Sequence: layers of one scalar");
-  static constexpr bool kTrainable = (Layer<L> && ...);
+  static constexpr bool kTrainable = (Layer<L> && ...), kMixesRows = (MixesRows<L> || ...);
   using Kept = std::tuple<typename L::Saved...>;
   using Saved = std::conditional_t<kTrainable, Kept, Nothing>;
 
@@ -59,6 +59,15 @@ struct Sequence {
     backward_from<0>(saved, dy, dx, grad, ctx);
   }
 
+  /// One cache for each layer, Nothing for those that need none.
+  template <class F>
+  auto cache(const CacheOptions& o) const requires(Remembers<L> || ...) {
+    return std::apply([&](const auto&... layer) { return std::tuple(make_cache<F>(layer, o)...); }, layers);
+  }
+  void decode(Rows<const Scalar> x, Rows<Scalar> y, auto& cache, Context& ctx) const requires(Remembers<L> || ...) {
+    decode_from<0>(cache, x, y, ctx);
+  }
+
   /// Layers without weights to pack, norms say, stay as they are.
   template <class F>
   auto packed() const {
@@ -77,6 +86,18 @@ struct Sequence {
       auto next = ctx.workspace.template take<Scalar>(x.extent(0), out_width(layer, x.extent(1)));
       std::get<i>(kept) = layer.forward(x, next, ctx);
       forward_from<i + 1>(kept, next, y, ctx);
+    }
+  }
+
+  template <std::size_t i>
+  void decode_from(auto& cache, Rows<const Scalar> x, Rows<Scalar> y, Context& ctx) const {
+    const auto& layer = std::get<i>(layers);
+    if constexpr (i + 1 == sizeof...(L)) {
+      decode_part(layer, x, y, std::get<i>(cache), ctx);
+    } else {
+      auto next = ctx.workspace.template take<Scalar>(x.extent(0), out_width(layer, x.extent(1)));
+      decode_part(layer, x, next, std::get<i>(cache), ctx);
+      decode_from<i + 1>(cache, next, y, ctx);
     }
   }
 

@@ -1,4 +1,5 @@
 #pragma once
+#include "gatefold/module/decode.hpp"
 #include "gatefold/module/pack.hpp"
 #include "gatefold/simd/map.hpp"
 
@@ -16,7 +17,7 @@ struct Sum {
     typename A::Saved a;
     typename B::Saved b;
   };
-  static constexpr bool kTrainable = Layer<A> && Layer<B>;
+  static constexpr bool kTrainable = Layer<A> && Layer<B>, kMixesRows = MixesRows<A> || MixesRows<B>;
   using Saved = std::conditional_t<kTrainable, Kept, Nothing>;
 
   A a;
@@ -51,6 +52,18 @@ struct Sum {
     a.backward(saved.a, dy, dx, grad.a, ctx);
     b.backward(saved.b, dy, other, grad.b, ctx);
     kernels::add_rows<Scalar>(other, dx, ctx);
+  }
+
+  template <class F>
+  auto cache(const CacheOptions& o) const requires(Remembers<A> || Remembers<B>) {
+    return std::tuple(make_cache<F>(a, o), make_cache<F>(b, o));
+  }
+  void decode(Rows<const Scalar> x, Rows<Scalar> y, auto& cache, Context& ctx) const
+      requires(Remembers<A> || Remembers<B>) {
+    auto other = ctx.workspace.template take<Scalar>(y.extent(0), y.extent(1));
+    decode_part(a, x, y, std::get<0>(cache), ctx);
+    decode_part(b, x, other, std::get<1>(cache), ctx);
+    kernels::add_rows<Scalar>(other, y, ctx);
   }
 
   template <class F>

@@ -18,7 +18,8 @@ struct ExpertChoiceRouter {
     double jitter = 0;     ///< Training: the router's view of x is multiplied by U(1 - jitter, 1 + jitter).
     Index group_size = 0;  ///< Consecutive rows an expert chooses from; 0 means all rows of a call.
   };
-  struct Saved : Routing<T> {  // scores.choice is [S, 0]: no token chooses
+  static constexpr bool kMixesRows = true;  // experts choose among them
+  struct Saved : Routing<T> {               // scores.choice is [S, 0]: no token chooses
     Gating<T> gating;
   };
 
