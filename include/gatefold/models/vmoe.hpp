@@ -15,10 +15,8 @@ namespace gatefold {
 /// How a V-MoE is made; sizes with the axis letters of core/shape.hpp. What is said of routing is the paper's, and says
 /// nothing to a dense model.
 struct VmoeOptions {
-  enum class Classifier {
-    token,
-    mean
-  };  ///< What the classes are told from: a class token, or the mean of all patches.
+  /// What the classes are told from: a class token, or the mean of all patches.
+  enum class Classifier { token, mean };
   Index image_size = 28, patch = 4, channels = 1, num_classes = 10;
   Index width = 96, hidden = 384, num_layers = 4, num_heads = 4;  // D, H, -, -
   Classifier classifier = Classifier::token;
