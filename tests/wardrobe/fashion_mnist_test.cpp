@@ -139,9 +139,12 @@ TEST_F(FashionMnistFiles, RefusesWrongSizes) {
   auto bytes = labels_file(10);
   bytes.pop_back();
   EXPECT_THAT(refusal_of(kTestLabels, bytes), HasSubstr("holds 17 bytes, expected 18"));
-  EXPECT_THAT(refusal_of(kTestLabels, labels_file(11)), HasSubstr("holds more than 18 bytes, expected 18"));
-  EXPECT_THAT(refusal_of(kTestLabels, {}), HasSubstr("holds 0 bytes, expected 18"));
-  EXPECT_THAT(refusal_of(kTestLabels, {0, 0}), HasSubstr("holds 2 bytes, expected 18"));
+  bytes = labels_file(10);
+  bytes.push_back(0);
+  EXPECT_THAT(refusal_of(kTestLabels, bytes), HasSubstr("holds more than 18 bytes, expected 18"));
+  EXPECT_THAT(refusal_of(kTestLabels, labels_file(11)), HasSubstr("the count is 11, expected 10"));
+  EXPECT_THAT(refusal_of(kTestLabels, {}), HasSubstr("holds 0 bytes, expected 8 or more"));
+  EXPECT_THAT(refusal_of(kTestLabels, {0, 0}), HasSubstr("holds 2 bytes, expected 8 or more"));
 }
 
 TEST_F(FashionMnistFiles, RefusesLabelsOutOfRangeAndMissingClasses) {
@@ -161,7 +164,8 @@ TEST_F(FashionMnistFiles, RefusesDamagedStreams) {
   EXPECT_THAT(refusal_of_damage(file, [](Bytes& b) { b.resize(b.size() - 3); }), HasSubstr("zlib refuses it"));
   write_gzip(folder_ / file, images_file(10));
   EXPECT_THAT(refusal_of_damage(file, [](Bytes& b) { b[b.size() - 6] ^= 1; }), HasSubstr("zlib refuses it"));  // CRC
-  EXPECT_THAT(refusal_of_damage(file, [](Bytes& b) { b.assign(100, 0x42); }), HasSubstr("expected 7856"));
+  EXPECT_THAT(refusal_of_damage(file, [](Bytes& b) { b.assign(100, 0x42); }),
+              HasSubstr("the idx magic number is 1111638594"));
   fs::remove(folder_ / file);
   fs::create_directory(folder_ / file);
   EXPECT_THAT(refusal(folder_), HasSubstr(file));

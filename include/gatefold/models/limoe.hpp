@@ -1,19 +1,12 @@
 #pragma once
-#include "gatefold/blocks/encoder.hpp"
-#include "gatefold/blocks/placement.hpp"
-#include "gatefold/blocks/sparse_layers.hpp"
-#include "gatefold/blocks/sparse_mlp.hpp"
 #include "gatefold/losses/limoe_losses.hpp"
+#include "gatefold/models/sparse_trunk.hpp"
 #include "gatefold/nn/embedding.hpp"
-#include "gatefold/nn/init.hpp"
 #include "gatefold/nn/layout_scope.hpp"
-#include "gatefold/nn/mlp.hpp"
-#include "gatefold/nn/one_of.hpp"
 #include "gatefold/nn/padding.hpp"
 #include "gatefold/nn/patch_embed.hpp"
 #include "gatefold/nn/pool.hpp"
 #include "gatefold/nn/position.hpp"
-#include "gatefold/routing/top_k_router.hpp"
 
 namespace gatefold {
 
@@ -42,9 +35,9 @@ struct LimoeOptions {
 template <Real T, WeightStorage<T> W = Tensor<T, 2>>
 struct Limoe {
   using Scalar = T;
-  using Dense = Mlp<T, Gelu, W>;
-  using Sparse = SparseMlp<TopKRouter<T>, Dense, LimoeLosses>;
-  using Trunk = Encoder<EncoderBlock<OneOf<Dense, Sparse>, Attention<T, W>>>;
+  using Parts = SparseTrunk<T, W, LimoeLosses>;
+  using Sparse = typename Parts::Sparse;
+  using Trunk = typename Parts::Trunk;
 
   /// What a pass encodes; either part may be empty.
   struct Batch {
@@ -93,13 +86,10 @@ struct Limoe {
         text_projection({.in = o.width, .out = o.embedding, .bias = Bias::none}),
         log_temperature({1}) {
     log_temperature.flat()[0] = T(std::log(o.initial_temperature));
+    // The mean over sparse layers, as in LIMoE, so that a deeper model is not regularised more.
+    const double aux_scale = 1.0 / static_cast<double>(std::max<std::size_t>(1, o.sparse.layers.size()));
     for (int tower = 0; tower < (o.towers == LimoeOptions::Towers::one ? 1 : 2); ++tower)
-      trunks.push_back(Trunk({.width = o.width}, o.num_layers, [&](Index layer) {
-        const Dense mlp({.width = o.width, .hidden = o.hidden});
-        using Ffn = OneOf<Dense, Sparse>;
-        return typename Trunk::Block({.width = o.width, .num_heads = o.num_heads},
-                                     o.sparse.is_sparse(layer) ? Ffn(make_sparse(mlp)) : Ffn(mlp));
-      }));
+      trunks.push_back(Parts::make(o, 0, limoe_losses(o.aux), aux_scale));
   }
 
   static void visit(auto& v, auto&... self) {
@@ -112,21 +102,12 @@ struct Limoe {
     v("log_temperature", self.log_temperature...);
   }
 
-  /// First weights: Xavier for matrices (query, key and value each by itself), those that end a residual branch divided
-  /// by sqrt(2 L), so that the sum of all branches starts with the variance of one; embeddings and routers normal with
-  /// 0.02; biases zero. Every expert draws its own.
+  /// First weights: initialise_matrices, then embeddings and routers normal with 0.02.
   void initialise(Rng& rng, Context& ctx) {
-    init::xavier_uniform(*this, rng, ctx);
-    // Xavier saw [3 D, D] where there are three [D, D]: the limits differ by sqrt(4 D / 2 D).
-    init::scale(*this, "*.attention.inner.qkv.weight", std::sqrt(2.0));
-    const double branch = 1 / std::sqrt(2 * static_cast<double>(options.num_layers));
-    init::scale(*this, "*.attention.inner.out.weight", branch);
-    init::scale(*this, "*.down.weight", branch);
+    initialise_matrices(*this, options.num_layers, rng, ctx);
     init::truncated_normal(word_embed, rng, 0.02, ctx);
     init::truncated_normal(text_position, rng, 0.02, ctx);
-    for (auto& trunk : trunks)
-      for_each_sparse(trunk,
-                      [&](std::string_view, Sparse& sparse) { init::truncated_normal(sparse.router, rng, 0.02, ctx); });
+    for (auto& trunk : trunks) initialise_routers(trunk, rng, ctx);
   }
 
   Index patches_per_image() const { return image_position.extent(0); }
@@ -249,40 +230,14 @@ struct Limoe {
  private:
   static const LimoeOptions& checked(const LimoeOptions& o) {
     const std::string_view who = "Limoe";
-    expect_size(who, "image_size", o.image_size);
-    expect_size(who, "patch", o.patch);
-    expect_size(who, "channels", o.channels);
+    expect_trunk_options(who, o);
     expect_size(who, "vocabulary", o.vocabulary);
     expect_size(who, "max_text_tokens", o.max_text_tokens);
-    expect_size(who, "width", o.width);
-    expect_size(who, "hidden", o.hidden);
-    expect_size(who, "num_layers", o.num_layers);
-    expect_size(who, "num_heads", o.num_heads);
     expect_size(who, "embedding", o.embedding);
     expect_option(o.initial_temperature > 0 && std::isfinite(o.initial_temperature), who, "initial_temperature",
                   o.initial_temperature, "a finite number above 0");
     expect_option(o.max_temperature >= 1, who, "max_temperature", o.max_temperature, "a number of at least 1");
-    expect_option(o.image_size % o.patch == 0, "Limoe: image_size " + std::to_string(o.image_size) +
-                                                   " is not a multiple of patch " + std::to_string(o.patch));
-    for (const Index layer : o.sparse.layers)
-      expect_option(0 <= layer && layer < o.num_layers, "Limoe: sparse layer " + std::to_string(layer) +
-                                                            " does not exist, expected 0.." +
-                                                            std::to_string(o.num_layers - 1));
     return o;
-  }
-
-  Sparse make_sparse(const Dense& expert) const {
-    const LimoeOptions& o = options;
-    Sparse sparse(TopKRouter<T>({.width = o.width,
-                                 .num_experts = o.num_experts,
-                                 .num_selected = o.num_selected,
-                                 .capacity = o.capacity,
-                                 .priority = o.priority,
-                                 .noise = o.router_noise}),
-                  expert, limoe_losses(o.aux));
-    // The mean over sparse layers, as in LIMoE, so that a deeper model is not regularised more.
-    sparse.aux_scale = 1.0 / static_cast<double>(o.sparse.layers.size());
-    return sparse;
   }
 
   /// Images first, then texts: one run over all rows, or one for each tower that has any.

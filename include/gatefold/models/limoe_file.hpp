@@ -1,11 +1,6 @@
 #pragma once
-#include <nlohmann/json.hpp>
-
-#include "gatefold/io/checkpoint.hpp"
-#include "gatefold/io/finite.hpp"
-#include "gatefold/io/json_file.hpp"
 #include "gatefold/models/limoe.hpp"
-#include "gatefold/models/options_json.hpp"
+#include "gatefold/models/model_file.hpp"
 #include "gatefold/text/vocabulary.hpp"
 
 namespace gatefold {
@@ -14,27 +9,13 @@ namespace gatefold {
 template <class Visitor, class Options>
 requires std::same_as<std::remove_const_t<Options>, LimoeOptions>
 void visit_options(Visitor&& v, Options& o) {
-  v("image_size", o.image_size);
-  v("patch", o.patch);
-  v("channels", o.channels);
+  visit_picture_options(v, o);
   v("vocabulary", o.vocabulary);
   v("max_text_tokens", o.max_text_tokens);
-  v("width", o.width);
-  v("hidden", o.hidden);
-  v("num_layers", o.num_layers);
-  v("num_heads", o.num_heads);
+  visit_transformer_options(v, o);
   v("embedding", o.embedding);
   v("two_towers", o.towers);
-  v("sparse_layers", o.sparse.layers);
-  v("num_experts", o.num_experts);
-  v("num_selected", o.num_selected);
-  v("capacity_factor", o.capacity.factor);
-  v("capacity_counts", o.capacity.counts);
-  v("capacity_rounding", o.capacity.rounding);
-  v("capacity_multiple_of", o.capacity.multiple_of);
-  v("capacity_minimum", o.capacity.minimum);
-  v("priority", o.priority);
-  v("router_noise", o.router_noise);
+  visit_routing_options(v, o);
   v("aux_coefficient", o.aux.coefficient);
   v("aux_min_image_experts", o.aux.min_image_experts);
   v("aux_min_text_experts", o.aux.min_text_experts);
@@ -51,21 +32,15 @@ void visit_options(Visitor&& v, Options& o) {
 }
 
 constexpr int num_values(LimoeOptions::Towers) { return 2; }
-constexpr int num_values(Priority) { return 3; }
 constexpr int num_values(LossScope) { return 3; }
 
 namespace detail {
-/// What a model of these options holds; in double, since a file may ask for more than an Index counts.
+/// What a model of these options holds.
 inline double count_numbers(const LimoeOptions& o) {
   const auto number = [](Index n) { return static_cast<double>(n); };
-  const double d = number(o.width), h = number(o.hidden), e = number(o.num_experts);
-  const double mlp = 2 * d * h + h + d, attention = 4 * d * d + 8 * d;
-  double trunk = 2 * d;
-  for (Index layer = 0; layer < o.num_layers; ++layer)
-    trunk += attention + (o.sparse.is_sparse(layer) ? e * (mlp + d) : mlp);
-  const double patch = number(o.patch) * number(o.patch) * number(o.channels), across = number(o.image_size / o.patch);
-  return (o.towers == LimoeOptions::Towers::one ? 1 : 2) * trunk +
-         d * (patch + 1 + across * across + number(o.vocabulary) + number(o.max_text_tokens) + 2 * number(o.embedding));
+  const auto [trunk, patch_embed, patches] = count_trunk_numbers(o);
+  return (o.towers == LimoeOptions::Towers::one ? 1 : 2) * trunk + patch_embed +
+         number(o.width) * (patches + number(o.vocabulary) + number(o.max_text_tokens) + 2 * number(o.embedding));
 }
 }  // namespace detail
 
@@ -74,15 +49,10 @@ inline std::string to_json(const LimoeOptions& options) { return options_to_json
 
 /// Throws FormatError that names the first option that is missing, unknown or of another kind.
 inline LimoeOptions limoe_options_from_json(const std::string& text, const std::string& source) {
-  const auto options = options_from_json<LimoeOptions>(text, source);
-  const auto refuse = [&](const std::string& why) { throw FormatError(source + ": model configuration: " + why); };
-  // A file is not trusted with the size of what is allocated for it.
-  constexpr Index kMost = Index{1} << 16;
-  for (const Index n : {options.image_size, options.patch, options.channels, options.vocabulary,
-                        options.max_text_tokens, options.width, options.hidden, options.num_layers, options.num_heads,
-                        options.embedding, options.num_experts, options.num_selected})
-    if (n < 1 || n > kMost) refuse("a size is " + std::to_string(n) + ", expected 1.." + std::to_string(kMost));
-  return options;
+  const auto o = options_from_json<LimoeOptions>(text, source);
+  detail::expect_file_sizes(source, {o.image_size, o.patch, o.channels, o.vocabulary, o.max_text_tokens, o.width,
+                                     o.hidden, o.num_layers, o.num_heads, o.embedding, o.num_experts, o.num_selected});
+  return o;
 }
 
 /// A model together with what is needed to use it: its words, and what is to be said of it.
@@ -95,16 +65,6 @@ struct LimoeFile {
 namespace detail {
 inline constexpr const char* kConfigKey = "gatefold.limoe";
 inline constexpr const char* kVocabularyKey = "gatefold.vocabulary";
-inline constexpr const char* kCardPrefix = "card.";
-
-/// Options that contradict each other are, in a file, a fault of the file.
-inline Limoe<float> make_limoe(const LimoeOptions& options, const std::string& source) {
-  try {
-    return Limoe<float>(options);
-  } catch (const OptionError& error) {
-    throw FormatError(source + ": model configuration: " + error.what());
-  }
-}
 
 /// Embeddings of one image and one text, with seats for everybody: which of two tokens with almost equal gates got the
 /// last seat would differ between machines. // [2, P]
@@ -145,26 +105,17 @@ inline void save_limoe(const LimoeFile& file, View<const float, 4> probe_image, 
   writer.add_tensor("probe.output", answer);
   writer.add_metadata(detail::kConfigKey, to_json(stored.model.options));
   writer.add_metadata(detail::kVocabularyKey, stored.vocabulary.serialize());
-  for (const auto& [key, value] : stored.card) writer.add_metadata(detail::kCardPrefix + key, value);
+  detail::add_card(stored.card, writer);
   writer.write(path);
 }
 
-/// A file is not trusted with the memory of all its sizes together either: small models may lack tensors and are told
-/// which, but none gets much more memory than its file has numbers. Throws FormatError.
+/// Throws FormatError where the options ask for much more memory than the file has numbers.
 inline void expect_stored(const LimoeOptions& options, const CheckpointReader& reader) {
-  double stored = 0;
-  for (const auto& entry : reader.file().entries()) {
-    double numbers = 1;
-    for (const auto extent : entry.shape) numbers *= static_cast<double>(extent);
-    stored += numbers;
-  }
-  if (detail::count_numbers(options) > std::max(0x1p24, 2 * stored))
-    throw FormatError(reader.file().source() + ": model configuration: it asks for more than the file holds");
+  detail::expect_stored(detail::count_numbers(options), reader);
 }
 
 /// Throws FormatError (with everything that is wrong) if the file is no sound LIMoE or has weights that are no finite
-/// numbers, std::system_error if it cannot be
-/// read.
+/// numbers, std::system_error if it cannot be read.
 inline LimoeFile load_limoe(const std::filesystem::path& path) {
   const CheckpointReader reader(path);
   const auto options = limoe_options_from_json(reader.metadata(detail::kConfigKey), path.string());
@@ -173,15 +124,9 @@ inline LimoeFile load_limoe(const std::filesystem::path& path) {
     throw FormatError(path.string() + ": the vocabulary holds " + std::to_string(vocabulary.size()) +
                       " tokens, but the model was made for " + std::to_string(options.vocabulary));
   expect_stored(options, reader);
-  LimoeFile file{detail::make_limoe(options, path.string()), std::move(vocabulary)};
-  reader.read("model", file.model);
-  for_each_param(
-      [&](std::string_view name, const auto& t) {
-        expect_finite(t.flat(), path.string(), "model." + std::string(name));
-      },
-      file.model);
-  for (const auto& [key, value] : reader.file().metadata())
-    if (key.starts_with(detail::kCardPrefix)) file.card.emplace(key.substr(5), value);
+  LimoeFile file{detail::make_from_file<Limoe<float>>(options, path.string()), std::move(vocabulary),
+                 detail::read_card(reader)};
+  detail::read_finite(reader, file.model);
   return file;
 }
 
