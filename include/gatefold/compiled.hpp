@@ -63,6 +63,9 @@ GATEFOLD_COMPILED void matmul<float, float>(Rows<const float>, const Packed<floa
 GATEFOLD_COMPILED void matmul<float, bf16>(Rows<const float>, const Packed<bf16>&, Rows<float>, Context&, const float*);
 GATEFOLD_COMPILED void matmul<float, int8>(Rows<const float>, const Packed<int8>&, Rows<float>, Context&, const float*);
 GATEFOLD_COMPILED void matmul<float, int4>(Rows<const float>, const Packed<int4>&, Rows<float>, Context&, const float*);
+GATEFOLD_COMPILED void matmul<float, mxfp4>(Rows<const float>, const Packed<mxfp4>&, Rows<float>, Context&,
+                                            const float*);
+GATEFOLD_COMPILED void matmul<float, fp8>(Rows<const float>, const Packed<fp8>&, Rows<float>, Context&, const float*);
 GATEFOLD_COMPILED void packed_ffn<float>(detail::ActivateUnits, View<const PackedFfn<float>, 1>, Rows<const float>,
                                          const SlotRows&, Rows<float>, Context&);
 GATEFOLD_COMPILED void packed_ffn<bf16>(detail::ActivateUnits, View<const PackedFfn<bf16>, 1>, Rows<const float>,
@@ -71,6 +74,10 @@ GATEFOLD_COMPILED void packed_ffn<int8>(detail::ActivateUnits, View<const Packed
                                         const SlotRows&, Rows<float>, Context&);
 GATEFOLD_COMPILED void packed_ffn<int4>(detail::ActivateUnits, View<const PackedFfn<int4>, 1>, Rows<const float>,
                                         const SlotRows&, Rows<float>, Context&);
+GATEFOLD_COMPILED void packed_ffn<mxfp4>(detail::ActivateUnits, View<const PackedFfn<mxfp4>, 1>, Rows<const float>,
+                                         const SlotRows&, Rows<float>, Context&);
+GATEFOLD_COMPILED void packed_ffn<fp8>(detail::ActivateUnits, View<const PackedFfn<fp8>, 1>, Rows<const float>,
+                                       const SlotRows&, Rows<float>, Context&);
 
 }  // namespace kernels
 

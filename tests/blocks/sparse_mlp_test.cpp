@@ -569,11 +569,14 @@ TEST(SparseMlp, PackedExpertsAreNearlyTheSameAndSeatTheSameTokens) {
         }
       }
     };
-    // Two products with weights and activations rounded to 24, 8, 8 and 4 bits (see kPackedError).
+    // Two products with weights and activations rounded to 24, 8, 8 and 4 bits (see kPackedError), or weights alone to
+    // 3 and 4.
     check(std::type_identity<float>{}, 2e-5);
     check(std::type_identity<bf16>{}, 0x1p-6);
     check(std::type_identity<int8>{}, .06);
     check(std::type_identity<int4>{}, .5);
+    check(std::type_identity<mxfp4>{}, .5);
+    check(std::type_identity<fp8>{}, .12);
   }
 }
 
