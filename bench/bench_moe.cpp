@@ -1,6 +1,6 @@
 // The forward pass of a mixture, by turns with libraries that come as Python packages: bench/peers/moe_peers.py starts
 //
-//     bench_moe <case.safetensors> <swiglu|gelu> <fp32|bf16|int8|int4> <threads>
+//     bench_moe <case.safetensors> <swiglu|gelu> <fp32|bf16|int8|int4|mxfp4|fp8> <threads>
 //
 // and writes lines to its standard input, each of which is answered by one line:
 //
@@ -143,12 +143,12 @@ Turns ours(const CheckpointReader& file, const std::string& activation, const st
         if (activation == "gelu") return ours<F, Mlp<float>>(file, threads);
         throw std::runtime_error("bench_moe: the activation is «" + activation + "», expected swiglu or gelu");
       });
-  throw std::runtime_error("bench_moe: the format is «" + format + "», expected fp32, bf16, int8 or int4");
+  throw std::runtime_error("bench_moe: the format is «" + format + "», expected fp32, bf16, int8, int4, mxfp4 or fp8");
 }
 
 int serve(int argc, char** argv) {
   if (argc != 5) {
-    std::cerr << "usage: bench_moe <case.safetensors> <swiglu|gelu> <fp32|bf16|int8|int4> <threads>\n";
+    std::cerr << "usage: bench_moe <case.safetensors> <swiglu|gelu> <fp32|bf16|int8|int4|mxfp4|fp8> <threads>\n";
     return 2;
   }
   const Index threads = std::max(1, std::atoi(argv[4]));

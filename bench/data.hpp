@@ -11,13 +11,14 @@
 namespace gatefold::bench {
 
 inline std::string name(Format format) {
-  constexpr const char* kNames[] = {"fp32", "bf16", "int8", "int4"};
+  constexpr const char* kNames[] = {"fp32", "bf16", "int8", "int4", "mxfp4", "fp8"};
   return kNames[static_cast<std::size_t>(format)];
 }
 
-/// What a weight costs to read; int4 has a float for each 64 weights beside it.
+/// What a weight costs to read; int4 has a float for each 64 weights beside it, mxfp4 a byte for each 32, fp8 a float
+/// for 32 times 64.
 inline double bytes_per_weight(Format format) {
-  constexpr double kBytes[] = {4, 2, 1, 0.5 + 4.0 / 64};
+  constexpr double kBytes[] = {4, 2, 1, 0.5 + 4.0 / 64, 0.5 + 1.0 / 32, 1 + 4.0 / 2048};
   return kBytes[static_cast<std::size_t>(format)];
 }
 
@@ -31,11 +32,16 @@ auto with_format(Format format, Make&& make) {
       return make.template operator()<int8>();
     case Format::int4:
       return make.template operator()<int4>();
+    case Format::mxfp4:
+      return make.template operator()<mxfp4>();
+    case Format::fp8:
+      return make.template operator()<fp8>();
     default:
       return make.template operator()<float>();
   }
 }
-inline constexpr Format kFormats[] = {Format::fp32, Format::bf16, Format::int8, Format::int4};
+inline constexpr Format kFormats[] = {Format::fp32, Format::bf16,  Format::int8,
+                                      Format::int4, Format::mxfp4, Format::fp8};
 
 /// Uniform within ± scale from a generator that keeps up with memory: a case may have hundreds of millions of weights.
 inline void fill(std::span<float> values, float scale, std::uint64_t seed) {

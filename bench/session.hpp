@@ -120,7 +120,7 @@ class Session {
       if (ceilings_.has(limit) && ceilings_.rate(limit, threads) > ceilings_.rate(best, threads)) best = limit;
     };
     if (format == Format::bf16) consider(Limit::dot_bf16), consider(Limit::amx_bf16);
-    if (format >= Format::int8) consider(Limit::dot_int8), consider(Limit::amx_int8);
+    if (format == Format::int8 || format == Format::int4) consider(Limit::dot_int8), consider(Limit::amx_int8);
     return best;
   }
 

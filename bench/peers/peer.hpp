@@ -12,7 +12,7 @@
 namespace gatefold::bench {
 
 /// What weights are kept in.
-enum class Format { fp32, bf16, int8, int4 };
+enum class Format { fp32, bf16, int8, int4, mxfp4, fp8 };
 
 /// One way to do the work of a case.
 struct Contender {

@@ -38,6 +38,8 @@ inline const std::vector<Goal>& goals() {
       {"bf16 cold experts, 1 and 4 rows: share of DRAM bandwidth", "cold_ffn/bf16/.*" + one, "share", 0.9, 0.95},
       {"int8 cold experts, 1 and 4 rows: share of DRAM bandwidth", "cold_ffn/int8/.*" + one, "share", 0.9, 0.95},
       {"int4 cold experts, 1 and 4 rows: share of DRAM bandwidth", "cold_ffn/int4/.*" + one, "share", 0.9, 0.95},
+      {"mxfp4 cold experts, 1 and 4 rows: share of DRAM bandwidth", "cold_ffn/mxfp4/.*" + one, "share", 0.9, 0.95},
+      {"fp8 cold experts, 1 and 4 rows: share of DRAM bandwidth", "cold_ffn/fp8/.*" + one, "share", 0.9, 0.95},
       {"fp32 mixture, 2048 tokens: time against our dense net of equal flops", "moe/fp32/uniform/.*" + one,
        "1/vs_dense", 1.05, 1.02},
       {"fp32 mixture of 32, top-1, against libtorch, 1 thread", moe("fp32", 1, 1), "vs_libtorch", 2.2, 2.5},

@@ -133,6 +133,8 @@ TEST(UnlikeExperts, MayBePacked) {
     expect_packed_as_one_by_one<bf16>(gated, rows);
     expect_packed_as_one_by_one<int8>(plain, rows);
     expect_packed_as_one_by_one<int4>(plain, rows);
+    expect_packed_as_one_by_one<mxfp4>(gated, rows);
+    expect_packed_as_one_by_one<fp8>(plain, rows);
   }
 }
 
@@ -146,16 +148,21 @@ TEST(UnlikeExperts, ComeBackFromACheckpoint) {
   for_each_param([](std::string_view path, const auto& a, const auto& b) { EXPECT_EQ(a, b) << path; }, layer, other);
   test::expect_error<CheckpointError>([&] { load(folder / "layer.safetensors", turned); },
                                       "misshapen: 'experts.1.up.weight' came [4, 8], wanted [16, 8]");
-  const auto packed = pack<int8>(layer);
-  save(packed, folder / "packed.safetensors");
-  auto read = pack<int8>(unlike<Mlp<float>>(8, {16, 4}));
-  load(folder / "packed.safetensors", read);
   const auto x = random_tensor<float>(Shape<2>{5, 8}, 11);
-  Tensor<float, 2> y({5, 8}), z({5, 8});
-  Context ctx;
-  infer(packed, x, y, ctx);
-  infer(read, x, z, ctx);
-  EXPECT_EQ(y, z);
+  const auto packed_comes_back = [&]<class F>(std::type_identity<F>) {
+    const auto packed = pack<F>(layer);
+    save(packed, folder / "packed.safetensors");
+    auto read = pack<F>(unlike<Mlp<float>>(8, {16, 4}));
+    load(folder / "packed.safetensors", read);
+    Tensor<float, 2> y({5, 8}), z({5, 8});
+    Context ctx;
+    infer(packed, x, y, ctx);
+    infer(read, x, z, ctx);
+    EXPECT_EQ(y, z);
+  };
+  packed_comes_back(std::type_identity<int8>{});
+  packed_comes_back(std::type_identity<mxfp4>{});
+  packed_comes_back(std::type_identity<fp8>{});
 }
 
 TEST(UnlikeExperts, MayBeAssigned) {

@@ -40,6 +40,7 @@ namespace {
 using foreign::Columns;
 
 static_assert(WeightStorage<Columns, float> && !WeightStorage<Columns, double> && !TrainableStorage<Columns, float>);
+static_assert(WeightStorage<Packed<mxfp4>, float> && WeightStorage<Packed<fp8>, float>);
 static_assert(WeightStorage<Packed<int4>, float> && !WeightStorage<Packed<int4>, double>);
 static_assert(PackedAs<Columns, float> && PackedAs<bf16, float> && !PackedAs<double, float>);
 static_assert(ForwardLayer<Linear<float, Columns>> && !Layer<Linear<float, Columns>>);

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <list>
 #include <random>
 
@@ -247,6 +248,32 @@ TEST(Matmul, RowsAMultipleOf4KibApart) {
       multiply<float>(one.product(), ctx);
       one.expect_close();
       if (HasFatalFailure()) return;
+    }
+}
+
+TEST(Matmul, RowsThatAreToBeAlikeAreTheSameAmongAnyOthers) {
+  std::mt19937 random(8);
+  std::normal_distribution<float> draw;
+  for (const Index k : {Index{1}, Index{37}, Index{300}, Index{2880}})
+    for (const Index n : {Index{5}, Index{40}}) {
+      const Index most = 257;
+      std::vector<float> x(static_cast<std::size_t>(most * k)), w(static_cast<std::size_t>(n * k));
+      for (auto* values : {&x, &w})
+        for (float& v : *values) v = draw(random);
+      const auto run = [&](Isa isa, Index rows) {
+        Tensor<float, 2> y({rows, n});
+        auto ctx = context(isa);
+        matmul<float>(Rows<const float>(x.data(), {rows, k}), Rows<const float>(w.data(), {n, k}), y.view(), ctx,
+                      nullptr, SumOrder::alike);
+        return y;
+      };
+      for (const Isa isa : {Isa::portable, Isa::simd}) {
+        const auto all = run(isa, most);
+        for (const Index rows : {1, 2, 3, 4, 5, 7, 8, 9, 14, 15, 33, 64})
+          ASSERT_EQ(std::memcmp(run(isa, rows).data(), all.data(), static_cast<std::size_t>(rows * n) * sizeof(float)),
+                    0)
+              << name(isa) << ", " << rows << " x " << n << " x " << k;
+      }
     }
 }
 

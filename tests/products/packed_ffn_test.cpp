@@ -160,7 +160,7 @@ void expect_close(const Nets<F>& nets, const Tensor<float, 2>& x, const Plan& pl
 
 template <class F>
 class PackedFfnTest : public testing::Test {};
-using Formats = testing::Types<float, bf16, int8, int4>;
+using Formats = testing::Types<float, bf16, int8, int4, mxfp4, fp8>;
 TYPED_TEST_SUITE(PackedFfnTest, Formats);
 
 TYPED_TEST(PackedFfnTest, AgreesWithSumsInDoubleAtEverySize) {

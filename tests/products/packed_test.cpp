@@ -47,7 +47,7 @@ bool same_bits(View<const float, 1> a, View<const float, 1> b) {
 
 template <class F>
 class PackedTest : public testing::Test {};
-using Formats = testing::Types<float, bf16, int8, int4>;
+using Formats = testing::Types<float, bf16, int8, int4, mxfp4, fp8>;
 TYPED_TEST_SUITE(PackedTest, Formats);
 
 template <class F>
@@ -67,6 +67,8 @@ TYPED_TEST(PackedTest, KeepsWeightsAsFarAsTheFormatHasDigits) {
     EXPECT_EQ(packed.extent(0), n);
     EXPECT_EQ(packed.extent(1), k);
     const auto back = test::unpacked(packed);
+    double most_of_all = 0;
+    for (const float v : w.flat()) most_of_all = std::max(most_of_all, std::abs(double(v)));
     for (Index j = 0; j < n; ++j)
       for (Index k0 = 0; k0 < k; k0 += 64) {
         const Index k1 = std::min(k, k0 + 64);
@@ -83,6 +85,16 @@ TYPED_TEST(PackedTest, KeepsWeightsAsFarAsTheFormatHasDigits) {
           }
           if constexpr (std::same_as<F, int8>) {
             ASSERT_LE(std::abs(off), .5001 * most_of_output / 127);
+          }
+          if constexpr (std::same_as<F, mxfp4>) {
+            // 6 and 8 times the scale meet in the middle at worst, where 8 is the next power of two.
+            const Index g0 = i / 32 * 32, g1 = std::min(k, g0 + 32);
+            double most_of_group = 0;
+            for (Index g = g0; g < g1; ++g) most_of_group = std::max(most_of_group, std::abs(double(w.view()(j, g))));
+            ASSERT_LE(std::abs(off), most_of_group / 4);
+          }
+          if constexpr (std::same_as<F, fp8>) {
+            ASSERT_LE(std::abs(off), std::abs(value) * 0x1.001p-4 + most_of_all / 448 * 0x1p-10);
           }
           squares += off * off;
           const double step = most / 7;
@@ -259,6 +271,67 @@ TYPED_TEST(PackedTest, UnpackRefusesAnotherShape) {
   const Packed<TypeParam> w(random_matrix({4, 5}, 16));
   Tensor<float, 2> other({5, 4});
   EXPECT_THROW(w.unpack(other.view()), ShapeError);
+}
+
+/// Bytes as files hold them, of any meaning but NaN.
+struct Bytes {
+  std::vector<std::uint8_t> data;
+  Bytes(Index count, std::uint64_t seed, unsigned least, unsigned values) {
+    Rng rng(seed);
+    for (Index i = 0; i < count; ++i)
+      data.push_back(static_cast<std::uint8_t>(least + static_cast<unsigned>(rng.below(values))));
+  }
+};
+
+TEST(PackedFromFile, Mxfp4TakesRowsByTurns) {
+  const Index n = 70, groups = 3;  // of gates and units that lie by turns
+  const Bytes blocks(2 * n * groups * 16, 17, 0, 256), scales(2 * n * groups, 18, 120, 10);
+  const View<const std::uint8_t, 3> both(blocks.data.data(), {2 * n, groups, 16});
+  const Rows<const std::uint8_t> both_scales(scales.data.data(), {2 * n, groups});
+  const auto whole = test::unpacked(Packed<mxfp4>::from_file(both, both_scales));
+  for (const Index odd : {0, 1}) {
+    const View<const std::uint8_t, 3> part(both[odd].data(), {n, groups, 16}, {2 * groups * 16, 16});
+    const Rows<const std::uint8_t> part_scales(both_scales[odd].data(), {n, groups}, {2 * groups});
+    const auto values = test::unpacked(Packed<mxfp4>::from_file(part, part_scales));
+    ASSERT_EQ(values.shape(), (Shape<2>{n, 96}));
+    for (Index j = 0; j < n; ++j)
+      for (Index k = 0; k < 96; ++k) ASSERT_EQ(values.view()(j, k), whole.view()(2 * j + odd, k));
+  }
+  for (Index j = 0; j < 2 * n; ++j)
+    for (Index k = 0; k < 96; ++k) {
+      const int byte = both(j, k / 32, k % 32 / 2), code = k % 2 ? byte / 16 : byte % 16, s = both_scales(j, k / 32);
+      constexpr double kTwice[] = {0, 1, 2, 3, 4, 6, 8, 12};
+      ASSERT_EQ(double(whole.view()(j, k)), kTwice[code % 8] * (code / 8 ? -1 : 1) * std::exp2(s - 128));
+    }
+}
+
+TEST(PackedFromFile, Fp8HasAScaleForEachBlock) {
+  for (const auto& [n, k] : {std::pair<Index, Index>{130, 300}, {128, 128}, {1, 1}, {257, 129}}) {
+    const Bytes bytes(n * k, 19, 0, 127);
+    const auto scales = random_matrix({(n + 127) / 128, (k + 127) / 128}, 20);
+    const Rows<const std::uint8_t> w(bytes.data.data(), {n, k});
+    const auto values = test::unpacked(Packed<fp8>::from_file(w, scales.view()));
+    for (Index j = 0; j < n; ++j)
+      for (Index i = 0; i < k; ++i) {
+        const unsigned code = w(j, i), exponent = code / 8, fraction = code % 8;
+        const double value = exponent ? std::exp2(double(exponent) - 7) * (1 + fraction / 8.) : fraction * 0x1p-9;
+        ASSERT_EQ(values.view()(j, i), static_cast<float>(value * double(scales.view()(j / 128, i / 128))));
+      }
+  }
+}
+
+TEST(PackedFromFile, RefusesOtherShapes) {
+  const std::vector<std::uint8_t> bytes(4096);
+  const Tensor<float, 2> scales({2, 1});
+  const auto blocks = [&](Index n, Index groups, Index size) {
+    return View<const std::uint8_t, 3>(bytes.data(), {n, groups, size});
+  };
+  const auto rows = [&](Index n, Index k) { return Rows<const std::uint8_t>(bytes.data(), {n, k}); };
+  EXPECT_THROW(Packed<mxfp4>::from_file(blocks(4, 2, 15), rows(4, 2)), ShapeError);
+  EXPECT_THROW(Packed<mxfp4>::from_file(blocks(4, 2, 16), rows(4, 3)), ShapeError);
+  EXPECT_THROW(Packed<mxfp4>::from_file(blocks(4, 2, 16), rows(3, 2)), ShapeError);
+  EXPECT_THROW(Packed<fp8>::from_file(rows(4, 100), scales.view()), ShapeError);
+  EXPECT_NO_THROW(Packed<fp8>::from_file(rows(30, 100), scales.view().rows(0, 1)));
 }
 
 }  // namespace

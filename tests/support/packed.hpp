@@ -17,7 +17,14 @@ std::vector<double> rounding_error(std::span<const double> magnitude) {
   if constexpr (std::same_as<F, bf16>) {
     // 8 digits, and denormals count as 0.
     for (std::size_t k = 0; k < n; ++k) error[k] = magnitude[k] * 0x1.01p-8 + 0x1p-126;
-  } else if constexpr (!std::same_as<F, float>) {
+  } else if constexpr (std::same_as<F, mxfp4>) {
+    // Whole multiples of a unit that is at most 2^-21 of the largest of 32, or 2^-121.
+    for (std::size_t k0 = 0; k0 < n; k0 += 32) {
+      const auto run = magnitude.subspan(k0, std::min<std::size_t>(32, n - k0));
+      std::fill_n(error.begin() + static_cast<std::ptrdiff_t>(k0), run.size(),
+                  0.5 * std::max(std::ranges::max(run) * 0x1p-21, 0x1p-121));
+    }
+  } else if constexpr (std::same_as<F, int8> || std::same_as<F, int4>) {
     const std::size_t group = std::same_as<F, int4> ? static_cast<std::size_t>(kernels::kDepthGroup) : n;
     for (std::size_t k0 = 0; k0 < n; k0 += group) {
       const auto run = magnitude.subspan(k0, std::min(group, n - k0));

@@ -65,4 +65,9 @@ using int8 = std::int8_t;
 /// bytes.
 struct int4 {};
 
+/// Weight formats whose values are published (core/small_float.hpp): 4-bit floats with a power of two for each 32
+/// values of an output, and 8-bit floats (E4M3) with a float for each 128 x 128 of a weight. Names only, too.
+struct mxfp4 {};
+struct fp8 {};
+
 }  // namespace gatefold

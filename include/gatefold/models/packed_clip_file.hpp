@@ -59,7 +59,7 @@ struct PackedClipFile {
   CheckpointReader reader;
   ClipOptions options;
   ClipNames names;     ///< What the weights were called before, which the tokenizer's and the images' files follow.
-  std::string format;  ///< The name of what they are packed as: fp32, bf16, int8, int4.
+  std::string format;  ///< The name of what they are packed as: fp32, bf16, int8, int4, mxfp4, fp8.
   std::map<std::string, std::string> notes;
 };
 
@@ -69,7 +69,12 @@ inline constexpr const char *kPackedClipKey = "gatefold.clip", *kPackedClipForma
 
 template <PackedFormat F>
 constexpr const char* packed_format_name() {
-  return std::same_as<F, float> ? "fp32" : std::same_as<F, bf16> ? "bf16" : std::same_as<F, int8> ? "int8" : "int4";
+  return std::same_as<F, float>   ? "fp32"
+         : std::same_as<F, bf16>  ? "bf16"
+         : std::same_as<F, int8>  ? "int8"
+         : std::same_as<F, int4>  ? "int4"
+         : std::same_as<F, mxfp4> ? "mxfp4"
+                                  : "fp8";
 }
 }  // namespace detail
 

@@ -3,7 +3,7 @@
 
 namespace gatefold {
 
-/// The same model over weights packed as F (float, bf16, int8 or int4; products/packed.hpp), for inference:
+/// The same model over weights packed as F (float, bf16, int8, int4, mxfp4 or fp8; products/packed.hpp), for inference:
 /// pack<bf16>(model). F may also be a storage of your own (WeightStorage). A layer that holds weights says how by a
 /// member `packed<F>()`. Routers, norms and embeddings stay as they are.
 template <class F, class L>

@@ -35,7 +35,7 @@ struct TileJob {
   const float* row_scale = nullptr;       // of the tile's first row; integers only
   const std::int32_t* row_sum = nullptr;  // of the tile's first row; integers only
   Index row_groups = 1;                   // scales and sums of a row
-  const float* column_scale = nullptr;    // [kPanel], or [groups, kPanel]
+  const float* column_scale = nullptr;    // [kPanel], or [groups, kPanel], or [groups] for all columns
   PanelOutput out;                        // from the tile's first row on
 };
 
@@ -103,6 +103,7 @@ struct DotInt {
   // int8: 14 rows would need 28 registers; g++ 12 then spills sums, and 8 rows are 15 % faster. int4: two sums of each.
   static constexpr int kMaxRows = kBits == 8 ? 8 : 6;
   static constexpr Index kRowBytes = 32 / kBits, kStepDepth = 32 / kBits;
+  static constexpr Index kGroupScales = kPanel;
   static constexpr bool kGrouped = kBits == 4, kStreamsPrefetch = kBits == 4;
 
   [[gnu::always_inline, gnu::target("avx512f")]] static inline Sum start(const TileJob& job, Index row, Index group) {
@@ -137,6 +138,76 @@ struct DotInt {
     const __m512 scale = _mm512_mul_ps(_mm512_set1_ps(job.row_scale[row]), _mm512_loadu_ps(job.column_scale + column));
     return _mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale);
   }
+  /// total + the sum of a group; `scale` of the columns.
+  [[gnu::always_inline, gnu::target("avx512f")]] static inline __m512 add_group(__m512 total, Sum sum,
+                                                                                const TileJob& job, Index row,
+                                                                                Index group, const float* scale) {
+    const __m512 x = _mm512_set1_ps(job.row_scale[row * job.row_groups + group]);
+    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_mul_ps(x, _mm512_loadu_ps(scale)), total);
+  }
+};
+
+/// The bytes of bf16 for the magnitudes of E4M3, each of which is a bf16: no arithmetic, no case for NaN or for what is
+/// no normal number in E4M3.
+struct E4m3Table {
+  alignas(64) std::uint8_t high[128] = {}, low[128] = {};
+  constexpr E4m3Table() {
+    for (unsigned code = 0; code < 128; ++code) {
+      unsigned bits = (code << 4) + (120u << 7);  // the exponent's bias is 7 there and 127 here
+      if (code < 8) {                             // code 2^-9
+        const unsigned top = code < 2 ? 0 : code < 4 ? 1 : 2;
+        bits = code ? ((127 - 9 + top) << 7) | (((code << (7 - top)) & 127)) : 0;
+      }
+      if (code == 127) bits = 0x7fc0;
+      high[code] = static_cast<std::uint8_t>(bits >> 8), low[code] = static_cast<std::uint8_t>(bits & 255);
+    }
+  }
+};
+inline constexpr E4m3Table kE4m3Table;
+
+/// E4M3 weights, four k of an output in 32 bits, and fp32 activations; one scale for all columns and each group.
+struct WidenE4m3 {
+  using Sum = __m512;
+  struct Weight {
+    __m512 part[4];
+  };
+  static constexpr int kMaxRows = 8;
+  static constexpr Index kRowBytes = 16, kStepDepth = 4, kGroupScales = 1;
+  static constexpr bool kGrouped = true, kStreamsPrefetch = true;
+
+  [[gnu::always_inline, gnu::target("avx512f")]] static inline Sum start(const TileJob&, Index, Index) {
+    return _mm512_setzero_ps();
+  }
+  [[gnu::always_inline, gnu::target("avx512f,avx512bw,avx512vbmi")]] static inline Weight load(const std::byte* p) {
+    const auto& t = kE4m3Table;
+    const __m512i w = _mm512_loadu_si512(p);
+    const __m512i low = _mm512_permutex2var_epi8(_mm512_load_si512(t.low), w, _mm512_load_si512(t.low + 64));
+    const __m512i high = _mm512_permutex2var_epi8(_mm512_load_si512(t.high), w, _mm512_load_si512(t.high + 64));
+    const __m512i sign = _mm512_set1_epi8(-128);
+    // Both bytes of an element to the top of 32 bits: high's are behind low's 64.
+    const __m512i all = _mm512_ternarylogic_epi32(high, w, sign, 0xf8);  // high | (w & sign)
+    Weight weight;
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      const __m512i first = _mm512_set_epi32(60, 56, 52, 48, 44, 40, 36, 32, 28, 24, 20, 16, 12, 8, 4, 0);
+      const __m512i byte = _mm512_add_epi32(first, _mm512_set1_epi32(i));
+      const __m512i from = _mm512_or_si512(_mm512_slli_epi32(byte, 16),
+                                           _mm512_slli_epi32(_mm512_or_si512(byte, _mm512_set1_epi32(64)), 24));
+      weight.part[i] = _mm512_castsi512_ps(_mm512_maskz_permutex2var_epi8(0xccccccccccccccccu, low, from, all));
+    }
+    return weight;
+  }
+  [[gnu::always_inline, gnu::target("avx512f")]] static inline Sum dot(Sum sum, const Weight& w, const std::byte* x) {
+    float four[4];
+    std::memcpy(four, x, sizeof four);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) sum = _mm512_fmadd_ps(w.part[i], _mm512_set1_ps(four[i]), sum);
+    return sum;
+  }
+  [[gnu::always_inline, gnu::target("avx512f")]] static inline __m512 add_group(__m512 total, Sum sum, const TileJob&,
+                                                                                Index, Index, const float* scale) {
+    return _mm512_fmadd_ps(sum, _mm512_set1_ps(*scale), total);
+  }
 };
 
 [[gnu::always_inline, gnu::target("avx512f")]] inline void store_half(const PanelOutput& out, Index row, Index column,
@@ -150,9 +221,11 @@ struct DotInt {
   _mm512_mask_storeu_ps(c, mask, v);
 }
 
-// avx512vnni and avx512bf16 are named for the policies that use them; nothing else here makes a compiler emit them.
+// avx512vnni, avx512bf16 and avx512vbmi are named for the policies that use them; nothing else here makes a compiler
+// emit them.
 template <class Dot, int kRows, int kPanels = 1, bool kPrefetch = false>
-[[gnu::target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]] void run_tile(const TileJob& job) {
+[[gnu::target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16,avx512vbmi")]] void run_tile(
+    const TileJob& job) {
   constexpr int kVectors = 2 * kPanels;
   typename Dot::Sum sum[kRows][kVectors];
   [[maybe_unused]] __m512 total[kRows][kVectors];
@@ -197,15 +270,15 @@ template <class Dot, int kRows, int kPanels = 1, bool kPrefetch = false>
     if constexpr (Dot::kGrouped) {
       if ((chunk + 1) % kGroupChunks) continue;
       const Index group = chunk / kGroupChunks;
-      const float* const scale = job.column_scale + group * kPanel;
+      const float* const scale = job.column_scale + group * Dot::kGroupScales;
       const bool more = chunk + 1 < job.chunks;
 #pragma GCC unroll 16
       for (int i = 0; i < kRows; ++i) {
-        const __m512 x = _mm512_set1_ps(job.row_scale[i * job.row_groups + group]);
 #pragma GCC unroll 8
         for (int v = 0; v < kVectors; ++v) {
-          const __m512 s = _mm512_loadu_ps(scale + v / 2 * job.stride.scales + v % 2 * 16);
-          total[i][v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[i][v]), _mm512_mul_ps(x, s), total[i][v]);
+          constexpr Index kHalf = Dot::kGroupScales / 2;
+          total[i][v] =
+              Dot::add_group(total[i][v], sum[i][v], job, i, group, scale + v / 2 * job.stride.scales + v % 2 * kHalf);
           if (more) sum[i][v] = Dot::start(job, i, group + 1);
         }
       }

@@ -5,7 +5,8 @@
 #include "gatefold/products/matmul_eigen.hpp"
 
 /// The one door to matrix products: float goes to the vector kernel, double to Eigen, any other number to plain loops
-/// (Isa::portable sends everything there). Arguments may be strided rows of larger matrices; empty ones are fine.
+/// (Isa::portable sends everything there). Eigen's double knows SumOrder::fastest only. Arguments may be strided rows
+/// of larger matrices; empty ones are fine.
 namespace gatefold::kernels {
 
 /// All products as one list of tasks that the workers share; `done` is told of each block of c as soon as it is
@@ -43,8 +44,11 @@ void multiply(const Product<T>& product, Context& ctx) {
 
 /// y = x wᵀ (+ bias). // x [R, K], w [N, K], bias [N], y [R, N]; 2 R N K flops
 template <Real T>
-void matmul(Rows<const T> x, Rows<const T> w, Rows<T> y, Context& ctx, const T* bias = nullptr) {
-  multiply<T>(product<T>(x, w, y, bias), ctx);
+void matmul(Rows<const T> x, Rows<const T> w, Rows<T> y, Context& ctx, const T* bias = nullptr,
+            SumOrder order = SumOrder::fastest) {
+  auto one = product<T>(x, w, y, bias);
+  one.order = order;
+  multiply<T>(one, ctx);
 }
 
 /// dx = dy w. // dy [R, N], w [N, K], dx [R, K]

@@ -1,16 +1,19 @@
 #pragma once
 #include "gatefold/products/panel_bf16.hpp"
 #include "gatefold/products/panel_f32.hpp"
+#include "gatefold/products/panel_fp8.hpp"
 #include "gatefold/products/panel_int4.hpp"
 #include "gatefold/products/panel_int8.hpp"
+#include "gatefold/products/panel_mxfp4.hpp"
 
 namespace gatefold {
 
 /// What weights can be packed as: float and bf16 keep their digits, int8 has a scale for each output, int4 one for each
-/// 64 inputs of an output.
+/// 64 inputs of an output, mxfp4 a power of two for each 32, fp8 a scale for each 128 x 128. The last two are what
+/// files hold (Packed::from_file) and keep it as it is.
 template <class F>
-concept PackedFormat =
-    std::same_as<F, float> || std::same_as<F, bf16> || std::same_as<F, int8> || std::same_as<F, int4>;
+concept PackedFormat = std::same_as<F, float> || std::same_as<F, bf16> || std::same_as<F, int8> ||
+    std::same_as<F, int4> || std::same_as<F, mxfp4> || std::same_as<F, fp8>;
 
 /// The weight of y = x wᵀ, w [N, K], in the order in which the kernels read it: packed once, read by every call, and
 /// the same on every CPU, so that a file of it can be used where it lies. For inference: there is no way back.
@@ -18,7 +21,8 @@ template <PackedFormat F>
 class Packed {
  public:
   using Format = F;
-  using Value = std::conditional_t<std::same_as<F, int8> || std::same_as<F, int4>, std::uint8_t, F>;
+  using Value = std::conditional_t<std::same_as<F, float> || std::same_as<F, bf16>, F, std::uint8_t>;
+  using Scale = std::conditional_t<std::same_as<F, mxfp4>, std::uint8_t, float>;
 
   /// Of this shape but without content, until a checkpoint is read into it. // [N, K]
   explicit Packed(Shape<2> shape)
@@ -27,22 +31,54 @@ class Packed {
         shape_(shape) {}
   /// Rounds to nearest even where F has fewer digits. // w [N, K]
   explicit Packed(Rows<const float> w) : Packed(w.shape()) {
-    Tensor<Value, 2> packed(values.shape());
-    Tensor<float, 2> scales(scale.shape());
-    for (Index p = 0; p < packed.extent(0); ++p) {
-      const auto rows = w.rows(p * kPanel, std::min((p + 1) * kPanel, w.extent(0)));
-      Value* const to = packed.view()[p].data();
+    Tensor<float, 1> block_scale({std::same_as<F, fp8> ? num_scales(extent(1)) : 0});  // of the blocks of a panel
+    fill([&](Index p, Index first, Index last, Value* to, [[maybe_unused]] Scale* scales) {
+      const auto rows = w.rows(first, last);
       if constexpr (std::same_as<F, float>)
         kernels::pack_panel_f32(transpose(kernels::Operand<float>(rows)), 0, w.extent(1), 0, to);
       else if constexpr (std::same_as<F, bf16>)
         kernels::pack_panel_bf16(rows, to);
       else if constexpr (std::same_as<F, int8>)
-        kernels::pack_panel_int8(rows, to, scales.view()[p].data());
-      else
-        kernels::pack_panel_int4(rows, to, scales.view()[p].data());
-    }
-    values = SharedTensor<Value, 2>(std::move(packed));
-    scale = SharedTensor<float, 2>(std::move(scales));
+        kernels::pack_panel_int8(rows, to, scales);
+      else if constexpr (std::same_as<F, int4>)
+        kernels::pack_panel_int4(rows, to, scales);
+      else if constexpr (std::same_as<F, mxfp4>)
+        kernels::pack_panel_mxfp4(rows, to, scales);
+      else {
+        constexpr Index kBlock = kernels::kFp8Block;
+        if (p % (kBlock / kPanel) == 0)
+          for (Index k0 = 0; k0 < w.extent(1); k0 += kBlock)
+            block_scale.view()[k0 / kBlock] = kernels::fp8_scale(
+                w.rows(first, std::min(first + kBlock, w.extent(0))).columns(k0, std::min(k0 + kBlock, w.extent(1))));
+        kernels::pack_panel_fp8(
+            rows, [&](Index b) { return block_scale.view()[b]; }, to, scales);
+      }
+    });
+  }
+
+  /// The bytes of a file in another order. Rows may be strided: every other one, say, where a file has gates and units
+  /// by turns. // blocks [N, K / 32, 16], low half first; scales [N, K / 32]
+  static Packed from_file(View<const std::uint8_t, 3> blocks,
+                          Rows<const std::uint8_t> scales) requires std::same_as<F, mxfp4> {
+    expect_shape(blocks, {blocks.extent(0), blocks.extent(1), kernels::kMxGroup / 2}, "Packed::from_file: blocks");
+    expect_shape(scales, {blocks.extent(0), blocks.extent(1)}, "Packed::from_file: scales");
+    Packed packed(Shape<2>{blocks.extent(0), blocks.extent(1) * kernels::kMxGroup});
+    packed.fill([&](Index, Index first, Index last, Value* to, Scale* to_scale) {
+      kernels::pack_panel_mxfp4(blocks.rows(first, last), scales.rows(first, last), to, to_scale);
+    });
+    return packed;
+  }
+  /// The same; each weight is its E4M3 value times the scale of its block.
+  /// // w [N, K], scales [N / 128, K / 128], both rounded up
+  static Packed from_file(Rows<const std::uint8_t> w, Rows<const float> scales) requires std::same_as<F, fp8> {
+    expect_shape(scales, {kernels::fp8_blocks(w.extent(0)), kernels::fp8_blocks(w.extent(1))},
+                 "Packed::from_file: scales");
+    Packed packed(w.shape());
+    packed.fill([&](Index, Index first, Index last, Value* to, Scale* to_scale) {
+      kernels::pack_panel_fp8(
+          w.rows(first, last), [&](Index b) { return scales(first / kernels::kFp8Block, b); }, to, to_scale);
+    });
+    return packed;
   }
 
   static void visit(auto& v, auto&... self) {
@@ -78,15 +114,25 @@ class Packed {
   }
 
   SharedTensor<Value, 2> values;  // [N / 32, values of a panel]
-  SharedTensor<float, 2> scale;   // [N / 32, scales of a panel]; integers only
+  SharedTensor<Scale, 2> scale;   // [N / 32, scales of a panel]; not of float and bf16
 
  private:
   static constexpr Index kPanel = kernels::kPanel;
   static constexpr bool kScaled = std::same_as<Value, std::uint8_t>;
   static Index num_scales(Index k) {
     if constexpr (std::same_as<F, int8>) return kPanel;
-    if constexpr (std::same_as<F, int4>) return kernels::panel_scales<int4>(k);
+    if constexpr (kScaled && !std::same_as<F, int8>) return kernels::panel_scales<F>(k);
     return 0;
+  }
+  /// pack(p, first, last, values, scales) writes panel p, which is rows first..last.
+  template <class Pack>
+  void fill(Pack&& pack) {
+    Tensor<Value, 2> packed(values.shape());
+    Tensor<Scale, 2> scales(scale.shape());
+    for (Index p = 0; p < packed.extent(0); ++p)
+      pack(p, p * kPanel, std::min((p + 1) * kPanel, extent(0)), packed.view()[p].data(), scales.view()[p].data());
+    values = SharedTensor<Value, 2>(std::move(packed));
+    scale = SharedTensor<Scale, 2>(std::move(scales));
   }
 
   detail::EmptiedByMove<Shape<2>> shape_;
@@ -101,7 +147,7 @@ inline constexpr Index kPackedRows = 112;
 /// The same for a format and what runs it: AMX uses up a panel so fast that memory must give it half as often.
 template <class F>
 constexpr Index packed_rows(Isa isa) {
-  return isa == Isa::amx && !std::same_as<F, int4> ? 2 * kPackedRows : kPackedRows;
+  return isa == Isa::amx && (std::same_as<F, bf16> || std::same_as<F, int8>) ? 2 * kPackedRows : kPackedRows;
 }
 
 /// Some panels, and the part of their depth that is used.
@@ -212,6 +258,9 @@ GATEFOLD_COMPILED void matmul<float, float>(Rows<const float>, const Packed<floa
 GATEFOLD_COMPILED void matmul<float, bf16>(Rows<const float>, const Packed<bf16>&, Rows<float>, Context&, const float*);
 GATEFOLD_COMPILED void matmul<float, int8>(Rows<const float>, const Packed<int8>&, Rows<float>, Context&, const float*);
 GATEFOLD_COMPILED void matmul<float, int4>(Rows<const float>, const Packed<int4>&, Rows<float>, Context&, const float*);
+GATEFOLD_COMPILED void matmul<float, mxfp4>(Rows<const float>, const Packed<mxfp4>&, Rows<float>, Context&,
+                                            const float*);
+GATEFOLD_COMPILED void matmul<float, fp8>(Rows<const float>, const Packed<fp8>&, Rows<float>, Context&, const float*);
 
 }  // namespace gatefold::kernels
 #endif

@@ -318,6 +318,10 @@ GATEFOLD_COMPILED void packed_ffn<int8>(detail::ActivateUnits, View<const Packed
                                         const SlotRows&, Rows<float>, Context&);
 GATEFOLD_COMPILED void packed_ffn<int4>(detail::ActivateUnits, View<const PackedFfn<int4>, 1>, Rows<const float>,
                                         const SlotRows&, Rows<float>, Context&);
+GATEFOLD_COMPILED void packed_ffn<mxfp4>(detail::ActivateUnits, View<const PackedFfn<mxfp4>, 1>, Rows<const float>,
+                                         const SlotRows&, Rows<float>, Context&);
+GATEFOLD_COMPILED void packed_ffn<fp8>(detail::ActivateUnits, View<const PackedFfn<fp8>, 1>, Rows<const float>,
+                                       const SlotRows&, Rows<float>, Context&);
 
 }  // namespace gatefold::kernels
 #endif

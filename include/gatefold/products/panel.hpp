@@ -10,7 +10,7 @@
 /// What the packed weight formats share. A matrix w [N, K] of y = x wᵀ is kept in panels of kPanel outputs, k running
 /// down the panel, in an order that every instruction set reads as one stream.
 ///
-/// Each format F (bf16, int8, int4) has a header with
+/// Each format F (bf16, int8, int4, mxfp4, fp8) has a header with
 ///   PanelView<F>                       one panel: pointers, k
 ///   pack_panel_F, unpack_panel         from and to rows of floats
 ///   panel_values<F>                    elements of a packed panel

@@ -36,6 +36,10 @@ struct Operand {
 
 enum class Store { overwrite, add };
 
+/// In which order the terms of an element are added. `fastest` may depend on how many rows there are, so that a row's
+/// last bits depend on whether others are beside it; `alike` does not.
+enum class SumOrder { fastest, alike };
+
 /// c (+)= a b (+ bias to each row of c). // a [m, k], b [k, n], c [m, n], bias [n] or null
 template <class T>
 struct Product {
@@ -43,6 +47,7 @@ struct Product {
   Rows<T> c;
   Store store;
   const T* bias = nullptr;
+  SumOrder order = SumOrder::fastest;
 
   /// The part that computes rows [begin, end) of c.
   Product rows(Index begin, Index end) const {

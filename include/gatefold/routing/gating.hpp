@@ -136,7 +136,9 @@ Gating<T> gate_forward(Rows<const T> x, const Gate<T>& gate, View<Index, 2> choi
   auto logits = ws.take<T>(rows, num_experts);
   auto log_probs = softmax ? ws.take<T>(rows, num_experts) : Rows<T>();
   auto gates = ws.take<T>(rows, num_experts), noisy = normal ? ws.take<T>(rows, num_experts) : logits;
-  kernels::matmul<T>(out.x, gate.weight, logits, ctx, gate.bias.size() ? gate.bias.data() : nullptr);
+  // A token's experts shall not depend on what else is in the batch, where two of them are nearly as good.
+  kernels::matmul<T>(out.x, gate.weight, logits, ctx, gate.bias.size() ? gate.bias.data() : nullptr,
+                     kernels::SumOrder::alike);
   out.by_sequence = gate.by_sequence;
   if (gate.by_sequence) detail::average_sequences<T>(logits, ctx.layout);
   out.noise_std = normal ? noise.normal / static_cast<double>(num_experts) : 0;
