@@ -98,7 +98,7 @@ void add(Session& session, const std::string& what, Contender (*make)(const Zero
 }  // namespace
 
 void add_cases(Session& session) {
-  for (const Format format : kFormats)
+  for (const Format format : kModelFormats)
     for (const Index threads : {1, 2}) {
       add(session, "zero_shot", whole_example, {.format = format, .threads = threads});
       for (const Index images : {1, 64})

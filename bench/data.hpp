@@ -42,6 +42,8 @@ auto with_format(Format format, Make&& make) {
 }
 inline constexpr Format kFormats[] = {Format::fp32, Format::bf16,  Format::int8,
                                       Format::int4, Format::mxfp4, Format::fp8};
+/// What zero_shot packs its models as; the last two are what others publish mixtures in.
+inline constexpr Format kModelFormats[] = {Format::fp32, Format::bf16, Format::int8, Format::int4};
 
 /// Uniform within ± scale from a generator that keeps up with memory: a case may have hundreds of millions of weights.
 inline void fill(std::span<float> values, float scale, std::uint64_t seed) {

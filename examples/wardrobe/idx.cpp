@@ -36,6 +36,10 @@ class Stream {
     gzerror(stream_.get(), &state);
     if (state != Z_OK && state != Z_STREAM_END) refuse("is damaged or cut off (zlib refuses it)");
   }
+  /// Some versions of zlib say here only that the file ends too early.
+  void close() {
+    if (gzclose(stream_.release()) != Z_OK) refuse("is cut off (zlib refuses it)");
+  }
 
  private:
   std::filesystem::path file_;
@@ -75,6 +79,7 @@ Idx read_idx(std::filesystem::path file, const std::vector<Index>& extents) {
   }
   size += count;
   if (whole) stream.read(count + 1, idx.values);  // one more byte shows a file that is too long
+  stream.close();
   if (const Index came = std::ssize(idx.values); came != size || !whole)
     stream.refuse("holds " + (came > size ? "more than " + std::to_string(size) : std::to_string(came)) +
                   " bytes, expected " + std::to_string(size) + (whole ? "" : " or more"));

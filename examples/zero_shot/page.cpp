@@ -164,7 +164,7 @@ class Page {
     if (reading_.layers.empty()) return;
     html_ += std::string("<p>Bars: how likely each label is. Squares: which expert took which patch; words below") +
              (one_tower() ? ": the same for the best label" : " the pictures: the same for the labels") +
-             ". Tap a number to see only what that expert took.</p>\n<div class=\"legend" +
+             ". <span class=\"tap\">Tap a number to see only what that expert took.</span></p>\n<div class=\"legend" +
              (reading_.layers.size() > 4 ? " many" : "") + "\">";
     for (std::size_t l = 0; l < reading_.layers.size(); ++l) {
       html_ += "<span><em>" + reading_.layers[l].title + "</em>";

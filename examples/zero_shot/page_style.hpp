@@ -80,7 +80,7 @@ dt{font-weight:650;margin-top:.7em}dd{margin:0;max-width:72ch}
 .maps{display:grid;grid-template-columns:1fr 1fr;gap:10px}.maps figure{width:auto}.map{width:auto;height:auto;aspect-ratio:1}.legend{gap:4px 14px}button.x{min-width:25px}
 .fold>summary{display:block;padding:12px 14px;margin:14px 0;background:var(--card);border:1px solid var(--line);border-radius:12px}
 .fold>summary::before{content:"▸ "}.fold[open]>summary::before{content:"▾ "}}
-@media print{:root{color-scheme:light;--bg:#fff;--card:#fff;--ink:#1d1f24;--soft:#636874;--line:#dedcd4;--fill:#30343c;--track:#ecebe5;
+@media print{.tap{display:none}:root{color-scheme:light;--bg:#fff;--card:#fff;--ink:#1d1f24;--soft:#636874;--line:#dedcd4;--fill:#30343c;--track:#ecebe5;
 --good:#00795a;--bad:#b84a00;--never:#0a5f96;--neverbg:#e2f0fa}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}
 body{font-size:13px}main{max-width:none;padding:0}.picture,.expert,.tile,.row{break-inside:avoid}h2,h3,.stats,.head{break-after:avoid}
 .legend{position:static;max-height:none}.picture{grid-template-columns:90px 1fr auto;gap:4px 14px;padding:8px 10px;margin:8px 0}

@@ -37,7 +37,7 @@ TEST(PreTokenizer, PiecesAreTheTextInOrder) {
   const std::string_view letters = "a' 1\n\xc3\xa9\xff!";
   for (int round = 0; round < 500; ++round) {
     std::string text, joined, kept;
-    for (Index i = rng.below(20); i > 0; --i) text += letters[static_cast<std::size_t>(rng.below(10))];
+    for (Index i = rng.below(20); i > 0; --i) text += letters[static_cast<std::size_t>(rng.below(std::ssize(letters)))];
     for (const auto piece : gpt2_pieces(text)) joined += piece;
     EXPECT_EQ(joined, text);
     joined.clear();
