@@ -112,9 +112,8 @@ void multiply(const Weights<Format>& w, const float* const* x, Index rows, Isa i
   for (Index p = 0; p < num_panels(w.n); ++p) {
     const Index j0 = p * kPanel;
     const auto view = w.storage.panel(p).depth(call.k0, call.k1);
-    multiply_panel(isa, a, view, &result.c[static_cast<std::size_t>(2 + j0)], result.stride, std::min(kPanel, w.n - j0),
-                   call.store, call.bias ? call.bias + j0 : nullptr,
-                   p + 1 < num_panels(w.n) ? w.storage.next(p) : nullptr);
+    multiply_panel(isa, a, view, result.c.data() + 2 + j0, result.stride, std::min(kPanel, w.n - j0), call.store,
+                   call.bias ? call.bias + j0 : nullptr, p + 1 < num_panels(w.n) ? w.storage.next(p) : nullptr);
   }
 }
 
