@@ -35,8 +35,10 @@ RunFolder::RunFolder(std::filesystem::path path, Use use) : RunFolder(std::move(
   if (use != Use::resume) created_ = std::filesystem::create_directories(path_);
   if (std::filesystem::exists(path_)) lock();
   if (use == Use::resume && !std::filesystem::exists(*this / kCheckpoint))
-    refuse(std::string("holds no run to go on with (there is no ") + kCheckpoint + " in it); begin one with --out " +
-           path_.string());
+    refuse(std::string("holds no run to go on with (there is no ")
+               .append(kCheckpoint)
+               .append(" in it); begin one with --out ")
+               .append(path_.string()));
   for (const char* name : {kCheckpoint, kModel})
     if (use == Use::begin && std::filesystem::exists(*this / name))
       refuse(std::string("holds a run already (") + name + "); go on with it by --resume " + path_.string() +

@@ -95,8 +95,8 @@ void dot_columns(const Product<float>& p, Index i0, Index i1, Index j0) {
   for (; i0 < i1; ++i0) dot_block<Arch, 1, NR>(p, i0, j0);
 }
 
-/// What the rows take of L2 that all columns go through.
-inline constexpr Index kDotBytes = 512 * 1024;
+/// What the rows take of L1 that all columns go through.
+inline constexpr Index kDotBytes = 24 * 1024;
 
 /// Rows of a lie along k, columns of b too. An element does not depend on what else is computed.
 template <class Arch>
@@ -216,8 +216,8 @@ void multiply_by_panels(const Product<float>& p, const ProductBlock& block, floa
 }
 
 /// SumOrder::alike takes the way of few rows for all: the other one, whose panels must be packed, would make one row of
-/// 32 x 768 weights take 3 times as long (128 x 2880: 4 times), while this one makes 64 and more rows take 1.1 to 1.4
-/// times as long from 32 columns on, and half as long with 8.
+/// 32 x 768 weights take 3 times as long (128 x 2880: 4 times). It costs many rows something: 4,096 of 768 take 0.6 of
+/// the time with 8 columns, 1.4 with 32, 1.3 with 128 and 256 (AVX-512), below half a percent of a mixture's.
 inline bool suits_dots(const Product<float>& p) {
   return (p.c.extent(0) <= kDotRows || p.order == SumOrder::alike) && p.a.col_stride == 1 && p.b.row_stride == 1 &&
          !p.b.index && p.a.cols > 0;
