@@ -3,11 +3,13 @@
 #include <cstdint>
 #include <limits>
 
-#include "gatefold/core/language.hpp"
+#include "gatefold/core/shape.hpp"
 
 /// Values of the floats of 4 and 8 bits in which weights are published (OCP, «Microscaling formats» 1.0 and «8-bit
 /// floating point» 1.0). Every one of them is a float.
 namespace gatefold {
+
+inline constexpr Index kMxfp4Group = 32;  ///< Inputs of an output that share a scale, two to a byte.
 
 /// The lower four bits: a sign, then 0, 1/2, 1, 3/2, 2, 3, 4, 6 (MXFP4's elements).
 constexpr float e2m1_value(std::uint8_t bits) {

@@ -175,7 +175,7 @@ struct BlockedAttention {
     for (Index begin = t.first; begin < t.last; begin += kQueries) {
       const Block b = block(begin);
       gather(
-          b.count, kQueries, T(t.scale()), [&](Index i) { return t.at(qkv, t.q, begin + i); }, q);
+          b.count, kQueries, T(t.scale), [&](Index i) { return t.at(qkv, t.q, begin + i); }, q);
       transpose(q, q_columns);
       const Index from = b.first_key * dp;
       multiply({b.keys, b.lanes()}, t.d, {k + from, dp, 1}, {q_columns, kQueries}, strip, kQueries, Store::overwrite);
@@ -263,7 +263,7 @@ struct BlockedAttention {
         const Block b = block(begin);
         const Index from = b.first_key * dp;
         gather(
-            b.count, kQueries, T(t.scale()), [&](Index i) { return t.at(qkv, t.q, begin + i); }, q);
+            b.count, kQueries, T(t.scale), [&](Index i) { return t.at(qkv, t.q, begin + i); }, q);
         gather(
             b.count, kQueries, T(1), [&](Index i) { return t.at(dy, begin + i); }, dout);
         transpose(q, q_columns);
@@ -280,7 +280,7 @@ struct BlockedAttention {
         multiply({b.keys, dp}, b.count, {map, kQueries, 1}, {dout, dp}, dv + from, dp, Store::add);
         multiply({b.keys, dp}, b.count, {dmap, kQueries, 1}, {q, dp}, dk + from, dp, Store::add);
         mix({b.count, dp}, b.keys, {dmap, 1, kQueries}, {k + from, dp}, dq, dp);
-        for (Index i = 0; i < b.count; ++i) scatter(dq + i * dp, T(t.scale()), t.at(dqkv, t.q, begin + i));
+        for (Index i = 0; i < b.count; ++i) scatter(dq + i * dp, T(t.scale), t.at(dqkv, t.q, begin + i));
       }
     t.head -= t.group;
     for (Index i = 0; i < t.n; ++i) {

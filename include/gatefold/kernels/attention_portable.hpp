@@ -48,7 +48,7 @@ struct AttentionTask {
   Index n, head, d, width, group;
   Index behind, ahead;  // how many keys before itself and after itself a query sees at most
   Index first, last;    // the tokens that attend
-  double factor;        // of scores
+  double scale;         // of scores
 
   AttentionTask(const AttentionPlan& plan, Index sequence, Index which_head, Index total_width)
       : row(plan.row.data() + plan.offset[sequence]),
@@ -61,7 +61,7 @@ struct AttentionTask {
         ahead(plan.mask == AttentionMask::causal ? 0 : behind),
         first(plan.query.size() ? plan.query[sequence] : 0),
         last(plan.query.size() ? first + 1 : n),
-        factor(plan.scale_of(d)) {}
+        scale(plan.scale_of(d)) {}
 
   enum Part { q, k, v };
   template <class U>
@@ -78,7 +78,6 @@ struct AttentionTask {
   Index seen(Index i) const { return std::min(n, i + ahead + 1); }
   /// Whether some query does not see all keys.
   bool confined() const { return behind < n || ahead < n; }
-  double scale() const { return factor; }
 };
 
 template <class T>
@@ -110,7 +109,7 @@ T attention_row(const AttentionTask& t, Rows<const T> qkv, View<const T, 1> sink
   const Index seen = t.seen(i), least = t.least_seen(i);
   most = sink.size() ? sink[t.head] : T(-std::numeric_limits<double>::infinity());
   for (Index j = least; j < seen; ++j) {
-    p[j] = dot(t.d, t.at(qkv, t.q, i), t.at(qkv, t.k, j)) * T(t.scale());
+    p[j] = dot(t.d, t.at(qkv, t.q, i), t.at(qkv, t.k, j)) * T(t.scale);
     if (most < p[j]) most = p[j];
   }
   return weigh<T>(p, least, seen, sink.size() ? &sink[t.head] : nullptr, most);
@@ -170,7 +169,7 @@ void attend_grad_portable(AttentionTask t, Rows<const T> qkv, const SinkGradient
         if (sink.value.size())
           sink.each(t.row[i], t.head) = T(0.0) - kernels::exp(T(sink.value[t.head] - most)) * inverse * mean;
         for (Index j = least; j < seen; ++j) {
-          dp[j] = p[j] * (dp[j] - mean) * T(t.scale());
+          dp[j] = p[j] * (dp[j] - mean) * T(t.scale);
           add_scaled(t.d, p[j], t.at(dy, i), dv + j * t.d);
           add_scaled(t.d, dp[j], t.at(qkv, t.q, i), dk + j * t.d);
         }

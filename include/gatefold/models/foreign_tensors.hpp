@@ -50,8 +50,6 @@ struct ForeignSizes {
   Index fp8_rows = 128, fp8_columns = 128;  ///< Of a block of 8-bit floats that share a scale.
 };
 
-inline constexpr Index kMxfp4Block = 32;  ///< Inputs that share a scale, two to a byte.
-
 /// The shape that tensor `of` of a source must have for a parameter of this shape.
 inline std::vector<Index> source_shape(std::span<const Index> ours, const NamedSource& source,
                                        const ForeignSizes& sizes, std::size_t of = 0) {
@@ -77,8 +75,8 @@ inline std::vector<Index> source_shape(std::span<const Index> ours, const NamedS
     case Arrangement::experts_transposed:
       return {sizes.num_experts, shape.at(1), shape.at(0)};
     case Arrangement::experts_mxfp4:
-      shape = {sizes.num_experts, shape.at(0), (shape.at(1) + kMxfp4Block - 1) / kMxfp4Block};
-      if (of == 0) shape.push_back(kMxfp4Block / 2);
+      shape = {sizes.num_experts, shape.at(0), (shape.at(1) + kMxfp4Group - 1) / kMxfp4Group};
+      if (of == 0) shape.push_back(kMxfp4Group / 2);
       break;
   }
   return shape;
@@ -147,11 +145,11 @@ inline void decode_mxfp4_row(const std::vector<ForeignTensor>& from, Index row, 
   const auto byte_at = [](const ForeignTensor& tensor, Index i) {
     return static_cast<std::uint8_t>(tensor.values.entry->bytes[static_cast<std::size_t>(i)]);
   };
-  const Index columns = out.extent(0), blocks = (columns + kMxfp4Block - 1) / kMxfp4Block;
-  for (Index block = row * blocks, begin = 0; begin < columns; ++block, begin += kMxfp4Block) {
+  const Index columns = out.extent(0), blocks = (columns + kMxfp4Group - 1) / kMxfp4Group;
+  for (Index block = row * blocks, begin = 0; begin < columns; ++block, begin += kMxfp4Group) {
     const float scale = e8m0_value(byte_at(from[1], block));
-    for (Index i = 0; i < std::min(kMxfp4Block, columns - begin); ++i) {
-      const std::uint8_t pair = byte_at(from[0], (block * kMxfp4Block + i) / 2);
+    for (Index i = 0; i < std::min(kMxfp4Group, columns - begin); ++i) {
+      const std::uint8_t pair = byte_at(from[0], (block * kMxfp4Group + i) / 2);
       out[begin + i] = e2m1_value(i % 2 ? pair >> 4 : pair) * scale;
     }
   }

@@ -1,4 +1,5 @@
 #pragma once
+#include "gatefold/core/small_float.hpp"
 #include "gatefold/products/avx512.hpp"
 
 /// MXFP4 weights and fp32 activations with the integer dot products of AVX-512. Twice an E2M1 value is a whole number
@@ -8,8 +9,6 @@
 /// only the addition of groups. Powers of two lose no digit: activations of 8 digits (bf16) that are not below 2^-14 of
 /// the largest of their group come in exactly, all others to within 2^-22 of it.
 namespace gatefold::kernels {
-
-inline constexpr Index kMxfp4Group = 32;
 
 /// 32 activations of a row.
 struct DigitGroup {

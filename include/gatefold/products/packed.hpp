@@ -60,9 +60,9 @@ class Packed {
   /// by turns. // blocks [N, K / 32, 16], low half first; scales [N, K / 32]
   static Packed from_file(View<const std::uint8_t, 3> blocks,
                           Rows<const std::uint8_t> scales) requires std::same_as<F, mxfp4> {
-    expect_shape(blocks, {blocks.extent(0), blocks.extent(1), kernels::kMxGroup / 2}, "Packed::from_file: blocks");
+    expect_shape(blocks, {blocks.extent(0), blocks.extent(1), kMxfp4Group / 2}, "Packed::from_file: blocks");
     expect_shape(scales, {blocks.extent(0), blocks.extent(1)}, "Packed::from_file: scales");
-    Packed packed(Shape<2>{blocks.extent(0), blocks.extent(1) * kernels::kMxGroup});
+    Packed packed(Shape<2>{blocks.extent(0), blocks.extent(1) * kMxfp4Group});
     packed.fill([&](Index, Index first, Index last, Value* to, Scale* to_scale) {
       kernels::pack_panel_mxfp4(blocks.rows(first, last), scales.rows(first, last), to, to_scale);
     });

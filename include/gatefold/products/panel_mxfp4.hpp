@@ -11,16 +11,16 @@
 /// because integer dot products do four times as much as fp32 multiply-adds (products/avx512_mxfp4.hpp).
 namespace gatefold::kernels {
 
-inline constexpr Index kMxGroup = kMxfp4Group;  ///< k of a scale.
-
 template <>
 struct PanelView<mxfp4> {
   const std::uint8_t* u;      // [padded_depth(k) / 8, kPanel, 4]: byte i holds k + i below and k + 4 + i above
-  const std::uint8_t* scale;  // [padded_depth(k) / kMxGroup, kPanel]: s stands for 2^(s - 127), 255 for NaN
+  const std::uint8_t* scale;  // [padded_depth(k) / kMxfp4Group, kPanel]: s stands for 2^(s - 127), 255 for NaN
   Index k;
 
   /// k0..k1 of it; k0 a multiple of kDepthGroup, k1 too or k.
-  PanelView depth(Index k0, Index k1) const { return {u + k0 * kPanel / 2, scale + k0 / kMxGroup * kPanel, k1 - k0}; }
+  PanelView depth(Index k0, Index k1) const {
+    return {u + k0 * kPanel / 2, scale + k0 / kMxfp4Group * kPanel, k1 - k0};
+  }
   PanelView shifted(Index values, Index scales) const { return {u + values, scale + scales, k}; }
 };
 
@@ -32,10 +32,10 @@ constexpr Index panel_values(Index k) { return padded_depth(k) * kPanel / 2; }
 /// Scales of a packed panel.
 template <class F>
 requires std::is_same_v<F, mxfp4>
-constexpr Index panel_scales(Index k) { return padded_depth(k) / kMxGroup * kPanel; }
+constexpr Index panel_scales(Index k) { return padded_depth(k) / kMxfp4Group * kPanel; }
 
 /// Groups of an output of k inputs; the last one may be in part.
-constexpr Index mxfp4_groups(Index k) { return (k + kMxGroup - 1) / kMxGroup; }
+constexpr Index mxfp4_groups(Index k) { return (k + kMxfp4Group - 1) / kMxfp4Group; }
 
 namespace detail {
 
@@ -48,7 +48,7 @@ inline std::uint8_t e2m1_code(float v) {
   return static_cast<std::uint8_t>(std::signbit(v) ? code | 8 : code);
 }
 
-/// A group of weights, x [<= kMxGroup], to codes and the scale that is returned: OCP's, by which the largest is 4 or
+/// A group of weights, x [<= kMxfp4Group], to codes and the scale that is returned: OCP's, by which the largest is 4 or
 /// more, or twice that, by which nothing is cut off, whichever loses less. 255 for a group with a NaN or an infinity.
 inline std::uint8_t quantise_mxfp4(const float* x, Index k, std::uint8_t* code) {
   constexpr int kMost = 252;  // 6 times it is a float, the next power of two no longer
@@ -92,14 +92,14 @@ inline void put_mxfp4(std::uint8_t code, Index k, Index j, std::uint8_t* u) {
 /// Up to kPanel rows of a file to one panel. // blocks [<= kPanel, k / 32, 16], low half first; scales [.., k / 32]
 inline void pack_panel_mxfp4(View<const std::uint8_t, 3> blocks, Rows<const std::uint8_t> scales, std::uint8_t* u,
                              std::uint8_t* scale) {
-  const Index k = blocks.extent(1) * kMxGroup;
+  const Index k = blocks.extent(1) * kMxfp4Group;
   detail::clear_panel_mxfp4(k, u, scale);
   for (Index j = 0; j < blocks.extent(0); ++j)
     for (Index g = 0; g < blocks.extent(1); ++g) {
       const std::uint8_t* const pair = blocks[j][g].data();
       scale[g * kPanel + j] = scales(j, g);
-      for (Index i = 0; i < kMxGroup; ++i)
-        detail::put_mxfp4(i % 2 ? pair[i / 2] >> 4 : pair[i / 2] & 15, g * kMxGroup + i, j, u);
+      for (Index i = 0; i < kMxfp4Group; ++i)
+        detail::put_mxfp4(i % 2 ? pair[i / 2] >> 4 : pair[i / 2] & 15, g * kMxfp4Group + i, j, u);
     }
 }
 
@@ -108,10 +108,10 @@ inline void pack_panel_mxfp4(Rows<const float> w, std::uint8_t* u, std::uint8_t*
   const Index k = w.extent(1);
   detail::clear_panel_mxfp4(k, u, scale);
   for (Index j = 0; j < w.extent(0); ++j)
-    for (Index k0 = 0; k0 < k; k0 += kMxGroup) {
-      std::uint8_t code[kMxGroup];
-      const Index count = std::min(kMxGroup, k - k0);
-      scale[k0 / kMxGroup * kPanel + j] = detail::quantise_mxfp4(w.data() + j * w.stride(0) + k0, count, code);
+    for (Index k0 = 0; k0 < k; k0 += kMxfp4Group) {
+      std::uint8_t code[kMxfp4Group];
+      const Index count = std::min(kMxfp4Group, k - k0);
+      scale[k0 / kMxfp4Group * kPanel + j] = detail::quantise_mxfp4(w.data() + j * w.stride(0) + k0, count, code);
       for (Index i = 0; i < count; ++i) detail::put_mxfp4(code[i], k0 + i, j, u);
     }
 }
@@ -121,7 +121,7 @@ inline void pack_panel_mxfp4(Rows<const float> w, std::uint8_t* u, std::uint8_t*
 inline void unpack_panel(const PanelView<mxfp4>& panel, Rows<float> w) {
   for (Index j = 0; j < w.extent(0); ++j)
     for (Index i = 0; i < w.extent(1); ++i)
-      w(j, i) = e2m1_value(detail::mxfp4_code(panel.u, i, j)) * e8m0_value(panel.scale[i / kMxGroup * kPanel + j]);
+      w(j, i) = e2m1_value(detail::mxfp4_code(panel.u, i, j)) * e8m0_value(panel.scale[i / kMxfp4Group * kPanel + j]);
 }
 
 /// Activations: the caller's fp32, or digits of it.
@@ -146,12 +146,12 @@ inline void multiply_portable(const PreparedRows<mxfp4>& a, const PanelView<mxfp
   for (Index i0 = 0; i0 < a.rows; i0 += kRows) {
     float product[kRows][kPanel] = {};
     const Index rows = std::min(kRows, a.rows - i0);
-    for (Index k0 = 0; k0 < a.k; k0 += kMxGroup) {
-      float value[kMxGroup][kPanel], scale[kPanel];
-      const Index depth = std::min(kMxGroup, a.k - k0);
+    for (Index k0 = 0; k0 < a.k; k0 += kMxfp4Group) {
+      float value[kMxfp4Group][kPanel], scale[kPanel];
+      const Index depth = std::min(kMxfp4Group, a.k - k0);
       for (Index k = 0; k < depth; ++k)
         for (Index j = 0; j < kPanel; ++j) value[k][j] = e2m1_value(mxfp4_code(panel.u, k0 + k, j));
-      for (Index j = 0; j < kPanel; ++j) scale[j] = e8m0_value(panel.scale[k0 / kMxGroup * kPanel + j]);
+      for (Index j = 0; j < kPanel; ++j) scale[j] = e8m0_value(panel.scale[k0 / kMxfp4Group * kPanel + j]);
       for (Index i = 0; i < rows; ++i) {
         float sum[kPanel] = {};
         for (Index k = 0; k < depth; ++k)
@@ -191,8 +191,8 @@ void multiply_simd(const PreparedRows<mxfp4>& a, const PanelView<mxfp4>& panel, 
       [&](Index k0, Index depth, float* strip) {
         alignas(64) float scale[kPanel];
         for (Index k = 0; k < depth; k += 8) {
-          if (k % kMxGroup == 0)
-            for (Index j = 0; j < kPanel; ++j) scale[j] = e8m0_value(panel.scale[(k0 + k) / kMxGroup * kPanel + j]);
+          if (k % kMxfp4Group == 0)
+            for (Index j = 0; j < kPanel; ++j) scale[j] = e8m0_value(panel.scale[(k0 + k) / kMxfp4Group * kPanel + j]);
           for (Index j = 0; j < kPanel; j += kWidth) {
             const auto eight = simd::load_words<Arch>(panel.u + ((k0 + k) / 8 * kPanel + j) * 4);
             const Floats s = Floats::load_aligned(scale + j);
