@@ -18,6 +18,10 @@ struct ShapeError : std::invalid_argument {
 struct OptionError : std::invalid_argument {
   using std::invalid_argument::invalid_argument;
 };
+/// Weights that do not obey the pattern by which they are to be packed.
+struct PatternError : std::invalid_argument {
+  using std::invalid_argument::invalid_argument;
+};
 /// What a cache of keys and values has no room for.
 struct CacheError : std::length_error {
   using std::length_error::length_error;

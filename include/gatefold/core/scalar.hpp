@@ -70,4 +70,9 @@ struct int4 {};
 struct mxfp4 {};
 struct fp8 {};
 
+/// Weights of F (float, bf16 or int8) of which N of M are kept that follow one another along the inputs of an output;
+/// the others are zero. A name only.
+template <class F, int N, int M>
+struct Nm {};
+
 }  // namespace gatefold

@@ -85,7 +85,7 @@ class CheckpointReader {
 
   /// Fills every parameter from the tensor PREFIX.PATH, converting F64, F32, F16 and BF16 to the parameter's type.
   /// Packed weights are not even copied: they stay in the mapped file, which lives as long as they do. Throws
-  /// CheckpointError that lists all missing, unexpected and misshapen names, and then leaves the module as it was.
+  /// CheckpointError that lists all missing, unexpected, misshapen and broken ones, and then leaves the module as it was.
   /// Unexpected is what begins with "PREFIX." and is no parameter (under an empty prefix: any other tensor).
   template <Module M>
   void read(std::string_view prefix, M& module) const {
@@ -93,13 +93,18 @@ class CheckpointReader {
     std::set<std::string, std::less<>> wanted;
     for_each_param(
         [&](std::string_view path, const auto& tensor) {
-          using T = typename std::remove_cvref_t<decltype(tensor)>::Scalar;
+          using Field = std::remove_cvref_t<decltype(tensor)>;
+          using T = typename Field::Scalar;
           const auto [name, fresh] = wanted.insert(detail::tensor_name(prefix, path));
           const auto* entry = file_.find(*name);
           if (!entry)
             report += "\n  missing: " + detail::quote_text(*name) + " " + to_string(tensor.shape());
-          else
-            report += mismatch<T>(*entry, tensor.shape());
+          else if (const auto text = mismatch<T>(*entry, tensor.shape()); !text.empty())
+            report += text;
+          else if constexpr (requires { tensor.fault(entry->bytes); }) {  // content that must obey a law
+            if (const std::string fault = tensor.fault(entry->bytes); !fault.empty())
+              report += "\n  broken: " + detail::quote_text(*name) + ": " + fault;
+          }
         },
         module);
     for (const auto& name : names(prefix))

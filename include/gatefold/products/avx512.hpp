@@ -28,6 +28,7 @@ struct TileJob {
   const std::byte* rows;  // first row of the tile, prepared
   Index row_bytes;        // from row to row
   const std::byte* panel;
+  Index block_bytes = 0;                  // of the values of a block; N:M only
   StreamStride stride = {};               // where a tile takes several panels; values in bytes
   Index chunks;                           // of the panel
   std::uintptr_t prefetch = 0;            // address of what is fetched meanwhile
@@ -50,9 +51,7 @@ struct DotBf16 {
   [[gnu::always_inline, gnu::target("avx512f")]] static inline Sum start(const TileJob&, Index, Index) {
     return _mm512_setzero_ps();
   }
-  [[gnu::always_inline, gnu::target("avx512f")]] static inline Weight load(const std::byte* p) {
-    return _mm512_loadu_si512(p);
-  }
+  [[gnu::always_inline, gnu::target("avx512f")]] static inline Weight weight(__m512i line) { return line; }
   [[gnu::always_inline, gnu::target("avx512f,avx512bf16")]] static inline Sum dot(Sum sum, const Weight& w,
                                                                                   const std::byte* x) {
     std::int32_t pair;
@@ -77,10 +76,9 @@ struct WidenBf16 {
   [[gnu::always_inline, gnu::target("avx512f")]] static inline Sum start(const TileJob&, Index, Index) {
     return _mm512_setzero_ps();
   }
-  [[gnu::always_inline, gnu::target("avx512f")]] static inline Weight load(const std::byte* p) {
-    const __m512i w = _mm512_loadu_si512(p);
-    return {_mm512_castsi512_ps(_mm512_slli_epi32(w, 16)),
-            _mm512_castsi512_ps(_mm512_and_si512(w, _mm512_set1_epi32(-0x10000)))};
+  [[gnu::always_inline, gnu::target("avx512f")]] static inline Weight weight(__m512i line) {
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(line, 16)),
+            _mm512_castsi512_ps(_mm512_and_si512(line, _mm512_set1_epi32(-0x10000)))};
   }
   [[gnu::always_inline, gnu::target("avx512f")]] static inline Sum dot(Sum sum, const Weight& w, const std::byte* x) {
     float pair[2];
@@ -111,13 +109,12 @@ struct DotInt {
     const auto sum = static_cast<std::uint32_t>(job.row_sum[row * job.row_groups + group]);
     return _mm512_set1_epi32(static_cast<std::int32_t>(0u - kOffset * sum));
   }
-  [[gnu::always_inline, gnu::target("avx512f")]] static inline Weight load(const std::byte* p) {
-    const __m512i w = _mm512_loadu_si512(p);
+  [[gnu::always_inline, gnu::target("avx512f")]] static inline Weight weight(__m512i line) {
     if constexpr (kBits == 8) {
-      return {{w}};
+      return {{line}};
     } else {
       const __m512i nibble = _mm512_set1_epi32(0x0f0f0f0f);
-      return {{_mm512_and_si512(w, nibble), _mm512_and_si512(_mm512_srli_epi32(w, 4), nibble)}};
+      return {{_mm512_and_si512(line, nibble), _mm512_and_si512(_mm512_srli_epi32(line, 4), nibble)}};
     }
   }
   [[gnu::always_inline, gnu::target("avx512f,avx512vnni")]] static inline Sum dot(Sum sum, const Weight& w,
@@ -178,9 +175,8 @@ struct WidenE4m3 {
   [[gnu::always_inline, gnu::target("avx512f")]] static inline Sum start(const TileJob&, Index, Index) {
     return _mm512_setzero_ps();
   }
-  [[gnu::always_inline, gnu::target("avx512f,avx512bw,avx512vbmi")]] static inline Weight load(const std::byte* p) {
+  [[gnu::always_inline, gnu::target("avx512f,avx512bw,avx512vbmi")]] static inline Weight weight(__m512i w) {
     const auto& t = kE4m3Table;
-    const __m512i w = _mm512_loadu_si512(p);
     const __m512i low = _mm512_permutex2var_epi8(_mm512_load_si512(t.low), w, _mm512_load_si512(t.low + 64));
     const __m512i high = _mm512_permutex2var_epi8(_mm512_load_si512(t.high), w, _mm512_load_si512(t.high + 64));
     const __m512i sign = _mm512_set1_epi8(-128);
@@ -221,9 +217,22 @@ struct WidenE4m3 {
   _mm512_mask_storeu_ps(c, mask, v);
 }
 
+/// The lines that a tile multiplies step by step, two of each of its panels: as they lie there. (avx512_nm.hpp has
+/// others.)
+struct DenseLines {
+  const std::byte* at;
+  Index stride;
+
+  [[gnu::always_inline]] explicit DenseLines(const TileJob& job) : at(job.panel), stride(job.stride.values) {}
+  [[gnu::always_inline]] void begin_chunk(Index) {}
+  [[gnu::always_inline]] const std::byte* address(int v) const { return at + v / 2 * stride + v % 2 * 64; }
+  [[gnu::always_inline, gnu::target("avx512f")]] __m512i next(int v) { return _mm512_loadu_si512(address(v)); }
+  [[gnu::always_inline]] void end_step() { at += kStepBytes; }
+};
+
 // avx512vnni, avx512bf16 and avx512vbmi are named for the policies that use them; nothing else here makes a compiler
 // emit them.
-template <class Dot, int kRows, int kPanels = 1, bool kPrefetch = false>
+template <class Dot, int kRows, int kPanels = 1, bool kPrefetch = false, class Lines = DenseLines>
 [[gnu::target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16,avx512vbmi")]] void run_tile(
     const TileJob& job) {
   constexpr int kVectors = 2 * kPanels;
@@ -243,27 +252,27 @@ template <class Dot, int kRows, int kPanels = 1, bool kPrefetch = false>
     }
   }
   constexpr Index kGroupChunks = kDepthGroup / (kChunkSteps * Dot::kStepDepth);
-  const std::byte* panel = job.panel;
+  Lines lines(job);
   std::uintptr_t ahead = job.prefetch;
   for (Index chunk = 0; chunk < job.chunks; ++chunk) {
     for (Index line = job.first_line; line < job.last_line; ++line)
       _mm_prefetch(reinterpret_cast<const char*>(ahead + static_cast<std::uintptr_t>(line) * 64), _MM_HINT_T1);
     ahead += static_cast<std::uintptr_t>(kChunkBytes);
+    lines.begin_chunk(chunk);
 #pragma GCC unroll 4
     for (int step = 0; step < kChunkSteps; ++step) {
       typename Dot::Weight w[kVectors];
 #pragma GCC unroll 8
       for (int v = 0; v < kVectors; ++v) {
-        const std::byte* const line = panel + v / 2 * job.stride.values + v % 2 * 64;
-        w[v] = Dot::load(line);
-        if constexpr (kPrefetch) prefetch_in_stream(line);
+        if constexpr (kPrefetch) prefetch_in_stream(lines.address(v));
+        w[v] = Dot::weight(lines.next(v));
       }
 #pragma GCC unroll 16
       for (int i = 0; i < kRows; ++i)
 #pragma GCC unroll 8
         for (int v = 0; v < kVectors; ++v)
           sum[i][v] = Dot::dot(sum[i][v], w[v], rows[i / 3] + i % 3 * stride + step * Dot::kRowBytes);
-      panel += kStepBytes;
+      lines.end_step();
     }
 #pragma GCC unroll 8
     for (int i = 0; i < kRows; i += 3) rows[i / 3] += kChunkSteps * Dot::kRowBytes;

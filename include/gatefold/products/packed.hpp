@@ -5,15 +5,56 @@
 #include "gatefold/products/panel_int4.hpp"
 #include "gatefold/products/panel_int8.hpp"
 #include "gatefold/products/panel_mxfp4.hpp"
+#include "gatefold/products/panel_nm.hpp"
 
 namespace gatefold {
 
 /// What weights can be packed as: float and bf16 keep their digits, int8 has a scale for each output, int4 one for each
 /// 64 inputs of an output, mxfp4 a power of two for each 32, fp8 a scale for each 128 x 128. The last two are what
-/// files hold (Packed::from_file) and keep it as it is.
+/// files hold (Packed::from_file) and keep it as it is. Nm<F, N, M> is float, bf16 or int8 of which only N of each M are
+/// kept: for weights that have been pruned by that pattern, any others are refused.
 template <class F>
 concept PackedFormat = std::same_as<F, float> || std::same_as<F, bf16> || std::same_as<F, int8> ||
-    std::same_as<F, int4> || std::same_as<F, mxfp4> || std::same_as<F, fp8>;
+    std::same_as<F, int4> || std::same_as<F, mxfp4> || std::same_as<F, fp8> || kernels::NmFormat<F>;
+
+namespace detail {
+
+template <class F>
+using PackedValue = std::conditional_t<std::same_as<F, float> || std::same_as<F, bf16>, F, std::uint8_t>;
+
+/// Panels of an Nm. A file may be damaged or made up, and a mask that keeps another number would lead beyond the panel.
+template <kernels::NmFormat F>
+struct NmPanels : SharedTensor<std::uint8_t, 2> {
+  using SharedTensor<std::uint8_t, 2>::SharedTensor;
+
+  /// What is wrong with elements of this shape, or nothing: asked before they are taken over.
+  std::string fault(std::span<const std::byte> bytes) const {
+    const Index panel_bytes = extent(1), blocks = panel_bytes / kernels::kNmBlockBytes<F>;
+    for (Index p = 0; p < extent(0); ++p)
+      if (const Index b = kernels::detail::broken_block<F>(
+              {bytes.data() + p * panel_bytes, blocks, kernels::kNmValueBytes<F>});
+          b >= 0)
+        return "the mask of outputs " + std::to_string(p * kernels::kPanel) + ".., inputs " +
+               std::to_string(b * kernels::kDepthGroup) + ".. does not keep " +
+               std::to_string(kernels::detail::NmFormatOf<F>::kKept) + " of each " +
+               std::to_string(kernels::detail::NmFormatOf<F>::kOf);
+    return {};
+  }
+};
+
+template <class F>
+struct PackedValues {
+  using type = SharedTensor<PackedValue<F>, 2>;
+};
+template <kernels::NmFormat F>
+struct PackedValues<F> {
+  using type = NmPanels<F>;
+};
+
+}  // namespace detail
+
+template <kernels::NmFormat F>
+inline constexpr bool is_shared_tensor<detail::NmPanels<F>> = true;
 
 /// The weight of y = x wᵀ, w [N, K], in the order in which the kernels read it: packed once, read by every call, and
 /// the same on every CPU, so that a file of it can be used where it lies. For inference: there is no way back.
@@ -21,7 +62,7 @@ template <PackedFormat F>
 class Packed {
  public:
   using Format = F;
-  using Value = std::conditional_t<std::same_as<F, float> || std::same_as<F, bf16>, F, std::uint8_t>;
+  using Value = detail::PackedValue<F>;
   using Scale = std::conditional_t<std::same_as<F, mxfp4>, std::uint8_t, float>;
 
   /// Of this shape but without content, until a checkpoint is read into it. // [N, K]
@@ -29,7 +70,7 @@ class Packed {
       : values(Shape<2>{kernels::num_panels(shape[0]), kernels::panel_values<F>(shape[1])}),
         scale(Shape<2>{kernels::num_panels(shape[0]), num_scales(shape[1])}),
         shape_(shape) {}
-  /// Rounds to nearest even where F has fewer digits. // w [N, K]
+  /// Rounds to nearest even where F has fewer digits. Throws PatternError for weights that an Nm cannot hold. // w [N, K]
   explicit Packed(Rows<const float> w) : Packed(w.shape()) {
     Tensor<float, 1> block_scale({std::same_as<F, fp8> ? num_scales(extent(1)) : 0});  // of the blocks of a panel
     fill([&](Index p, Index first, Index last, Value* to, [[maybe_unused]] Scale* scales) {
@@ -44,6 +85,8 @@ class Packed {
         kernels::pack_panel_int4(rows, to, scales);
       else if constexpr (std::same_as<F, mxfp4>)
         kernels::pack_panel_mxfp4(rows, to, scales);
+      else if constexpr (kernels::NmFormat<F>)
+        kernels::pack_panel_nm<F>(rows, first, to, scales);
       else {
         constexpr Index kBlock = kernels::kFp8Block;
         if (p % (kBlock / kPanel) == 0)
@@ -95,7 +138,9 @@ class Packed {
   /// Outputs 32 p .. 32 p + 31.
   kernels::PanelView<F> panel(Index p) const {
     const Value* const at = panel_data(p);
-    if constexpr (kScaled)
+    if constexpr (kernels::NmFormat<F> && !kScaled)
+      return {at, nullptr, extent(1)};
+    else if constexpr (kScaled)
       return {at, scale.data() + p * scale.extent(1), extent(1)};
     else
       return {at, extent(1)};
@@ -113,15 +158,16 @@ class Packed {
       kernels::unpack_panel(panel(p), w.rows(p * kPanel, std::min((p + 1) * kPanel, w.extent(0))));
   }
 
-  SharedTensor<Value, 2> values;  // [N / 32, values of a panel]
-  SharedTensor<Scale, 2> scale;   // [N / 32, scales of a panel]; not of float and bf16
+  typename detail::PackedValues<F>::type values;  // [N / 32, values of a panel]
+  SharedTensor<Scale, 2> scale;                   // [N / 32, scales of a panel]; not of float and bf16
 
  private:
   static constexpr Index kPanel = kernels::kPanel;
-  static constexpr bool kScaled = std::same_as<Value, std::uint8_t>;
+  using Dense = kernels::DenseFormat<F>;
+  static constexpr bool kScaled = !std::same_as<Dense, float> && !std::same_as<Dense, bf16>;
   static Index num_scales(Index k) {
-    if constexpr (std::same_as<F, int8>) return kPanel;
-    if constexpr (kScaled && !std::same_as<F, int8>) return kernels::panel_scales<F>(k);
+    if constexpr (std::same_as<Dense, int8>) return kPanel;
+    if constexpr (kScaled && !std::same_as<Dense, int8>) return kernels::panel_scales<F>(k);
     return 0;
   }
   /// pack(p, first, last, values, scales) writes panel p, which is rows first..last.
@@ -131,7 +177,7 @@ class Packed {
     Tensor<Scale, 2> scales(scale.shape());
     for (Index p = 0; p < packed.extent(0); ++p)
       pack(p, p * kPanel, std::min((p + 1) * kPanel, extent(0)), packed.view()[p].data(), scales.view()[p].data());
-    values = SharedTensor<Value, 2>(std::move(packed));
+    values = decltype(values)(std::move(packed));
     scale = SharedTensor<Scale, 2>(std::move(scales));
   }
 
@@ -147,7 +193,8 @@ inline constexpr Index kPackedRows = 112;
 /// The same for a format and what runs it: AMX uses up a panel so fast that memory must give it half as often.
 template <class F>
 constexpr Index packed_rows(Isa isa) {
-  return isa == Isa::amx && (std::same_as<F, bf16> || std::same_as<F, int8>) ? 2 * kPackedRows : kPackedRows;
+  using Dense = DenseFormat<F>;
+  return isa == Isa::amx && (std::same_as<Dense, bf16> || std::same_as<Dense, int8>) ? 2 * kPackedRows : kPackedRows;
 }
 
 /// Some panels, and the part of their depth that is used.

@@ -218,7 +218,7 @@ void packed_ffn(detail::ActivateUnits activate, View<const PackedFfn<F>, 1> nets
   const Index workers = ctx.parallel_for.workers(), width = nets[0].width(), num_nets = nets.extent(0);
   // The blocks of one net are shared evenly only if there is one, two, ... for each worker. Integer rows, which are
   // costly to prepare, are worth a block where weights of more digits are better shared out than read twice.
-  const Index most = packed_rows<F>(ctx.isa), least = IntFormat<F> ? kLeastShare * workers : most + 1;
+  const Index most = packed_rows<F>(ctx.isa), least = IntFormat<DenseFormat<F>> ? kLeastShare * workers : most + 1;
   const auto split = [&](Index net) {
     const Index n = slots.count(net);
     BalancedSplit blocks(n, most);
