@@ -85,8 +85,8 @@ class CheckpointReader {
 
   /// Fills every parameter from the tensor PREFIX.PATH, converting F64, F32, F16 and BF16 to the parameter's type.
   /// Packed weights are not even copied: they stay in the mapped file, which lives as long as they do. Throws
-  /// CheckpointError that lists all missing, unexpected, misshapen and broken ones, and then leaves the module as it was.
-  /// Unexpected is what begins with "PREFIX." and is no parameter (under an empty prefix: any other tensor).
+  /// CheckpointError that lists all missing, unexpected, misshapen and broken ones, and then leaves the module as it
+  /// was. Unexpected is what begins with "PREFIX." and is no parameter (under an empty prefix: any other tensor).
   template <Module M>
   void read(std::string_view prefix, M& module) const {
     std::string report;

@@ -28,7 +28,6 @@ struct TileJob {
   const std::byte* rows;  // first row of the tile, prepared
   Index row_bytes;        // from row to row
   const std::byte* panel;
-  Index block_bytes = 0;                  // of the values of a block; N:M only
   StreamStride stride = {};               // where a tile takes several panels; values in bytes
   Index chunks;                           // of the panel
   std::uintptr_t prefetch = 0;            // address of what is fetched meanwhile
@@ -217,7 +216,7 @@ struct WidenE4m3 {
   _mm512_mask_storeu_ps(c, mask, v);
 }
 
-/// The lines that a tile multiplies step by step, two of each of its panels: as they lie there. (avx512_nm.hpp has
+/// The lines that a tile multiplies, two of each of its panels in a step: as they lie there. (expand_nm.hpp has
 /// others.)
 struct DenseLines {
   const std::byte* at;
@@ -225,9 +224,12 @@ struct DenseLines {
 
   [[gnu::always_inline]] explicit DenseLines(const TileJob& job) : at(job.panel), stride(job.stride.values) {}
   [[gnu::always_inline]] void begin_chunk(Index) {}
-  [[gnu::always_inline]] const std::byte* address(int v) const { return at + v / 2 * stride + v % 2 * 64; }
-  [[gnu::always_inline, gnu::target("avx512f")]] __m512i next(int v) { return _mm512_loadu_si512(address(v)); }
-  [[gnu::always_inline]] void end_step() { at += kStepBytes; }
+  [[gnu::always_inline, gnu::target("avx512f")]] __m512i line(int step, int v, bool prefetch) const {
+    const std::byte* const from = at + step * kStepBytes + v / 2 * stride + v % 2 * 64;
+    if (prefetch) prefetch_in_stream(from);
+    return _mm512_loadu_si512(from);
+  }
+  [[gnu::always_inline]] void end_chunk() { at += kChunkBytes; }
 };
 
 // avx512vnni, avx512bf16 and avx512vbmi are named for the policies that use them; nothing else here makes a compiler
@@ -263,17 +265,14 @@ template <class Dot, int kRows, int kPanels = 1, bool kPrefetch = false, class L
     for (int step = 0; step < kChunkSteps; ++step) {
       typename Dot::Weight w[kVectors];
 #pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) {
-        if constexpr (kPrefetch) prefetch_in_stream(lines.address(v));
-        w[v] = Dot::weight(lines.next(v));
-      }
+      for (int v = 0; v < kVectors; ++v) w[v] = Dot::weight(lines.line(step, v, kPrefetch));
 #pragma GCC unroll 16
       for (int i = 0; i < kRows; ++i)
 #pragma GCC unroll 8
         for (int v = 0; v < kVectors; ++v)
           sum[i][v] = Dot::dot(sum[i][v], w[v], rows[i / 3] + i % 3 * stride + step * Dot::kRowBytes);
-      lines.end_step();
     }
+    lines.end_chunk();
 #pragma GCC unroll 8
     for (int i = 0; i < kRows; i += 3) rows[i / 3] += kChunkSteps * Dot::kRowBytes;
     if constexpr (Dot::kGrouped) {

@@ -11,8 +11,8 @@ namespace gatefold {
 
 /// What weights can be packed as: float and bf16 keep their digits, int8 has a scale for each output, int4 one for each
 /// 64 inputs of an output, mxfp4 a power of two for each 32, fp8 a scale for each 128 x 128. The last two are what
-/// files hold (Packed::from_file) and keep it as it is. Nm<F, N, M> is float, bf16 or int8 of which only N of each M are
-/// kept: for weights that have been pruned by that pattern, any others are refused.
+/// files hold (Packed::from_file) and keep it as it is. Nm<F, N, M> is float, bf16 or int8 of which only N of each M
+/// are kept: for weights that have been pruned by that pattern, any others are refused.
 template <class F>
 concept PackedFormat = std::same_as<F, float> || std::same_as<F, bf16> || std::same_as<F, int8> ||
     std::same_as<F, int4> || std::same_as<F, mxfp4> || std::same_as<F, fp8> || kernels::NmFormat<F>;
@@ -29,11 +29,9 @@ struct NmPanels : SharedTensor<std::uint8_t, 2> {
 
   /// What is wrong with elements of this shape, or nothing: asked before they are taken over.
   std::string fault(std::span<const std::byte> bytes) const {
-    const Index panel_bytes = extent(1), blocks = panel_bytes / kernels::kNmBlockBytes<F>;
+    const Index panel_bytes = extent(1), blocks = panel_bytes / kernels::NmBlockOf<F>::kBytes;
     for (Index p = 0; p < extent(0); ++p)
-      if (const Index b = kernels::detail::broken_block<F>(
-              {bytes.data() + p * panel_bytes, blocks, kernels::kNmValueBytes<F>});
-          b >= 0)
+      if (const Index b = kernels::detail::broken_block<F>(bytes.data() + p * panel_bytes, blocks); b >= 0)
         return "the mask of outputs " + std::to_string(p * kernels::kPanel) + ".., inputs " +
                std::to_string(b * kernels::kDepthGroup) + ".. does not keep " +
                std::to_string(kernels::detail::NmFormatOf<F>::kKept) + " of each " +
@@ -70,7 +68,8 @@ class Packed {
       : values(Shape<2>{kernels::num_panels(shape[0]), kernels::panel_values<F>(shape[1])}),
         scale(Shape<2>{kernels::num_panels(shape[0]), num_scales(shape[1])}),
         shape_(shape) {}
-  /// Rounds to nearest even where F has fewer digits. Throws PatternError for weights that an Nm cannot hold. // w [N, K]
+  /// Rounds to nearest even where F has fewer digits. Throws PatternError for weights that an Nm cannot hold. // w [N,
+  /// K]
   explicit Packed(Rows<const float> w) : Packed(w.shape()) {
     Tensor<float, 1> block_scale({std::same_as<F, fp8> ? num_scales(extent(1)) : 0});  // of the blocks of a panel
     fill([&](Index p, Index first, Index last, Value* to, [[maybe_unused]] Scale* scales) {

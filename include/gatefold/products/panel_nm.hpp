@@ -22,7 +22,8 @@ struct NmFormatOf<Nm<F, N, M>> {
   using Element = std::conditional_t<std::same_as<F, int8>, std::uint8_t, F>;
   static constexpr int kKept = N, kOf = M;
   static constexpr bool kKnown = (std::same_as<F, float> || std::same_as<F, bf16> || std::same_as<F, int8>)&&  //
-      0 < N && N < M && M <= 16 && kDepthGroup % M == 0;
+                                     0 < N &&
+                                 N < M && M <= 16 && kDepthGroup % M == 0;
 };
 }  // namespace detail
 
@@ -36,25 +37,21 @@ concept NmFormat = detail::NmFormatOf<F>::kKnown;
 template <NmFormat F>
 using NmElement = typename detail::NmFormatOf<F>::Element;
 
-/// Bytes of the values of a block, and of all of it: a multiple of 64.
 template <NmFormat F>
-inline constexpr Index kNmValueBytes =
-    kBlockElements / detail::NmFormatOf<F>::kOf * detail::NmFormatOf<F>::kKept * Index{sizeof(NmElement<F>)};
-template <NmFormat F>
-inline constexpr Index kNmBlockBytes = kNmValueBytes<F> + kMaskBytes;
+using NmBlockOf = NmBlock<NmElement<F>, detail::NmFormatOf<F>::kKept, detail::NmFormatOf<F>::kOf>;
 
 template <NmFormat F>
 struct PanelView<F> {
-  const std::uint8_t* u;  // [padded_depth(k) / kDepthGroup, kNmBlockBytes<F>]
+  const std::uint8_t* u;  // [padded_depth(k) / kDepthGroup, NmBlockOf<F>::kBytes]
   const float* scale;     // [kPanel], int8 only
   Index k;
 
   /// k0..k1 of it; k0 a multiple of kDepthGroup, k1 too or k.
-  PanelView depth(Index k0, Index k1) const { return {u + k0 / kDepthGroup * kNmBlockBytes<F>, scale, k1 - k0}; }
+  PanelView depth(Index k0, Index k1) const { return {u + k0 / kDepthGroup * NmBlockOf<F>::kBytes, scale, k1 - k0}; }
   PanelView shifted(Index values, Index scales) const { return {u + values, scale + scales, k}; }
 
-  NmBlocks blocks() const {
-    return {reinterpret_cast<const std::byte*>(u), padded_depth(k) / kDepthGroup, kNmValueBytes<F>};
+  void expand(Isa isa, NmElement<F>* elements) const {
+    expand_nm<NmBlockOf<F>>(isa, reinterpret_cast<const std::byte*>(u), padded_depth(k) / kDepthGroup, elements);
   }
   /// The same over the elements of an expanded panel.
   PanelView<DenseFormat<F>> dense(const NmElement<F>* elements) const {
@@ -68,17 +65,10 @@ struct PanelView<F> {
 /// Bytes of a packed panel, without its scales.
 template <NmFormat F>
 constexpr Index panel_values(Index k) {
-  return padded_depth(k) / kDepthGroup * kNmBlockBytes<F>;
+  return padded_depth(k) / kDepthGroup * NmBlockOf<F>::kBytes;
 }
 
 namespace detail {
-
-/// Where input k < kDepthGroup of output j is in a block.
-template <class V>
-constexpr Index element_at(Index k, Index j) {
-  constexpr Index kTogether = 4 / sizeof(V);  // inputs of an output that lie side by side
-  return (k / kTogether * kPanel + j) * kTogether + k % kTogether;
-}
 
 [[noreturn, gnu::cold, gnu::noinline]] inline void refuse_pattern(Index row, Index k0, Index came, Index kept,
                                                                   Index of) {
@@ -88,22 +78,21 @@ constexpr Index element_at(Index k, Index j) {
                      std::to_string(of) + "; prune the weights by this pattern first");
 }
 
-/// The first block of a panel whose mask does not keep N of each M, or -1.
+/// The first of some blocks whose mask does not keep N of each M, or -1.
 template <NmFormat F>
-Index broken_block(const NmBlocks& blocks) {
+Index broken_block(const std::byte* block, Index count) {
   using Format = NmFormatOf<F>;
-  for (Index b = 0; b < blocks.count; ++b) {
-    const std::byte* const mask = blocks.first + b * kNmBlockBytes<F> + kNmValueBytes<F>;
+  using Block = NmBlockOf<F>;
+  for (Index b = 0; b < count; ++b, block += Block::kBytes)
     for (Index k0 = 0; k0 < kDepthGroup; k0 += Format::kOf)
       for (Index j = 0; j < kPanel; ++j) {
         int kept = 0;
         for (Index k = k0; k < k0 + Format::kOf; ++k) {
-          const Index i = element_at<NmElement<F>>(k, j);
-          kept += std::to_integer<int>(mask[i / 8] >> i % 8 & std::byte{1});
+          const Index bit = Block::bit(k, j);
+          kept += std::to_integer<int>(block[Block::kValueBytes + bit / 8] >> bit % 8 & std::byte{1});
         }
         if (kept != Format::kKept) return b;
       }
-  }
   return -1;
 }
 
@@ -114,6 +103,7 @@ Index broken_block(const NmBlocks& blocks) {
 template <NmFormat F>
 void pack_panel_nm(Rows<const float> w, Index first_row, std::uint8_t* to, [[maybe_unused]] float* scale) {
   using Format = detail::NmFormatOf<F>;
+  using Block = NmBlockOf<F>;
   using V = NmElement<F>;
   const Index n = w.extent(0), k = w.extent(1);
   Tensor<V, 1> panel({panel_values<DenseFormat<F>>(padded_depth(k))});
@@ -125,9 +115,9 @@ void pack_panel_nm(Rows<const float> w, Index first_row, std::uint8_t* to, [[may
   else
     pack_panel_int8(w, element, scale);
   std::fill_n(to, panel_values<F>(k), std::uint8_t{0});
-  for (Index b0 = 0; b0 < k; b0 += kDepthGroup, element += kBlockElements, to += kNmBlockBytes<F>) {
-    std::uint8_t* const mask = to + kNmValueBytes<F>;
-    const auto keep = [&](Index i) { mask[i / 8] = static_cast<std::uint8_t>(mask[i / 8] | 1 << i % 8); };
+  for (Index b0 = 0; b0 < k; b0 += kDepthGroup, element += Block::kElements, to += Block::kBytes) {
+    std::uint8_t* const mask = to + Block::kValueBytes;
+    const auto keep = [&](Index bit) { mask[bit / 8] = static_cast<std::uint8_t>(mask[bit / 8] | 1 << bit % 8); };
     for (Index j = 0; j < kPanel; ++j)
       for (Index k0 = 0; k0 < kDepthGroup; k0 += Format::kOf) {
         const auto counts = [&](Index l) { return j < n && b0 + l < k && w(j, b0 + l) != 0; };
@@ -137,13 +127,13 @@ void pack_panel_nm(Rows<const float> w, Index first_row, std::uint8_t* to, [[may
         for (Index l = k0; l < k0 + Format::kOf; ++l) {
           const bool filler = !counts(l) && kept < Format::kKept;
           kept += filler;
-          if (filler || counts(l)) keep(detail::element_at<V>(l, j));
+          if (filler || counts(l)) keep(Block::bit(l, j));
         }
       }
     std::uint8_t* value = to;
-    for (Index i = 0; i < kBlockElements; ++i)
-      if (mask[i / 8] >> i % 8 & 1) {
-        std::memcpy(value, element + i, sizeof(V));
+    for (Index bit = 0; bit < Block::kElements; ++bit)
+      if (mask[bit / 8] >> bit % 8 & 1) {
+        std::memcpy(value, element + Block::element(bit), sizeof(V));
         value += sizeof(V);
       }
   }
@@ -152,8 +142,8 @@ void pack_panel_nm(Rows<const float> w, Index first_row, std::uint8_t* to, [[may
 /// The values of a panel. // w [<= kPanel, K]
 template <NmFormat F>
 void unpack_panel(const PanelView<F>& panel, Rows<float> w) {
-  Tensor<NmElement<F>, 1> elements({panel.blocks().count * kBlockElements});
-  expand_nm(Isa::portable, panel.blocks(), elements.data());
+  Tensor<NmElement<F>, 1> elements({panel_values<DenseFormat<F>>(padded_depth(panel.k))});
+  panel.expand(Isa::portable, elements.data());
   unpack_panel(panel.dense(elements.data()), w);
 }
 
@@ -172,7 +162,8 @@ namespace detail {
 template <NmFormat F>
 bool meets_lines([[maybe_unused]] Isa isa, [[maybe_unused]] Index rows) {
 #if defined(__x86_64__)
-  if (isa < Isa::avx512 || rows > kFewRows || !avx512::expands_lines<NmElement<F>>()) return false;
+  if (isa < Isa::avx512 || rows > kFewRows || !avx512::NmLines<NmBlockOf<F>, 1>::kWhole) return false;
+  if (!avx512::expands_lines<NmElement<F>>()) return false;
   if constexpr (std::same_as<DenseFormat<F>, bf16>) return bf16_activations(isa) != Bf16Activations::tiles;
 #if defined(__FMA__)
   return true;
@@ -196,7 +187,8 @@ template <NmFormat F>
 Index prepared_bytes(Isa isa, Index rows, Index k) {
   using Dense = DenseFormat<F>;
   const Index own = detail::ScratchCutter::bytes<std::byte>(prepared_bytes<Dense>(isa, rows, k));
-  if (!detail::meets_lines<F>(isa, rows)) return own + panel_values<Dense>(padded_depth(k)) * Index{sizeof(NmElement<F>)};
+  if (!detail::meets_lines<F>(isa, rows))
+    return own + panel_values<Dense>(padded_depth(k)) * Index{sizeof(NmElement<F>)};
   return std::same_as<Dense, float> ? own + rows * detail::lines_row_bytes<F>(k) : own;
 }
 
@@ -258,7 +250,6 @@ TileJob nm_job(const PreparedRows<F>& a, const PanelView<F>& panel, const PanelO
   TileJob job{.rows = a.lines_row,
               .row_bytes = a.lines_row_bytes,
               .panel = reinterpret_cast<const std::byte*>(panel.u),
-              .block_bytes = kNmValueBytes<F>,
               .chunks = 0,
               .out = out};
   if constexpr (std::same_as<DenseFormat<F>, int8>) {
@@ -283,14 +274,14 @@ auto with_dot([[maybe_unused]] const PreparedRows<F>& a, Call&& call) {
 }
 
 /// 1..kFewRows rows against one panel, or several at once.
-template <class Dot, class V>
+template <class Dot, class Block>
 inline constexpr std::array<void (*)(const TileJob&), kFewRows> kNmTiles{
-    &run_tile<Dot, 1, 1, false, NmLines<V, 1>>, &run_tile<Dot, 2, 1, false, NmLines<V, 1>>,
-    &run_tile<Dot, 3, 1, false, NmLines<V, 1>>, &run_tile<Dot, 4, 1, false, NmLines<V, 1>>};
-template <class Dot, class V>
+    &run_tile<Dot, 1, 1, false, NmLines<Block, 1>>, &run_tile<Dot, 2, 1, false, NmLines<Block, 1>>,
+    &run_tile<Dot, 3, 1, false, NmLines<Block, 1>>, &run_tile<Dot, 4, 1, false, NmLines<Block, 1>>};
+template <class Dot, class Block>
 inline constexpr std::array<void (*)(const TileJob&), kFewRows> kNmStreams{
-    &run_tile<Dot, 1, 4, false, NmLines<V, 4>>, &run_tile<Dot, 2, 4, false, NmLines<V, 4>>,
-    &run_tile<Dot, 3, 2, false, NmLines<V, 2>>, &run_tile<Dot, 4, 2, false, NmLines<V, 2>>};
+    &run_tile<Dot, 1, 4, false, NmLines<Block, 4>>, &run_tile<Dot, 2, 4, false, NmLines<Block, 4>>,
+    &run_tile<Dot, 3, 2, false, NmLines<Block, 2>>, &run_tile<Dot, 4, 2, false, NmLines<Block, 2>>};
 
 }  // namespace avx512
 #endif
@@ -307,12 +298,12 @@ void multiply_panel(Isa isa, const PreparedRows<F>& a, const PanelView<F>& panel
     avx512::with_dot(a, [&]<class Dot>() {
       auto job = avx512::nm_job(a, panel, {c, c_stride, columns, store, bias});
       job.chunks = avx512::num_chunks<Dot>(a.k);
-      avx512::kNmTiles<Dot, NmElement<F>>[static_cast<std::size_t>(a.rows - 1)](job);
+      avx512::kNmTiles<Dot, NmBlockOf<F>>[static_cast<std::size_t>(a.rows - 1)](job);
     });
     return;
   }
 #endif
-  expand_nm(isa, panel.blocks(), a.panel);
+  panel.expand(isa, a.panel);
   const PreparedRows<DenseFormat<F>>& dense = a;
   multiply_panel(isa, dense, panel.dense(a.panel), c, c_stride, columns, store, bias, prefetch);
 }
@@ -330,7 +321,7 @@ Index multiply_few_rows(Isa, [[maybe_unused]] std::span<const PreparedRows<F>> p
                                    auto job = avx512::nm_job(a, panel, to);
                                    job.stride = stride;
                                    job.chunks = avx512::num_chunks<Dot>(a.k);
-                                   avx512::kNmStreams<Dot, NmElement<F>>[static_cast<std::size_t>(a.rows - 1)](job);
+                                   avx512::kNmStreams<Dot, NmBlockOf<F>>[static_cast<std::size_t>(a.rows - 1)](job);
                                  });
     });
 #endif
