@@ -2,6 +2,9 @@
 
 /// Everything that needs no more than the standard library, Eigen and xsimd. Files (io/), pictures (image/) and words
 /// (text/), and the models read from files, bring further packages and are included by name.
+#include "gatefold/adapt/cluster_sampler.hpp"
+#include "gatefold/adapt/kmeans.hpp"
+#include "gatefold/adapt/pseudo_labels.hpp"
 #include "gatefold/blocks/encoder.hpp"
 #include "gatefold/blocks/free_experts.hpp"
 #include "gatefold/blocks/placement.hpp"
