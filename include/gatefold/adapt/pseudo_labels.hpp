@@ -76,8 +76,9 @@ struct PseudoLabels {
     const View<const Index, 1> view(y.data(), {std::ssize(y)});
     expect_shape(view, label.shape(), "PseudoLabels::append: " + std::string(name));
     for (const Index c : y)
-      expect_option(-1 <= c && c < num_clusters, "PseudoLabels::append", std::string(name) + " of a sample", c,
-                    "-1.." + std::to_string(num_clusters - 1));
+      if (!(-1 <= c && c < num_clusters))
+        throw OptionError("PseudoLabels::append: " + std::string(name) + " has cluster " + std::to_string(c) +
+                          ", expected -1.." + std::to_string(num_clusters - 1));
   }
 
   template <class Y>
