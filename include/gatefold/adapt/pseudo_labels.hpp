@@ -62,8 +62,9 @@ struct PseudoLabels {
   /// How many different labels there are, -1 aside.
   Index num_used() const {
     std::vector<Index> sorted(label.flat().begin(), label.flat().end());
+    std::erase(sorted, -1);
     std::ranges::sort(sorted);
-    return std::unique(sorted.begin(), sorted.end()) - std::ranges::lower_bound(sorted, Index{0});
+    return std::unique(sorted.begin(), sorted.end()) - sorted.begin();
   }
 
  private:
