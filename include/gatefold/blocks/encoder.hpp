@@ -44,9 +44,10 @@ struct Encoder {
   }
   static void visit_layers(auto& v, auto& self, auto&... saved) {
     if constexpr (sizeof...(saved) > 0)
-      expect_option(!self.recompute,
-                    "Encoder: a pass with recompute does not keep its blocks' routing, expected one "
-                    "without; what the penalties come to is in Saved::aux");
+      if (self.recompute)
+        throw OptionError(
+            "Encoder: a pass with recompute does not keep its blocks' routing, expected one without; what "
+            "the penalties come to is in Saved::aux");
     for (std::size_t i = 0; i < self.blocks.size(); ++i)
       v("blocks." + std::to_string(i), self.blocks[i], saved.blocks[static_cast<Index>(i)]...);
   }
@@ -144,9 +145,10 @@ struct Encoder {
 
  private:
   Rows<const Scalar> forward_to_recompute(Rows<const Scalar> x, Saved& saved, Context& ctx) const {
-    expect_option(!ctx.tape,
-                  "Encoder: recompute with a ctx.tape, expected one of them: the tape would see each layer "
-                  "in forward and in backward");
+    if (ctx.tape)
+      throw OptionError(
+          "Encoder: recompute with a ctx.tape, expected one of them: the tape would see each layer in "
+          "forward and in backward");
     const auto depth = static_cast<Index>(blocks.size());
     saved.inputs = ctx.workspace.template take<Rows<const Scalar>>(depth);
     if (ctx.rng) saved.rng = ctx.workspace.template take<Rng::State>(depth);

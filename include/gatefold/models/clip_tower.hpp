@@ -200,9 +200,10 @@ struct ClipTower {
  private:
   /// Tells each mixture what the others of the tower chose.
   void count_choices(typename Encoder<Block>::Saved& saved, Context& ctx) const requires TrainableStorage<W, T> {
-    expect_option(!encoder.recompute,
-                  "ClipTower: BalanceOver::tower with recompute, expected BalanceOver::block: the "
-                  "choices of all mixtures are known only when their passes are gone");
+    if (encoder.recompute)
+      throw OptionError(
+          "ClipTower: BalanceOver::tower with recompute, expected BalanceOver::block: the choices of all "
+          "mixtures are known only when their passes are gone");
     double tokens = 0;
     View<double, 1> all;
     for_each_sparse(encoder, saved, [&](std::string_view, const auto& mixture, auto& kept) {
