@@ -22,6 +22,7 @@
 #include "gatefold/losses/sigmoid_contrastive.hpp"
 #include "gatefold/models/clip.hpp"
 #include "gatefold/models/limoe.hpp"
+#include "gatefold/models/long_context.hpp"
 #include "gatefold/models/mixture.hpp"
 #include "gatefold/models/mixture_family.hpp"
 #include "gatefold/models/name_map.hpp"
