@@ -39,7 +39,7 @@ def save_file(tensors, path, metadata=None):
 
 
 def random_state():
-    torch.manual_seed(6)
+    torch.manual_seed(12)
     # As stored, in float.
     draw = lambda *shape, scale=0.4, mean=0.0: (mean + scale * torch.randn(*shape)).double()
     state = {
@@ -100,7 +100,6 @@ def main():
             value.requires_grad_()
             value.grad = None
         result, routing = open_ai_forward(state, images, ids, HEAD, SELECTED)
-        assert all(len(chosen.unique()) == EXPERTS for _, _, chosen in routing)  # each expert has a gradient
         unit = {kind: torch.nn.functional.normalize(result[kind], dim=-1) for kind in ("image", "text")}
         logits = state["logit_scale"].exp() * unit["image"] @ unit["text"].T
         target = torch.arange(BATCH)
@@ -109,6 +108,7 @@ def main():
         in_image = torch.ones(BATCH, (IMAGE // PATCH) ** 2 + 1, dtype=torch.bool)
         parts = {"vision": balance(routing, "visual.", in_image, over), "text": balance(routing, "transformer.", in_text, over)}
         (loss + COEFFICIENT * sum(parts.values())).backward()
+        assert all(value.grad.abs().max() > 1e-3 for value in state.values())  # each expert is chosen, and matters
         metadata = {"loss": repr(loss.item())} | {tower: repr(value.item()) for tower, value in parts.items()}
         print(over, metadata)
         save_file({name: value.grad.float() for name, value in state.items()}, HERE / over / "model.safetensors", metadata)
