@@ -160,7 +160,9 @@ TEST(UpcycleFrom, ExpertsAreTheNetsOfTheModelsAndAllElseIsTheFirsts) {
           const auto dense_path = std::string(path.substr(0, at)) + std::string(path.substr(at + 10));
           for_each_param(
               [&](std::string_view of_net, const auto& wanted) {
-                if (of_net == dense_path) EXPECT_TRUE(std::ranges::equal(got.flat(), wanted.flat())) << path;
+                if (of_net == dense_path) {
+                  EXPECT_TRUE(std::ranges::equal(got.flat(), wanted.flat())) << path;
+                }
               },
               models[e]);
         },
