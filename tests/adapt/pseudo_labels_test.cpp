@@ -1,6 +1,8 @@
 #include "gatefold/adapt/pseudo_labels.hpp"
 
-#include <gtest/gtest.h>
+#include "gatefold/adapt/kmeans.hpp"
+#include "gatefold/io/checkpoint.hpp"
+#include "tests/io/temporary_folder.hpp"
 
 namespace gatefold {
 namespace {
@@ -51,6 +53,27 @@ TEST(PseudoLabels, ASampleWithoutAClusterStaysWithout) {
   labels.append(std::vector<Index>{0, 1, 1}, 2);
   EXPECT_EQ(values(labels), (std::vector<Index>{-1, -1, 9}));
   EXPECT_EQ(labels.num_used(), 1);
+}
+
+// What a stage leaves for the next: labels and the centres that they are of.
+TEST(PseudoLabels, AreKeptBetweenStages) {
+  const testing::TemporaryFolder folder;
+  PseudoLabels labels(3), loaded(3);
+  labels.append(std::vector<Index>{0, 8, -1}, Index{1} << 40);
+  labels.append(std::vector<Index>{5, 0, 1}, 9);
+  save(labels, folder / "labels.safetensors");
+  load(folder / "labels.safetensors", loaded);
+  EXPECT_EQ(loaded.label, labels.label);
+  EXPECT_EQ(loaded.possible, labels.possible);
+  KMeans<float> clusters(Tensor<float, 2>({2, 3})), read(Tensor<float, 2>({2, 3}));
+  Context ctx;
+  Tensor<float, 2> x({4, 3});
+  for (std::size_t i = 0; i < 12; ++i) x.flat()[i] = static_cast<float>(i);
+  (void)clusters.learn(x, ctx);
+  save(clusters, folder / "clusters.safetensors");
+  load(folder / "clusters.safetensors", read);
+  EXPECT_EQ(read.centres, clusters.centres);
+  EXPECT_EQ(read.weight, clusters.weight);
 }
 
 TEST(PseudoLabels, RefuseWhatDoesNotFitAndStayAsTheyWere) {

@@ -117,6 +117,28 @@ TEST(Upcycle, ResultCanBePackedTrainedAndRouted) {
     EXPECT_GT(norm(std::get<1>(std::get<0>(block.ffn.inner.layer).layer).router), 0);
 }
 
+// What is made of a dense model penalises routing as a model that is made with its options.
+TEST(Upcycle, BalancesAsItsOptionsSay) {
+  std::vector<float> values;
+  for (const auto over : {BalanceOver::block, BalanceOver::tower}) {
+    Rng rng(7);
+    const auto moe = upcycle(dense(options()), {.balance = 0.5, .balance_over = over}, rng);
+    Clip<float> made(moe.options);
+    convert(moe, made);
+    const auto balance = [](const Clip<float>& model) {
+      Tensor<float, 4> images({2, 8, 8, 3});
+      Rng noise(3);
+      for (float& v : images.flat()) v = static_cast<float>(noise.normal());
+      Tensor<float, 2> z({2, 6}), none({0, 6});
+      Context ctx;
+      return model.aux_loss(model.forward({.images = images, .ids = {}}, z, none, ctx), ctx);
+    };
+    values.push_back(balance(moe));
+    EXPECT_EQ(values.back(), balance(made));
+  }
+  EXPECT_GT(values[1], 1.5 * values[0]);  // of two choices, not of the first
+}
+
 TEST(Upcycle, RefusesWhatMakesNoSense) {
   const auto model = dense(options());
   Rng rng(7);

@@ -14,7 +14,7 @@ enum class ClipActivation { quick_gelu, gelu };
 enum class BalanceOver {
   block,  ///< Each mixture by itself, first choices, their mean: the paper's equations 6 to 9. Balanced: 1.
   tower,  ///< All mixtures of a tower as one, each of the K choices, as the code has it: experts that one block leaves
-          ///< out may make up for it in another. Balanced: K.
+          ///< out may make up for it in another. Balanced: K. A RoutingReport tells that of each block by itself.
 };
 
 /// Which feed-forward nets are mixtures, and of what (CLIP-MoE, arXiv 2409.19291: 4 experts, 2 of them for each token,

@@ -31,6 +31,7 @@ void upcycle_tower(ClipTower<T>& tower, ClipTowerOptions& options, const std::op
                      .num_selected = how.num_selected,
                      .balance = how.balance,
                      .balance_over = how.balance_over};
+  tower.balance_over = how.balance_over;
   for (const Index layer : options.mixture.placement.layers) {
     expect_option(0 <= layer && layer < options.num_layers, "upcycle: block " + std::to_string(layer) +
                                                                 " does not exist, expected 0.." +

@@ -11,7 +11,7 @@ namespace gatefold {
 /// the sums and products that only their gradient needs, a third of a linear layer's training. Gradients of the other
 /// parameters, and dx, keep every bit; those of frozen ones may stay as they are. A hint: a layer that does not look at
 /// it computes them all the same, and an optimiser is told what it trains by itself.
-///   const auto trained = freeze::routers_only();
+///   const auto trained = routers_only();  // adapt/freeze_policy.hpp
 ///   const Frozen frozen(model, trained);
 ///   ctx.frozen = &frozen;
 /// Known by where they lie, so they are those of this model while it stays there: not of a copy, nor once it has moved.
