@@ -24,7 +24,7 @@ Tensor<T, 2> stretch_positions(const Tensor<T, 2>& table, const StretchOptions& 
   for (Index row = 0; row < longer.extent(0); ++row) {
     const Index beyond = std::max<Index>(0, row - o.kept), step = beyond % o.factor;
     const Index at = std::min(row, o.kept) + beyond / o.factor;
-    const T share(static_cast<double>(step) / static_cast<double>(o.factor));
+    const T share = static_cast<T>(static_cast<double>(step) / static_cast<double>(o.factor));
     for (Index d = 0; d < width; ++d)
       longer.view()(row, d) = at < last ? T((T(1) - share) * from(at, d) + share * from(at + 1, d))
                                         : T(from(last, d) + share * (from(last, d) - from(last - 1, d)));

@@ -142,8 +142,7 @@ struct GatedMlp {
         rest.add(kernels::product_grad_weight<T>(dy, units.of(saved.product, e), grad.down.weight));
       if (wants_gradient(net.gate.weight, ctx))
         rest.add(kernels::product_grad_weight<T>(dgate_here, seen, grad.gate.weight));
-      if (wants_gradient(net.up.weight, ctx))
-        rest.add(kernels::product_grad_weight<T>(dup_here, seen, grad.up.weight));
+      if (wants_gradient(net.up.weight, ctx)) rest.add(kernels::product_grad_weight<T>(dup_here, seen, grad.up.weight));
       rest.add(kernels::product_grad_input<T>(dgate_here, net.gate.weight, dxs.rows(begin, end)));
       second.add(kernels::product_grad_input<T>(dup_here, net.up.weight, dxs.rows(begin, end), kernels::Store::add));
     }
