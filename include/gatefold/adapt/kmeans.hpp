@@ -22,9 +22,10 @@ struct KMeansOptions {
   std::uint64_t seed = 0;
 };
 
-/// Centres of clusters. A Module, so save and load keep them. Distances go through the matrix products, in blocks of
-/// rows that fit into the caches; each sum runs over the rows in order, so all results are bitwise the same for any
-/// number of threads. A row with a NaN or an infinity belongs to no cluster: its label is -1, and it moves no centre.
+/// Centres of clusters. A Module, so save and load keep centres and weights. Distances go through the matrix products,
+/// in blocks of rows that fit into the caches; each sum runs over the rows in order, so all results are bitwise the
+/// same for any number of threads. A row with a NaN or an infinity belongs to no cluster: its label is -1, and it moves
+/// no centre.
 template <std::floating_point T>
 struct KMeans {
   using Scalar = T;

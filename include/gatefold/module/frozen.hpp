@@ -18,8 +18,8 @@ namespace gatefold {
 class Frozen {
  public:
   /// trained(path): is the parameter trained? A Trainable, say.
-  template <Module M, std::predicate<std::string_view> Trained>
-  Frozen(const M& model, const Trained& trained) {
+  template <Module M, std::predicate<std::string_view> Rule>
+  Frozen(const M& model, const Rule& trained) {
     for_each_param(
         [&](std::string_view path, const auto& tensor) {
           if (!trained(path)) tensors_.push_back(&tensor);
