@@ -122,14 +122,14 @@ TEST(Encoder, RecomputeRefusesWhatWouldSeeABlockTwice) {
 
 // Of ten blocks: what goes into each, R D, against 16 R D.
 TEST(Encoder, RecomputeKeepsLittle) {
-  test::OwnedLayout sequences{.offset = {}, .modality = std::vector<std::uint8_t>(256)};
-  for (Index row = 0; row <= 256; row += 16) sequences.offset.push_back(row);
+  test::OwnedLayout sequences{.offset = {}, .modality = std::vector<std::uint8_t>(512)};
+  for (Index row = 0; row <= 512; row += 16) sequences.offset.push_back(row);
   const auto layout = sequences.view();
   const auto taken = [&](bool recompute) {
     auto encoder = wide_encoder(10);
     encoder.recompute = recompute;
-    const auto x = test::random_matrix<float>({256, 48}, 5);
-    Tensor<float, 2> y({256, 48}), dx({256, 48});
+    const auto x = test::random_matrix<float>({512, 48}, 5);
+    Tensor<float, 2> y({512, 48}), dx({512, 48});
     auto grad = zeros_like(encoder);
     Context ctx;
     ctx.layout = &layout;
