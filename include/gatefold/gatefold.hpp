@@ -2,6 +2,10 @@
 
 /// Everything that needs no more than the standard library, Eigen and xsimd. Files (io/), pictures (image/) and words
 /// (text/), and the models read from files, bring further packages and are included by name.
+#include "gatefold/adapt/cluster_sampler.hpp"
+#include "gatefold/adapt/freeze_policy.hpp"
+#include "gatefold/adapt/kmeans.hpp"
+#include "gatefold/adapt/pseudo_labels.hpp"
 #include "gatefold/blocks/encoder.hpp"
 #include "gatefold/blocks/free_experts.hpp"
 #include "gatefold/blocks/placement.hpp"
@@ -18,11 +22,13 @@
 #include "gatefold/losses/sigmoid_contrastive.hpp"
 #include "gatefold/models/clip.hpp"
 #include "gatefold/models/limoe.hpp"
+#include "gatefold/models/long_context.hpp"
 #include "gatefold/models/mixture.hpp"
 #include "gatefold/models/mixture_family.hpp"
 #include "gatefold/models/name_map.hpp"
 #include "gatefold/models/upcycle.hpp"
 #include "gatefold/models/vmoe.hpp"
+#include "gatefold/module/frozen.hpp"
 #include "gatefold/module/gather_weights.hpp"
 #include "gatefold/module/ops.hpp"
 #include "gatefold/module/pack.hpp"

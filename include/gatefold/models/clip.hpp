@@ -261,6 +261,15 @@ struct Clip {
     return vision.tower.aux_loss(saved.vision.tower, ctx) + text.tower.aux_loss(saved.text.tower, ctx);
   }
 
+  /// What the balance of the experts counts for from now on: the options' value divided by the number of chunks, say,
+  /// where a batch is taken in chunks that have one each (accumulate_contrastive). Throws OptionError.
+  void set_balance(double balance) {
+    expect_rate("Clip::set_balance", "balance", balance);
+    const auto set = [&](std::string_view, auto& mixture) { mixture.aux.coefficient = balance; };
+    for_each_sparse(vision.tower.encoder, set);
+    for_each_sparse(text.tower.encoder, set);
+  }
+
   /// Adds to grad; the gradient of logit_scale comes from the loss on the embeddings. // dz_image [B, P], dz_text [B',
   /// P]
   void backward(const Saved& saved, Rows<const T> dz_image, Rows<const T> dz_text, Clip& grad,
