@@ -2,6 +2,10 @@
 
 /// Everything that needs no more than the standard library, Eigen and xsimd. Files (io/), pictures (image/) and words
 /// (text/), and the models read from files, bring further packages and are included by name.
+#include "gatefold/adapt/cluster_sampler.hpp"
+#include "gatefold/adapt/freeze_policy.hpp"
+#include "gatefold/adapt/kmeans.hpp"
+#include "gatefold/adapt/pseudo_labels.hpp"
 #include "gatefold/blocks/encoder.hpp"
 #include "gatefold/blocks/free_experts.hpp"
 #include "gatefold/blocks/placement.hpp"
@@ -23,6 +27,7 @@
 #include "gatefold/models/name_map.hpp"
 #include "gatefold/models/upcycle.hpp"
 #include "gatefold/models/vmoe.hpp"
+#include "gatefold/module/frozen.hpp"
 #include "gatefold/module/gather_weights.hpp"
 #include "gatefold/module/ops.hpp"
 #include "gatefold/module/pack.hpp"

@@ -9,6 +9,7 @@ namespace gatefold {
 
 class RoutingReport;  // routing/routing_report.hpp
 class RoutingTape;    // routing/routing_tape.hpp
+class Frozen;         // module/frozen.hpp
 
 // In the name of what the program was compiled for, and with it everything that takes a Context.
 inline namespace GATEFOLD_COMPILED_FOR {
@@ -24,6 +25,7 @@ struct Context {
   const TokenLayout* layout = nullptr;
   RoutingReport* report = nullptr;  ///< Sparse layers write their statistics here, in the order they run.
   RoutingTape* tape = nullptr;      ///< Routers leave their choices here, or take them from here, in the same order.
+  const Frozen* frozen = nullptr;   ///< Parameters whose gradient backward may leave out; null: none.
 };
 
 }  // namespace GATEFOLD_COMPILED_FOR

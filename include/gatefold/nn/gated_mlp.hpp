@@ -138,9 +138,12 @@ struct GatedMlp {
       const auto seen = kernels::expert_rows(saved.x, slots, e);
       const auto dup_here = units.of(dup, e), dgate_here = units.of(dgate, e);
       hiddens.add(kernels::product_grad_input<T>(dy, net.down.weight, dup_here));
-      rest.add(kernels::product_grad_weight<T>(dy, units.of(saved.product, e), grad.down.weight));
-      rest.add(kernels::product_grad_weight<T>(dgate_here, seen, grad.gate.weight));
-      rest.add(kernels::product_grad_weight<T>(dup_here, seen, grad.up.weight));
+      if (wants_gradient(net.down.weight, ctx))
+        rest.add(kernels::product_grad_weight<T>(dy, units.of(saved.product, e), grad.down.weight));
+      if (wants_gradient(net.gate.weight, ctx))
+        rest.add(kernels::product_grad_weight<T>(dgate_here, seen, grad.gate.weight));
+      if (wants_gradient(net.up.weight, ctx))
+        rest.add(kernels::product_grad_weight<T>(dup_here, seen, grad.up.weight));
       rest.add(kernels::product_grad_input<T>(dgate_here, net.gate.weight, dxs.rows(begin, end)));
       second.add(kernels::product_grad_input<T>(dup_here, net.up.weight, dxs.rows(begin, end), kernels::Store::add));
     }
@@ -152,7 +155,10 @@ struct GatedMlp {
     rest.run(ctx);
     second.run(ctx);
     const auto bias = [&](auto member) {
-      return [=](Index e) { return View<T, 1>((grads[static_cast<std::size_t>(e)].*member).bias); };
+      return [=, &ctx](Index e) {
+        const auto at = static_cast<std::size_t>(e);
+        return wants_gradient((experts[at].*member).bias, ctx) ? View<T, 1>((grads[at].*member).bias) : View<T, 1>();
+      };
     };
     const Index nets = slots.num_experts();
     kernels::add_expert_column_sums<T>(

@@ -1,4 +1,5 @@
 #pragma once
+#include "gatefold/module/frozen.hpp"
 #include "gatefold/nn/weight_storage.hpp"
 #include "gatefold/simd/long_sum.hpp"
 
@@ -60,8 +61,8 @@ struct Linear {
     expect_shape(dy, {saved.x.extent(0), out()}, "Linear::backward: dy");
     expect_shape(grad.weight.view(), weight.shape(), "Linear::backward: grad.weight");
     expect_shape(grad.bias.view(), bias.shape(), "Linear::backward: grad.bias");
-    kernels::add_matmul_grad_weight<T>(dy, saved.x, grad.weight, ctx);
-    if (bias.size()) kernels::add_column_sums<T>(dy, grad.bias, ctx);
+    if (wants_gradient(weight, ctx)) kernels::add_matmul_grad_weight<T>(dy, saved.x, grad.weight, ctx);
+    if (bias.size() && wants_gradient(bias, ctx)) kernels::add_column_sums<T>(dy, grad.bias, ctx);
   }
 
   template <PackedAs<T> F>

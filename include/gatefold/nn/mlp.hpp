@@ -127,9 +127,10 @@ struct Mlp {
       const auto dy = dys.rows(begin, end), act = units.of(saved.act, e);
       const auto d = units.of(dpre, e);
       hidden.add(kernels::product_grad_input<T>(dy, net.down.weight, d));
-      rest.add(kernels::product_grad_weight<T>(dy, act, grad.down.weight));
+      if (wants_gradient(net.down.weight, ctx)) rest.add(kernels::product_grad_weight<T>(dy, act, grad.down.weight));
       rest.add(kernels::product_grad_input<T>(d, net.up.weight, dxs.rows(begin, end)));
-      rest.add(kernels::product_grad_weight<T>(d, kernels::expert_rows(saved.x, slots, e), grad.up.weight));
+      if (wants_gradient(net.up.weight, ctx))
+        rest.add(kernels::product_grad_weight<T>(d, kernels::expert_rows(saved.x, slots, e), grad.up.weight));
     }
     hidden.run(ctx, [&](const kernels::ProductBlock& block) {
       const Rows<T> d = kernels::block_of(hidden[block.product].c, block);
@@ -139,7 +140,10 @@ struct Mlp {
     });
     rest.run(ctx);
     const auto bias = [&](auto member) {
-      return [=](Index e) { return View<T, 1>((grads[static_cast<std::size_t>(e)].*member).bias); };
+      return [=, &ctx](Index e) {
+        const auto at = static_cast<std::size_t>(e);
+        return wants_gradient((experts[at].*member).bias, ctx) ? View<T, 1>((grads[at].*member).bias) : View<T, 1>();
+      };
     };
     const Index nets = slots.num_experts();
     kernels::add_expert_column_sums<T>(

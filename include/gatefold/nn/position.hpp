@@ -1,4 +1,5 @@
 #pragma once
+#include "gatefold/module/frozen.hpp"
 #include "gatefold/nn/padding.hpp"
 
 namespace gatefold {
@@ -44,6 +45,7 @@ struct LearnedPosition {
   void backward(const Saved& saved, Rows<const T> dx, LearnedPosition& grad, Context& ctx) const {
     expect_shape(dx, {saved.position.extent(0), table.extent(1)}, "LearnedPosition::backward: dx");
     expect_shape(grad.table.view(), table.shape(), "LearnedPosition::backward: grad.table");
+    if (!wants_gradient(table, ctx)) return;
     for (Index i = 0; i < dx.extent(0); ++i) {
       T* const row = grad.table.data() + saved.position[i] * table.extent(1);
       kernels::simd::transform<T>(
