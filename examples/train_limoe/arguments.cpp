@@ -1,7 +1,7 @@
 #include "train_limoe/arguments.hpp"
 
 #include "packed_limoe/packed_limoe.hpp"
-#include "training/command_line.hpp"
+#include "training/options.hpp"
 
 namespace train_limoe {
 std::optional<Arguments> parse(int argc, char** argv) {

@@ -134,16 +134,7 @@ void Run::save(const std::filesystem::path& path, double minutes) const {
   writer.write(path);
 }
 
-double Run::minutes_of(const gatefold::CheckpointReader& file) {
-  if (!file.has_metadata("minutes")) return 0;
-  const auto& text = file.metadata("minutes");
-  double minutes = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), minutes);
-  if (error != std::errc{} || end != text.data() + text.size() || !training::kMinutes.holds(minutes))
-    throw gatefold::FormatError(file.file().source() + ": «minutes» is " + gatefold::detail::quote_text(text) +
-                                ", expected " + training::kMinutes.text());
-  return minutes;
-}
+double Run::minutes_of(const gatefold::CheckpointReader& file) { return training::minutes_of(file); }
 
 Settings Run::settings_of(const gatefold::CheckpointReader& file) {
   const auto settings = settings_from_json(file.metadata("settings"), file.file().source());

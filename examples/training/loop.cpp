@@ -1,5 +1,6 @@
 #include "training/loop.hpp"
 
+#include <charconv>
 #include <chrono>
 #include <cstdio>
 #include <optional>
@@ -10,6 +11,17 @@
 #include "stop_signals.hpp"
 
 namespace training {
+
+double minutes_of(const gatefold::CheckpointReader& file) {
+  if (!file.has_metadata("minutes")) return 0;
+  const auto& text = file.metadata("minutes");
+  double minutes = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), minutes);
+  if (error != std::errc{} || end != text.data() + text.size() || !kMinutes.holds(minutes))
+    throw gatefold::FormatError(file.file().source() + ": «minutes» is " + gatefold::detail::quote_text(text) +
+                                ", expected " + kMinutes.text());
+  return minutes;
+}
 
 void FiniteWatch::see(Index step, const StepResult& result, const std::string& kept) {
   const auto advice = "; " + kept + "; begin again with a lower --lr or a longer --warmup";

@@ -1,4 +1,5 @@
 #pragma once
+#include "gatefold/io/checkpoint.hpp"
 #include "training/run_folder.hpp"
 #include "training/settings.hpp"
 
@@ -30,6 +31,9 @@ class Trainee {
   /// steps are kept with it.
   virtual void save(const std::filesystem::path& path, double minutes) const = 0;
 };
+
+/// Those of `save`; 0 if there were none. Throws FormatError.
+double minutes_of(const gatefold::CheckpointReader& file);
 
 /// What is of a call alone.
 struct LoopOptions {

@@ -11,6 +11,8 @@ namespace detail {
 
 /// The other direction of read_foreign: parameters under other names and in other arrangements, collected for a file.
 class ForeignWriter {
+  static auto& at(auto values, Index i) { return values[static_cast<std::size_t>(i)]; }
+
  public:
   ForeignWriter(const NameMap& names, const ForeignSizes& sizes) : names_(names), sizes_(sizes) {}
 
@@ -45,8 +47,6 @@ class ForeignWriter {
   }
 
  private:
-  static auto& at(auto values, Index i) { return values[static_cast<std::size_t>(i)]; }
-
   NamedSource way(std::string_view path, bool two_tables) const {
     for (const auto& way : names_.find(path)) {
       if (way.arrangement == Arrangement::two_tables_at_20 ? two_tables
