@@ -50,7 +50,6 @@ class Run : public training::Trainee {
   Model model;
 
  private:
-  Run(const Settings& s, Model model, Context ctx, const gatefold::CheckpointReader& file);
   /// Loss, and the gradient of all that moves.
   training::StepResult differentiate(const FedBatch& batch);
 

@@ -154,7 +154,7 @@ Feed::Choose choose_of(const Settings& s, const Pairs& pairs, const fs::path& fo
 }
 
 /// To the terminal, to report.md and, for programs, to summary.json.
-void report(const Model& model, const Arguments& args, const RunFolder* folder, Context& ctx) {
+void report(const Model& model, const Arguments& args, const RunFolder* folder, Context& ctx, double seconds = 0) {
   if (args.evaluation == 0 || model.clip.options.image_size != wardrobe::kCanvasEdge) return;
   ctx.frozen = nullptr;
   const auto& test = fashion_mnist(args).test;
@@ -166,6 +166,7 @@ void report(const Model& model, const Arguments& args, const RunFolder* folder, 
   nlohmann::ordered_json summary;
   for (const auto& score : scores)
     summary["tests"].push_back({{"title", score.name}, {"n", score.count}, {"top1", score.percent / 100}});
+  summary["seconds"] = seconds;  // of training
   gatefold::write_file(*folder / RunFolder::kSummary, summary.dump(1) + "\n");
 }
 
@@ -223,7 +224,7 @@ int run_stage(const Settings& given, const fs::path& out, bool resumes, bool ove
     std::cerr << gatefold::message(to_text(files->num_unreadable()) +
                                    " times a photograph could not be read, and the next one took its place");
   publish(run->model, out, run->ctx);
-  report(run->model, args, &folder, run->ctx);
+  report(run->model, args, &folder, run->ctx, training::seconds_of(*run, folder));
   return gatefold::kDone;
 }
 

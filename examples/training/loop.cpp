@@ -39,15 +39,29 @@ void FiniteWatch::see(Index step, const StepResult& result, const std::string& k
                                 to_text(in_a_row_) + " steps in a row (--max-skipped): the run has diverged" + advice);
 }
 
+namespace {
+
+/// metrics.csv, from which rows behind the trainee's step are cut off.
+gatefold::CsvWriter metrics_of(const Trainee& trainee, const RunFolder& folder) {
+  std::vector<std::string> columns{"step",          "loss", "image_accuracy", "text_accuracy",
+                                   "gradient_norm", "rate", "temperature",    "seconds"};
+  for (auto& name : trainee.columns()) columns.push_back(std::move(name));
+  return {folder / RunFolder::kMetrics, columns, static_cast<double>(trainee.step())};
+}
+double seconds_of(const gatefold::CsvWriter& metrics) {
+  constexpr std::size_t kSeconds = 7;
+  return metrics.last_row().empty() ? 0 : metrics.last_row()[kSeconds];
+}
+
+}  // namespace
+
+double seconds_of(const Trainee& trainee, const RunFolder& folder) { return seconds_of(metrics_of(trainee, folder)); }
+
 int train(Trainee& trainee, const RunFolder& folder, const LoopOptions& options) {
   using Clock = std::chrono::steady_clock;
   const Index first = trainee.step();
-  std::vector<std::string> columns{"step",          "loss", "image_accuracy", "text_accuracy",
-                                   "gradient_norm", "rate", "temperature",    "seconds"};
-  const std::size_t seconds_at = columns.size() - 1;
-  for (auto& name : trainee.columns()) columns.push_back(std::move(name));
-  gatefold::CsvWriter metrics(folder / RunFolder::kMetrics, columns, static_cast<double>(first));
-  const double seconds_before = metrics.last_row().empty() ? 0 : metrics.last_row()[seconds_at];
+  auto metrics = metrics_of(trainee, folder);
+  const double seconds_before = seconds_of(metrics);
   const auto start = Clock::now();
   const auto seconds = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
 

@@ -71,4 +71,7 @@ class FiniteWatch {
 /// the signal in the second case. Throws FormatError for a run that diverges, whose last checkpoint is left alone.
 int train(Trainee& trainee, const RunFolder& folder, const LoopOptions& options);
 
+/// What a run has taken up to its step, interruptions aside, as its metrics.csv has it; 0 without one.
+double seconds_of(const Trainee& trainee, const RunFolder& folder);
+
 }  // namespace training
