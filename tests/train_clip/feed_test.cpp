@@ -20,7 +20,7 @@ class Numbers : public Pairs {
   }
   void draw(Index picture, gatefold::Rng* augment, gatefold::View<float, 3> out) const override {
     if (picture == 9) throw gatefold::FormatError("nine is broken");
-    for (float& x : std::span(out.data(), 12)) x = static_cast<float>(picture) + (augment ? augment->uniform() : 0.0);
+    for (float& x : std::span(out.data(), 12)) x = static_cast<float>(static_cast<double>(picture) + (augment ? augment->uniform() : 0.0));
   }
   std::string identity() const override { return "numbers"; }
 };
