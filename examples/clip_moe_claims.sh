@@ -18,7 +18,7 @@ at_once=${4:-$((($(nproc) + threads - 1) / threads))}
 export steps=400 base_steps=4000 more="" four=1600
 if [ $quick = yes ]; then
   steps=4 base_steps=6 four=6
-  more="--batch 16 --width 32 --heads 2 --vision-layers 2 --text-layers 2 --embedding 16 --patch 8 --evaluation 25"
+  more="--batch 16 --width 32 --heads 2 --vision-layers 2 --text-layers 2 --embedding 16 --patch 8 --pairs 2000 --evaluation 25"
 fi
 train() {  # seed name arguments...
   local out=$runs/$2-$1
