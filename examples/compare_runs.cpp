@@ -77,8 +77,8 @@ std::vector<Column> columns_of(const Json& first) {
         {tests[i].at("title").get<std::string>() + " (n = " + std::to_string(tests[i].at("n").get<long>()) + ")", 100,
          [i](const Json& run) -> Json { return run.at("tests").at(i).at("top1"); }});
   if (first.contains("seconds"))
-    columns.push_back(
-        {"minutes", 1 / 60.0, [](const Json& run) -> Json { return run.contains("seconds") ? run["seconds"] : Json(); }});
+    columns.push_back({"minutes", 1 / 60.0,
+                       [](const Json& run) -> Json { return run.contains("seconds") ? run["seconds"] : Json(); }});
   return columns;
 }
 

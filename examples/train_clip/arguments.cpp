@@ -26,7 +26,8 @@ Settings settings_of(const std::string& stage, const nlohmann::json& given) {
 std::optional<Arguments> parse(int argc, char** argv) {
   Arguments a;
   CLI::App app(
-      "Trains a CLIP, and makes a CLIP-MoE of it: a base; stages of contrastive learning among pictures that the stages "
+      "Trains a CLIP, and makes a CLIP-MoE of it: a base; stages of contrastive learning among pictures that the "
+      "stages "
       "before hold alike; their feed-forward nets as the experts of a mixture; its routers.\n"
       "Examples:\n"
       "  train_clip                                   all of it, tiny, on generated pictures\n"
@@ -71,7 +72,8 @@ std::optional<Arguments> parse(int argc, char** argv) {
   gatefold::add_texts(app, "--fashion-mnist", a.fashion_mnist,
                       "folder of the four idx .gz files, if not Debian's package");
   if (!gatefold::parse_command_line(app, "train_clip", argc, argv)) return std::nullopt;
-  for (const auto& folder : experts) given.experts += (given.experts.empty() ? "" : std::string(1, kSeparator)) + folder;
+  for (const auto& folder : experts)
+    given.experts += (given.experts.empty() ? "" : std::string(1, kSeparator)) + folder;
   visit_settings(
       [&](const char* name, const auto& value, const auto& allowed, const char* help) {
         const auto option = training::option_name(name);
@@ -92,7 +94,8 @@ std::optional<Arguments> parse(int argc, char** argv) {
     for (const auto* stage : {"base", "tune", "mcl", "upcycle", "router"}) {
       if (a.stage != "all" && a.stage != stage) continue;
       const auto settings = settings_of(stage, a.given);
-      if (const auto why = contradiction(settings, training::option_name); !why.empty()) throw gatefold::UsageError(why);
+      if (const auto why = contradiction(settings, training::option_name); !why.empty())
+        throw gatefold::UsageError(why);
       const bool needs_model = a.stage == "tune" || a.stage == "mcl" || a.stage == "upcycle" || a.stage == "router";
       if (needs_model && settings.model.empty())
         throw gatefold::UsageError("--stage " + a.stage + " needs --model, the folder of what it begins with");

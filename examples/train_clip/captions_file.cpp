@@ -133,8 +133,8 @@ void read_csv(const fs::path& path, Collector& to) {
   for (std::size_t i = 1; i < rows.size(); ++i) {
     const auto& [line, cells] = rows[i];
     if (cells.size() <= std::max(*photo, *caption))
-      to.fault(place(path, line), "has " + std::to_string(cells.size()) + " columns, expected " +
-                                      std::to_string(rows[0].cells.size()));
+      to.fault(place(path, line),
+               "has " + std::to_string(cells.size()) + " columns, expected " + std::to_string(rows[0].cells.size()));
     else
       to.add(place(path, line), cells[*photo], cells[*caption]);
   }
@@ -186,8 +186,7 @@ Captions read_captions(const fs::path& path, bool skip_bad) {
   for (std::size_t i = 0; i < std::min<std::size_t>(10, captions.faults.size()); ++i)
     some += "\n  " + captions.faults[i];
   if (!captions.faults.empty() && (!skip_bad || captions.photos.empty()))
-    throw FormatError(path.string() + ": " + std::to_string(captions.faults.size()) +
-                      " lines or files are of no use" +
+    throw FormatError(path.string() + ": " + std::to_string(captions.faults.size()) + " lines or files are of no use" +
                       (captions.photos.empty() ? ", and nothing is left:" : "; --skip-bad true goes on without them:") +
                       some);
   if (captions.photos.empty()) throw FormatError(path.string() + ": holds no captions");

@@ -182,14 +182,14 @@ class Evaluation {
         "background", wardrobe::kColourCount,
         [](const auto& scene, const auto&) { return static_cast<Index>(scene.background); },
         [](Index v, const auto&, const auto& name) {
-          return join({noun_phrase(name), "on", wardrobe::detail::with_article(std::string(name_of(static_cast<Colour>(v)))),
-                       "background"});
+          return join({noun_phrase(name), "on",
+                       wardrobe::detail::with_article(std::string(name_of(static_cast<Colour>(v)))), "background"});
         });
     add(
         "texture", 4, [](const auto& scene, const auto&) { return static_cast<Index>(scene.texture); },
         [&](Index v, const auto&, const auto& name) {
-          return join({noun_phrase(name), "on", wardrobe::detail::with_article(std::string(at(wardrobe::kTextureNames, v))),
-                       "background"});
+          return join({noun_phrase(name), "on",
+                       wardrobe::detail::with_article(std::string(at(wardrobe::kTextureNames, v))), "background"});
         });
     add(
         "place", 3, [](const auto&, const auto& o) { return wardrobe::column_of(o); },
@@ -206,8 +206,10 @@ class Evaluation {
       if (scene.object_count != 2) continue;
       const auto& [a, b] = scene.objects;
       const auto say = [&](wardrobe::Colour of_a, wardrobe::Colour of_b) {
-        return texts_.add(wardrobe::label_caption(wardrobe::PairLabel{
-            .first_class = a.object_class, .first_colour = of_a, .second_class = b.object_class, .second_colour = of_b}));
+        return texts_.add(wardrobe::label_caption(wardrobe::PairLabel{.first_class = a.object_class,
+                                                                      .first_colour = of_a,
+                                                                      .second_class = b.object_class,
+                                                                      .second_colour = of_b}));
       };
       const Index right = say(a.colour, b.colour);
       to.push_back({add_scene(scene), 0, {right, say(b.colour, a.colour)}});
@@ -239,9 +241,10 @@ class Evaluation {
       for (Index i = 0; i < n; ++i) {
         const auto at = static_cast<std::size_t>(i);
         score.percent += (rank(picture[at], text, i) == 0) / 2.0;
-        score.percent += (beaten_by(n, i, [&](Index j) {
-                            return similarity(picture[static_cast<std::size_t>(j)], text[at]);
-                          }) == 0) / 2.0;
+        score.percent +=
+            (beaten_by(n, i, [&](Index j) { return similarity(picture[static_cast<std::size_t>(j)], text[at]); }) ==
+             0) /
+            2.0;
         score.chance += 1 / static_cast<double>(n);
       }
       score.count += n;

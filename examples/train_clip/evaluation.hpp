@@ -13,10 +13,12 @@ struct Score {
 
 /// What a model can in the wardrobe world, on photographs it has not seen:
 ///   detailed, medium   R@1 among `pairs` of different meanings, the mean of both directions
-///   hard               the same within groups of 24 that share class, colour and background, so that only pattern, size,
+///   hard               the same within groups of 24 that share class, colour and background, so that only pattern,
+///   size,
 ///                      place and texture tell them apart; pairs / 25 groups
 ///   class 18           «a photo of a …», zero-shot, of 4 times `pairs` pictures; garments: the ten garments only
-///   colour, pattern, … the right one among all values of an attribute, of half as many as `pairs`; binding: which of two
+///   colour, pattern, … the right one among all values of an attribute, of half as many as `pairs`; binding: which of
+///   two
 ///                      objects has which colour
 std::vector<Score> evaluate(const Model& model, const wardrobe::Photos& test, Index pairs, Context& ctx);
 

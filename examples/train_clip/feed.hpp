@@ -16,9 +16,9 @@ using gatefold::Tensor;
 
 /// What a step trains on.
 struct FedBatch {
-  Tensor<float, 4> images;             // [B, S, S, 3]
-  Tensor<Index, 2> ids;                // [B, T]
-  Tensor<std::uint8_t, 2> same;        // [B, B] non-zero where two pairs are no negatives of one another
+  Tensor<float, 4> images;       // [B, S, S, 3]
+  Tensor<Index, 2> ids;          // [B, T]
+  Tensor<std::uint8_t, 2> same;  // [B, B] non-zero where two pairs are no negatives of one another
 };
 
 /// Prepares the batches of the next steps on threads of its own. A batch is a function of the seed and its step, so

@@ -42,9 +42,9 @@ void FilePairs::draw(Index picture, gatefold::Rng* augment, gatefold::View<float
       return;
     } catch (const gatefold::FormatError& error) {
       if (!skip_bad_ || attempt + 1 == size())
-        throw gatefold::FormatError(path.string() + ": " + error.what() +
-                                    (skip_bad_ ? "; no photograph can be read"
-                                               : "; --skip-bad true lets the next one take its place"));
+        throw gatefold::FormatError(
+            path.string() + ": " + error.what() +
+            (skip_bad_ ? "; no photograph can be read" : "; --skip-bad true lets the next one take its place"));
       ++unreadable_;
     }
   }

@@ -11,9 +11,15 @@
 namespace train_clip {
 namespace {
 
-constexpr const char* kCompanions[] = {"config.json",           "open_clip_config.json", "preprocessor_config.json",
-                                       "processor_config.json", "tokenizer_config.json", "vocab.json",
-                                       "merges.txt",            "tokenizer.json",        "bpe_simple_vocab_16e6.txt"};
+constexpr const char* kCompanions[] = {"config.json",
+                                       "open_clip_config.json",
+                                       "preprocessor_config.json",
+                                       "processor_config.json",
+                                       "tokenizer_config.json",
+                                       "vocab.json",
+                                       "merges.txt",
+                                       "tokenizer.json",
+                                       "bpe_simple_vocab_16e6.txt"};
 
 gatefold::ClipTokenizer tokenizer_of(const fs::path& folder, gatefold::ClipNames names, Index context) {
   return gatefold::load_clip_tokenizer(folder, gatefold::clip_tokenizer_options(folder, names, context));
@@ -54,27 +60,25 @@ void copy_companions(const fs::path& model, const fs::path& run) {
 void write_companions(const Settings& s, const std::vector<std::string>& texts, const fs::path& run) {
   write_tokenizer(learn_merges(count_pieces(texts), s.merges), run);
   const auto size = nlohmann::json{{"height", s.image_size}, {"width", s.image_size}};
-  gatefold::write_file(run / "preprocessor_config.json",
-                       nlohmann::json{{"image_processor_type", "CLIPImageProcessor"},
-                                      {"size", {{"shortest_edge", s.image_size}}},
-                                      {"crop_size", size},
-                                      {"do_resize", true},
-                                      {"do_center_crop", true},
-                                      {"do_rescale", true},
-                                      {"do_normalize", true},
-                                      {"do_convert_rgb", true},
-                                      {"resample", 3},
-                                      {"image_mean", {0.5, 0.5, 0.5}},
-                                      {"image_std", {0.5, 0.5, 0.5}}}
-                           .dump(1));
-  gatefold::write_file(run / "tokenizer_config.json",
-                       nlohmann::json{{"tokenizer_class", "CLIPTokenizer"},
-                                      {"model_max_length", s.context},
-                                      {"bos_token", "<|startoftext|>"},
-                                      {"eos_token", "<|endoftext|>"},
-                                      {"unk_token", "<|endoftext|>"},
-                                      {"pad_token", "<|endoftext|>"}}
-                           .dump(1));
+  gatefold::write_file(run / "preprocessor_config.json", nlohmann::json{{"image_processor_type", "CLIPImageProcessor"},
+                                                                        {"size", {{"shortest_edge", s.image_size}}},
+                                                                        {"crop_size", size},
+                                                                        {"do_resize", true},
+                                                                        {"do_center_crop", true},
+                                                                        {"do_rescale", true},
+                                                                        {"do_normalize", true},
+                                                                        {"do_convert_rgb", true},
+                                                                        {"resample", 3},
+                                                                        {"image_mean", {0.5, 0.5, 0.5}},
+                                                                        {"image_std", {0.5, 0.5, 0.5}}}
+                                                             .dump(1));
+  gatefold::write_file(run / "tokenizer_config.json", nlohmann::json{{"tokenizer_class", "CLIPTokenizer"},
+                                                                     {"model_max_length", s.context},
+                                                                     {"bos_token", "<|startoftext|>"},
+                                                                     {"eos_token", "<|endoftext|>"},
+                                                                     {"unk_token", "<|endoftext|>"},
+                                                                     {"pad_token", "<|endoftext|>"}}
+                                                          .dump(1));
   const auto tokenizer = tokenizer_of(run, gatefold::ClipNames::hugging_face, s.context);
   gatefold::write_file(run / "config.json",
                        gatefold::config_of_clip(tiny_options(s, run), tokenizer.start(), tokenizer.end()).dump(1));
@@ -106,7 +110,8 @@ void publish(const Model& model, const fs::path& run, const Context& ctx) {
     const auto back = gatefold::load_clip(unverified, {.parallel_for = ctx.parallel_for});
     gatefold::for_each_param(
         [&](std::string_view at, const auto& a, const auto& b) {
-          if (!(a == b)) throw gatefold::FormatError(unverified.string() + ": " + std::string(at) + " came back otherwise");
+          if (!(a == b))
+            throw gatefold::FormatError(unverified.string() + ": " + std::string(at) + " came back otherwise");
         },
         back, model.clip);
   } catch (...) {
@@ -140,8 +145,8 @@ Tensor<float, 2> embed_texts(const Model& model, const std::vector<std::string>&
     const auto scope = ctx.workspace.scope();
     const Index end = std::min(begin + kEmbedBatch, count);
     auto ids = ctx.workspace.take<Index>(end - begin, model.clip.options.context);
-    model.tokenizer.encode(std::span(texts).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)),
-                           ids);
+    model.tokenizer.encode(
+        std::span(texts).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)), ids);
     model.clip.encode_texts(ids, z.view().rows(begin, end), ctx);
   }
   normalise_rows(z);

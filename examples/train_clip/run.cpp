@@ -24,8 +24,8 @@ Model with_recompute(Model model, bool recompute) {
 
 Model model_of(const gatefold::CheckpointReader& file, const fs::path& folder) {
   const auto options = gatefold::options_from_json<gatefold::ClipOptions>(file.metadata("clip"), file.file().source());
-  const auto names = file.metadata("names") == "open_clip" ? gatefold::ClipNames::open_clip
-                                                           : gatefold::ClipNames::hugging_face;
+  const auto names =
+      file.metadata("names") == "open_clip" ? gatefold::ClipNames::open_clip : gatefold::ClipNames::hugging_face;
   auto model = model_beside(folder, names, options);
   file.read("model", model.clip);
   return model;
@@ -45,11 +45,8 @@ Run::Run(const Settings& s, Model from, Context context)
       ctx(std::move(context)),
       model(with_recompute(std::move(from), s.recompute)),
       trainable_(trainable_of(s)),
-      optimizer_(model.clip, {.lr = s.lr,
-                              .beta2 = 0.98,
-                              .epsilon = 1e-6,
-                              .weight_decay = s.weight_decay,
-                              .trainable = trainable_}),
+      optimizer_(model.clip,
+                 {.lr = s.lr, .beta2 = 0.98, .epsilon = 1e-6, .weight_decay = s.weight_decay, .trainable = trainable_}),
       grad_(zeros_like(model.clip)),
       frozen_(model.clip, trainable_) {
   ctx.frozen = &frozen_;
@@ -72,8 +69,8 @@ Settings Run::settings_of(const gatefold::CheckpointReader& file) {
 void Run::feed_from(const Source& source) {
   const auto identity = source.pairs.identity();
   if (!identity_.empty() && identity_ != identity)
-    throw gatefold::FormatError("the run was begun with other pictures or captions (" + identity_ + ") than came now (" +
-                                identity + "); put back what it was, or begin another run");
+    throw gatefold::FormatError("the run was begun with other pictures or captions (" + identity_ +
+                                ") than came now (" + identity + "); put back what it was, or begin another run");
   identity_ = identity;
   feed_.emplace(source.pairs, model.tokenizer, source.choose,
                 Feed::Options{.batch = settings.batch,
@@ -94,8 +91,9 @@ training::StepResult Run::differentiate(const FedBatch& batch) {
   for (Index begin = 0; begin < size; begin += chunk) chunks.push_back({begin, std::min(size, begin + chunk)});
   // z: image and text side by side, as accumulate_contrastive takes them.
   const auto forward = [&](const Chunk& c, gatefold::Rows<float> z) {
-    return model.clip.forward({.images = batch.images.view().rows(c.begin, c.end), .ids = batch.ids.view().rows(c.begin, c.end)},
-                              z.columns(0, width), z.columns(width, 2 * width), ctx);
+    return model.clip.forward(
+        {.images = batch.images.view().rows(c.begin, c.end), .ids = batch.ids.view().rows(c.begin, c.end)},
+        z.columns(0, width), z.columns(width, 2 * width), ctx);
   };
   const auto loss_backward = [&](gatefold::Rows<const float> z, gatefold::Rows<float> dz) {
     const auto loss = contrastive.forward<float>(z.columns(0, width), z.columns(width, 2 * width),
@@ -149,7 +147,8 @@ training::StepResult Run::advance(bool) {
   result.rate = schedule(step_);
   result.skipped = !std::isfinite(norm);
   if (!result.skipped) {
-    optimizer_.step(model.clip, grad_, {.learning_rate = result.rate, .gradient_scale = gatefold::clip_scale(norm)}, ctx);
+    optimizer_.step(model.clip, grad_, {.learning_rate = result.rate, .gradient_scale = gatefold::clip_scale(norm)},
+                    ctx);
     model.clip.clamp_temperature();
   }
   ++step_;
@@ -172,7 +171,8 @@ void Run::save(const fs::path& path, double minutes) const {
   writer.add_metadata("step", step_);
   writer.add_metadata("settings", training::json_of_settings(settings));
   writer.add_metadata("clip", gatefold::options_to_json(model.clip.options));
-  writer.add_metadata("names", std::string(model.names == gatefold::ClipNames::open_clip ? "open_clip" : "hugging_face"));
+  writer.add_metadata("names",
+                      std::string(model.names == gatefold::ClipNames::open_clip ? "open_clip" : "hugging_face"));
   writer.add_metadata("data", identity_);
   if (minutes > 0) writer.add_metadata("minutes", to_text(minutes));
   writer.write(path);

@@ -148,8 +148,7 @@ Feed::Choose choose_of(const Settings& s, const Pairs& pairs, const fs::path& fo
                                 to_text(s.batch) + "; give a smaller --batch");
   const gatefold::Shuffle order{.size = pairs.size(), .seed = s.seed};
   return [order](Index step, std::span<Index> which) {
-    for (std::size_t i = 0; i < which.size(); ++i)
-      which[i] = order(step * std::ssize(which) + static_cast<Index>(i));
+    for (std::size_t i = 0; i < which.size(); ++i) which[i] = order(step * std::ssize(which) + static_cast<Index>(i));
   };
 }
 
@@ -242,7 +241,8 @@ int run_all(const Arguments& call) {
   } else {
     if (holds_all(args.out) && !args.overwrite)
       throw gatefold::FormatError(args.out.string() + " holds a run already; go on with it by --resume " +
-                                  args.out.string() + ", name another folder with --out, or give --overwrite to lose it");
+                                  args.out.string() +
+                                  ", name another folder with --out, or give --overwrite to lose it");
     fs::create_directories(args.out);
     gatefold::write_file(args.out / kAll,
                          nlohmann::ordered_json{{"stages", args.stages}, {"given", args.given}}.dump(1) + "\n");

@@ -43,8 +43,7 @@ std::vector<std::string> learn_merges(const std::map<std::string, Index>& word_c
     std::map<std::pair<std::string, std::string>, Index> pairs;
     for (const auto& word : words)
       for (std::size_t i = 1; i < word.symbols.size(); ++i) pairs[{word.symbols[i - 1], word.symbols[i]}] += word.count;
-    const auto best =
-        std::ranges::max_element(pairs, [](const auto& a, const auto& b) { return a.second < b.second; });
+    const auto best = std::ranges::max_element(pairs, [](const auto& a, const auto& b) { return a.second < b.second; });
     if (best == pairs.end()) break;
     const auto [left, right] = best->first;
     merges.push_back(left + " " + right);

@@ -49,7 +49,8 @@ std::optional<Arguments> parse(int argc, char** argv) {
   }
   if (a.loop.minutes > 0 && app.count("--steps"))
     throw gatefold::UsageError("--minutes and --steps both say how long to train; give one of them");
-  if (a.loop.minutes > 0 && !app.count("--warmup")) a.settings.warmup = 50;  // a short run cannot spend itself on warming up
+  if (a.loop.minutes > 0 && !app.count("--warmup"))
+    a.settings.warmup = 50;  // a short run cannot spend itself on warming up
   return a;
 }
 

@@ -95,9 +95,9 @@ int train(Trainee& trainee, const RunFolder& folder, const LoopOptions& options)
                   100 * result.image_accuracy, 100 * result.text_accuracy);
     progress->update(step, note + trainee.note());
     if (log) {
-      std::vector<double> row{static_cast<double>(step), result.loss,        result.image_accuracy,
-                              result.text_accuracy,      result.gradient_norm, result.rate,
-                              result.temperature,        seconds_before + seconds()};
+      std::vector<double> row{
+          static_cast<double>(step), result.loss, result.image_accuracy, result.text_accuracy,
+          result.gradient_norm,      result.rate, result.temperature,    seconds_before + seconds()};
       for (const double value : trainee.row()) row.push_back(value);
       metrics.write(row);
     }
@@ -110,8 +110,8 @@ int train(Trainee& trainee, const RunFolder& folder, const LoopOptions& options)
       progress->finish();
       show_progress();
       const auto steps = to_text(trainee.steps());
-      std::cerr << gatefold::message(steps + " steps fit; --steps " + steps + " --warmup " +
-                                     to_text(trainee.warmup()) + " is this run again");
+      std::cerr << gatefold::message(steps + " steps fit; --steps " + steps + " --warmup " + to_text(trainee.warmup()) +
+                                     " is this run again");
     }
     due = due || step % options.save_every == 0;
     if (due && watch.sound()) {

@@ -9,8 +9,8 @@ using detail::noun_phrase;
 using detail::pick;
 using detail::with_article;
 
-constexpr auto kBriefPrompts = std::to_array<std::string_view>(
-    {"", "", "a photo of", "a picture of", "an image of", "this is"});
+constexpr auto kBriefPrompts =
+    std::to_array<std::string_view>({"", "", "a photo of", "a picture of", "an image of", "this is"});
 constexpr auto kDetailedPrompts =
     std::to_array<std::string_view>({"there is", "the image shows", "we see", "this picture shows"});
 constexpr auto kAnonymousThings = std::to_array<std::string_view>({"thing", "object"});
@@ -48,8 +48,8 @@ enum Kind : Index {
 
 std::string_view texture_name(const Scene& scene) { return kTextureNames[static_cast<std::size_t>(scene.texture)]; }
 std::string place_phrase(const Object& o) {
-  return join({"in the", kRowNames[static_cast<std::size_t>(row_of(o))],
-               kColumnNames[static_cast<std::size_t>(column_of(o))]});
+  return join(
+      {"in the", kRowNames[static_cast<std::size_t>(row_of(o))], kColumnNames[static_cast<std::size_t>(column_of(o))]});
 }
 std::string background_phrase(std::string_view on, std::string_view texture, Colour colour) {
   return join({on, with_article(join({texture, name_of(colour)})), "background"});
@@ -86,10 +86,8 @@ Told brief_of_one(const Scene& scene, gatefold::Rng& rng) {
   const std::string noun = noun_phrase(name);
   if (percent < 56) return {noun, meaning_of(of_class, o.object_class)};
   if (percent < 70) return {noun_phrase(name, o.colour), meaning_of(of_class_colour, o.object_class, o.colour)};
-  if (percent < 75)
-    return {noun_phrase(Name{pick(kAnonymousThings, rng)}, o.colour), meaning_of(of_colour, o.colour)};
-  if (percent < 81)
-    return {noun_phrase(name, {}, o.pattern), meaning_of(of_class_pattern, o.object_class, o.pattern)};
+  if (percent < 75) return {noun_phrase(Name{pick(kAnonymousThings, rng)}, o.colour), meaning_of(of_colour, o.colour)};
+  if (percent < 81) return {noun_phrase(name, {}, o.pattern), meaning_of(of_class_pattern, o.object_class, o.pattern)};
   if (percent < 86)
     return {join({"something", background_phrase("on", "", scene.background)}),
             meaning_of(of_background, scene.background)};
@@ -119,8 +117,7 @@ Told detailed(const Scene& scene, gatefold::Rng& rng) {
     return {join({prompt, described({size_name(o), pattern_name(o), name_of(o.colour)}, name), place_phrase(o), tail}),
             meaning_of(detailed_one, o.object_class, o.colour, o.pattern, size_of(o), row_of(o), column_of(o),
                        scene.background, scene.texture)};
-  const auto a = noun_phrase(name, o.colour),
-             b = noun_phrase(pick(names_of(lower.object_class), rng), lower.colour);
+  const auto a = noun_phrase(name, o.colour), b = noun_phrase(pick(names_of(lower.object_class), rng), lower.colour);
   const bool above = rng.below(2) == 0;
   return {join({prompt, above ? a : b, above ? "above" : "below", above ? b : a, tail}),
           meaning_of(detailed_two, o.object_class, o.colour, lower.object_class, lower.colour, scene.background,
@@ -134,8 +131,7 @@ Told medium(const Scene& scene) {
   if (scene.object_count == 1)
     return {join({described({pattern_name(o), name_of(o.colour)}, name), tail}),
             meaning_of(medium_one, o.object_class, o.colour, o.pattern, scene.background)};
-  return {join({noun_phrase(name, o.colour), "and",
-                noun_phrase(names_of(lower.object_class)[0], lower.colour), tail}),
+  return {join({noun_phrase(name, o.colour), "and", noun_phrase(names_of(lower.object_class)[0], lower.colour), tail}),
           meaning_of(medium_two, o.object_class, o.colour, lower.object_class, lower.colour, scene.background)};
 }
 

@@ -31,8 +31,8 @@ Told tell(const Scene& scene, Telling telling, gatefold::Rng& rng);
 /// All words that `tell` may say, sorted.
 std::vector<std::string> told_words();
 
-/// An endless corpus of scenes that training may see, 30 % of two objects: a pure function of seed and index. Apart from
-/// the streams of make_sample and make_batch.
+/// An endless corpus of scenes that training may see, 30 % of two objects: a pure function of seed and index. Apart
+/// from the streams of make_sample and make_batch.
 Scene corpus_scene(const SampleKey& key, const Photos& photos);
 
 }  // namespace wardrobe

@@ -29,7 +29,10 @@ class CaptionsFile : public ::testing::Test {
 };
 
 TEST_F(CaptionsFile, APhotographMayHaveSeveralCaptions) {
-  const auto read = read_captions(file("x.tsv", "\xef\xbb\xbf" "a.jpg\tone\r\nb.png\ttwo\n\n a.jpg\t three \t4\r"), false);
+  const auto read = read_captions(file("x.tsv",
+                                       "\xef\xbb\xbf"
+                                       "a.jpg\tone\r\nb.png\ttwo\n\n a.jpg\t three \t4\r"),
+                                  false);
   ASSERT_EQ(read.photos.size(), 2u);
   EXPECT_EQ(read.photos[0].photo, folder_ / "a.jpg");
   EXPECT_THAT(read.photos[0].captions, ElementsAre("one", "three \t4"));
@@ -69,7 +72,7 @@ TEST_F(CaptionsFile, EachFaultIsNamedAndCountedAndMayBeSkipped) {
                          "a.jpg\tgood\n"
                          "a.jpg\tcaf\xe9\n"
                          "\tnobody\n"
-                         
+
                          "b.png\talso good\n");
   const auto why = message_of<FormatError>([&] { (void)read_captions(path, false); });
   EXPECT_THAT(why, AllOf(HasSubstr("6 lines or files are of no use; --skip-bad true"), HasSubstr(":2: has no tab"),
@@ -87,7 +90,12 @@ TEST_F(CaptionsFile, OfWhichNothingIsLeftIsRefusedInAnyCase) {
                 HasSubstr("nothing is left"));
   EXPECT_THAT(message_of<FormatError>([&] { (void)read_captions(file("x.tsv", ""), true); }),
               HasSubstr("holds no captions"));
-  EXPECT_THAT(message_of<FormatError>([&] { (void)read_captions(file("x.tsv", "\xff\xfe" "a"), true); }),
+  EXPECT_THAT(message_of<FormatError>([&] {
+                (void)read_captions(file("x.tsv",
+                                         "\xff\xfe"
+                                         "a"),
+                                    true);
+              }),
               HasSubstr("is UTF-16"));
   EXPECT_THAT(message_of<FormatError>([&] { (void)read_captions(folder_ / "nosuch.tsv", true); }),
               HasSubstr("is not there"));

@@ -20,7 +20,8 @@ class Numbers : public Pairs {
   }
   void draw(Index picture, gatefold::Rng* augment, gatefold::View<float, 3> out) const override {
     if (picture == 9) throw gatefold::FormatError("nine is broken");
-    for (float& x : std::span(out.data(), 12)) x = static_cast<float>(static_cast<double>(picture) + (augment ? augment->uniform() : 0.0));
+    for (float& x : std::span(out.data(), 12))
+      x = static_cast<float>(static_cast<double>(picture) + (augment ? augment->uniform() : 0.0));
   }
   std::string identity() const override { return "numbers"; }
 };
@@ -32,12 +33,11 @@ const gatefold::ClipTokenizer& tokenizer() {
 
 std::vector<FedBatch> batches(Index threads, Index first, Index count) {
   const Numbers numbers;
-  Feed feed(
-      numbers, tokenizer(),
-      [](Index step, std::span<Index> which) {
-        for (std::size_t i = 0; i < which.size(); ++i) which[i] = (step * 4 + static_cast<Index>(i)) % 9;
-      },
-      {.batch = 4, .image_size = 2, .seed = 7, .augment = true, .threads = threads, .first_step = first});
+  Feed feed(numbers, tokenizer(),
+            [](Index step, std::span<Index> which) {
+              for (std::size_t i = 0; i < which.size(); ++i) which[i] = (step * 4 + static_cast<Index>(i)) % 9;
+            },
+            {.batch = 4, .image_size = 2, .seed = 7, .augment = true, .threads = threads, .first_step = first});
   std::vector<FedBatch> all;
   for (Index i = 0; i < count; ++i) all.push_back(feed.next());
   EXPECT_GE(feed.seconds_waited(), 0);
@@ -73,9 +73,9 @@ TEST(Feed, PairsOfOneMeaningAreNoNegativesButAPairIsOneOfItself) {
 
 TEST(Feed, WhatGoesWrongIsSaidWhereTheBatchIsWanted) {
   const Numbers numbers;
-  Feed feed(
-      numbers, tokenizer(), [](Index step, std::span<Index> which) { std::ranges::fill(which, step == 1 ? 9 : 0); },
-      {.batch = 2, .image_size = 2, .threads = 2});
+  Feed feed(numbers, tokenizer(),
+            [](Index step, std::span<Index> which) { std::ranges::fill(which, step == 1 ? 9 : 0); },
+            {.batch = 2, .image_size = 2, .threads = 2});
   EXPECT_NO_THROW((void)feed.next());
   EXPECT_THROW((void)feed.next(), gatefold::FormatError);
 }

@@ -37,8 +37,7 @@ class ForeignWriter {
     const bool stacked = source.arrangement == Arrangement::stacked;
     const std::size_t each = stacked ? values.size() / source.names.size() : values.size();
     for (std::size_t i = 0; i < source.names.size(); ++i)
-      file_.add_bytes(source.names[i], Dtype::f32, theirs,
-                      std::as_bytes(values.subspan(stacked ? i * each : 0, each)));
+      file_.add_bytes(source.names[i], Dtype::f32, theirs, std::as_bytes(values.subspan(stacked ? i * each : 0, each)));
   }
 
   void write(const std::filesystem::path& path) {
@@ -49,8 +48,7 @@ class ForeignWriter {
  private:
   NamedSource way(std::string_view path, bool two_tables) const {
     for (const auto& way : names_.find(path)) {
-      if (way.arrangement == Arrangement::two_tables_at_20 ? two_tables
-                                                           : way.arrangement != Arrangement::scaled_rows)
+      if (way.arrangement == Arrangement::two_tables_at_20 ? two_tables : way.arrangement != Arrangement::scaled_rows)
         return way;
     }
     throw OptionError("save_clip: " + quote_text(path) + " has no name among those of this kind of file");
@@ -71,20 +69,18 @@ class ForeignWriter {
 
 }  // namespace detail
 
-/// The weights of a CLIP under the names of others, as load_clip reads them: Hugging Face's for a dense model, OpenAI's,
-/// which are CLIP-MoE's where feed-forward nets are mixtures. A CLIP-MoE of 248 positions gets its two tables. F32.
-/// Throws OptionError for mixtures under Hugging Face's names, which has none, std::system_error; an old file survives
-/// every error.
+/// The weights of a CLIP under the names of others, as load_clip reads them: Hugging Face's for a dense model,
+/// OpenAI's, which are CLIP-MoE's where feed-forward nets are mixtures. A CLIP-MoE of 248 positions gets its two
+/// tables. F32. Throws OptionError for mixtures under Hugging Face's names, which has none, std::system_error; an old
+/// file survives every error.
 inline void save_clip(const Clip<float>& model, ClipNames names, const std::filesystem::path& path) {
   const auto& o = model.options;
   const bool mixtures = !o.vision.mixture.placement.layers.empty() || !o.text.mixture.placement.layers.empty();
   detail::ForeignWriter file(names == ClipNames::hugging_face ? kHuggingFaceClipNames : kOpenAiClipNames,
                              {.patch = o.patch});
-  for_each_param(
-      [&](std::string_view at, const auto& tensor) {
-        file.add(at, tensor.shape(), tensor.flat(), mixtures && o.context == 248);
-      },
-      model);
+  for_each_param([&](std::string_view at,
+                     const auto& tensor) { file.add(at, tensor.shape(), tensor.flat(), mixtures && o.context == 248); },
+                 model);
   file.write(path);
 }
 
@@ -97,13 +93,12 @@ inline nlohmann::ordered_json config_of_clip(const ClipOptions& o, Index beginni
                 "config_of_clip: transformers' CLIPModel has a norm in front of the blocks, reads images off at the "
                 "class token and texts at their end, which a token sees nothing behind; this one does not");
   const auto tower = [](const ClipTowerOptions& t) {
-    return nlohmann::ordered_json{
-        {"hidden_size", t.width},
-        {"intermediate_size", t.hidden},
-        {"num_hidden_layers", t.num_layers},
-        {"num_attention_heads", t.num_heads},
-        {"hidden_act", t.activation == ClipActivation::quick_gelu ? "quick_gelu" : "gelu"},
-        {"layer_norm_eps", t.epsilon}};
+    return nlohmann::ordered_json{{"hidden_size", t.width},
+                                  {"intermediate_size", t.hidden},
+                                  {"num_hidden_layers", t.num_layers},
+                                  {"num_attention_heads", t.num_heads},
+                                  {"hidden_act", t.activation == ClipActivation::quick_gelu ? "quick_gelu" : "gelu"},
+                                  {"layer_norm_eps", t.epsilon}};
   };
   auto text = tower(o.text), vision = tower(o.vision);
   text.update({{"vocab_size", o.vocabulary},
