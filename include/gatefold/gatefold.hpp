@@ -21,6 +21,7 @@
 #include "gatefold/losses/limoe_losses.hpp"
 #include "gatefold/losses/sigmoid_contrastive.hpp"
 #include "gatefold/models/clip.hpp"
+#include "gatefold/models/clip_init.hpp"
 #include "gatefold/models/limoe.hpp"
 #include "gatefold/models/long_context.hpp"
 #include "gatefold/models/mixture.hpp"
