@@ -27,8 +27,7 @@ struct CopyExpert {
     expect_shape(dx, dy.shape(), "CopyExpert::backward: dx");
     kernels::copy_rows<T>(dy, dx, ctx);
   }
-  template <class F>
-  CopyExpert packed() const {
+  CopyExpert over(const auto&) const {
     return *this;
   }
 };
@@ -50,8 +49,7 @@ struct ZeroExpert {
     expect_shape(dx, dy.shape(), "ZeroExpert::backward: dx");
     kernels::fill_rows<T>(dx, T(0), ctx);
   }
-  template <class F>
-  ZeroExpert packed() const {
+  ZeroExpert over(const auto&) const {
     return *this;
   }
 };
@@ -117,8 +115,7 @@ struct ConstantExpert {
     kernels::add_matmul_grad_weight<T>(da, saved.x, grad.mix, ctx);
     kernels::add_matmul_grad_weight<T>(constant, dy, grad.value, ctx);
   }
-  template <class F>
-  ConstantExpert packed() const {
+  ConstantExpert over(const auto&) const {
     return *this;
   }
 

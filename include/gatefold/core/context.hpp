@@ -7,6 +7,7 @@
 
 namespace gatefold {
 
+class Calibration;    // nn/calibration.hpp
 class RoutingReport;  // routing/routing_report.hpp
 class RoutingTape;    // routing/routing_tape.hpp
 
@@ -24,6 +25,7 @@ struct Context {
   const TokenLayout* layout = nullptr;
   RoutingReport* report = nullptr;  ///< Sparse layers write their statistics here, in the order they run.
   RoutingTape* tape = nullptr;      ///< Routers leave their choices here, or take them from here, in the same order.
+  Calibration* calibration = nullptr;  ///< Layers show it the rows that they multiply.
 };
 
 }  // namespace GATEFOLD_COMPILED_FOR
