@@ -16,8 +16,8 @@ struct WeightStatistics {
   std::string path;                               ///< Of the weight in its model.
   Index rows = 0;                                 ///< Padding is not among them,
   Index rows_left_out = 0;                        ///< nor are those with a value that is no finite number.
-  std::vector<double> sum, squares;               // [K] of x, of x²
-  std::vector<double> lowest, highest;            // [K] infinite without rows
+  std::vector<double> sum{}, squares{};           // [K] of x, of x²
+  std::vector<double> lowest{}, highest{};        // [K] infinite without rows
   Tensor<double, 2> gram = Tensor<double, 2>({0, 0});  // [K, K] of xᵀ x, or [0, 0] with Detail::columns
 
   double mean(Index k) const { return per_row(sum[static_cast<std::size_t>(k)]); }
