@@ -1,4 +1,5 @@
 #pragma once
+#include "gatefold/models/sparsity_file.hpp"
 #include "gatefold/models/clip.hpp"
 #include "gatefold/models/clip_shapes.hpp"
 #include "gatefold/models/clip_weights.hpp"
@@ -181,6 +182,7 @@ Clip<float, W> load_clip(const ClipFile& file, const ParallelFor& parallel_for =
     }
   };
   auto model = make();
+  for (const auto& each : file.tensors.files()) expect_sparsity(*each);
   detail::read_foreign(file.tensors, file.names == ClipNames::hugging_face ? kHuggingFaceClipNames : kOpenAiClipNames,
                        {.patch = file.options.patch}, model, parallel_for);
   return model;
