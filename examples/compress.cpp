@@ -1,5 +1,6 @@
 // Prunes a model and repairs it. See --help.
 #include "compress/compress.hpp"
+
 #include "program.hpp"
 #include "zero_shot/clip_model.hpp"
 

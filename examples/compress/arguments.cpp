@@ -41,7 +41,8 @@ std::optional<Arguments> parse(int argc, char** argv) {
       "  compress --model examples/models/wardrobe.safetensors --pattern 2:4 --out small.safetensors\n"
       "  compress --model clip --prune wanda --pattern 2:4 --calibrate photos/ --repair captions.tsv --out clip-2-4\n"
       "  compress --model clip --pattern \"vision*=2:4\" \"text*=50%\" --calibrate captions.tsv --out clip-small\n");
-  gatefold::add_texts(app, "--model", a.model, "a CLIP (folder or .safetensors), or a model of train_limoe")->required();
+  gatefold::add_texts(app, "--model", a.model, "a CLIP (folder or .safetensors), or a model of train_limoe")
+      ->required();
   gatefold::add_texts(app, "--out", a.out, "folder of the new CLIP, or file of the new wardrobe model")->required();
   app.add_option("--prune", a.prune, "by what weights are chosen")
       ->capture_default_str()

@@ -14,15 +14,15 @@ using gatefold::Index;
 /// The command line.
 struct Arguments {
   std::filesystem::path model, out;
-  std::string prune = "wanda";             ///< magnitude, wanda, sparsegpt, dsnot
-  std::vector<std::string> pattern;        ///< «2:4», or «PATH=2:4» for the weights of a path; the first that fits
-  std::filesystem::path calibrate{};       ///< Photographs: a folder, or captions
-  Index samples = 128;                     ///< For calibration
-  std::filesystem::path repair{};          ///< Captions
-  bool no_repair = false;                  ///< Of the wardrobe model, which needs no captions
-  Index steps = 400, batch = 0;            ///< 0: 256 of the wardrobe world, 64 of photographs
+  std::string prune = "wanda";        ///< magnitude, wanda, sparsegpt, dsnot
+  std::vector<std::string> pattern;   ///< «2:4», or «PATH=2:4» for the weights of a path; the first that fits
+  std::filesystem::path calibrate{};  ///< Photographs: a folder, or captions
+  Index samples = 128;                ///< For calibration
+  std::filesystem::path repair{};     ///< Captions
+  bool no_repair = false;             ///< Of the wardrobe model, which needs no captions
+  Index steps = 400, batch = 0;       ///< 0: 256 of the wardrobe world, 64 of photographs
   double lr = 2e-3, distill = 0.5;
-  std::string teacher = "similarity";      ///< What distillation compares: similarity or embeddings
+  std::string teacher = "similarity";  ///< What distillation compares: similarity or embeddings
   Index rank = 8;
   double alpha = 16;
   Index seed = 1;

@@ -141,8 +141,8 @@ double recall(const Tensor<float, 2>& a, const Tensor<float, 2>& b) {
 /// Writes the model under the names of the file it came from: what was pruned anew, all else byte for byte.
 void save(const gatefold::ClipFile& file, const Clip<float>& model, const gatefold::Pruned& pruned,
           const Arguments& args) {
-  const auto& names = file.names == gatefold::ClipNames::hugging_face ? gatefold::kHuggingFaceClipNames
-                                                                      : gatefold::kOpenAiClipNames;
+  const auto& names =
+      file.names == gatefold::ClipNames::hugging_face ? gatefold::kHuggingFaceClipNames : gatefold::kOpenAiClipNames;
   gatefold::SafeTensorsWriter writer;
   std::deque<Tensor<float, 2>> made;  // borrowed until the file is written
   std::set<std::string, std::less<>> written;
@@ -165,7 +165,8 @@ void save(const gatefold::ClipFile& file, const Clip<float>& model, const gatefo
       auto& copy = made.emplace_back(gatefold::Shape<2>{rows, weight.extent(1)});
       for (Index n = 0; n < rows; ++n)
         for (Index k = 0; k < weight.extent(1); ++k) {
-          const float w = weight.view()(static_cast<Index>(part) * rows + n, k), by = scale[static_cast<std::size_t>(n)];
+          const float w = weight.view()(static_cast<Index>(part) * rows + n, k),
+                      by = scale[static_cast<std::size_t>(n)];
           copy.view()(n, k) = by == 0 ? 0 : w / by;
         }
       const auto dtype = file.tensors.find(way->names[part])->entry->dtype;
@@ -246,7 +247,8 @@ void compress_clip(const Arguments& args) {
   const Samples& compared = held_photos.empty() ? calibration : held;
 
   const bool captioned = !held_photos.empty();
-  std::vector<std::string> rows{"cosine of pictures to the dense model's, %", "cosine of texts to the dense model's, %"};
+  std::vector<std::string> rows{"cosine of pictures to the dense model's, %",
+                                "cosine of texts to the dense model's, %"};
   if (captioned) rows.insert(rows.end(), {"R@1 image to text, %", "R@1 text to image, %"});
   std::vector<Score> scores;
   const Embedded before = embed(model, compared, ctx);

@@ -2,7 +2,6 @@
 #include "compress/repair.hpp"
 #include "gatefold/models/limoe_file.hpp"
 #include "program.hpp"
-#include "train_limoe/results.hpp"
 #include "wardrobe/feed.hpp"
 
 namespace compress {
@@ -22,8 +21,7 @@ class World {
   /// The pairs of a step, rendered; they live until the next.
   Pairs<Limoe<float>> pairs(std::uint64_t step, Index size, bool negatives, Context& ctx) {
     const auto batch = wardrobe::make_batch({seed_, kFirstStep + step, size}, data_.train);
-    if (images_.extent(0) != size)
-      images_ = Tensor<float, 4>({size, wardrobe::kCanvasEdge, wardrobe::kCanvasEdge, 3});
+    if (images_.extent(0) != size) images_ = Tensor<float, 4>({size, wardrobe::kCanvasEdge, wardrobe::kCanvasEdge, 3});
     wardrobe::render_batch(batch.scenes, data_.train, images_.view(), ctx);
     texts_ = {};
     const Index most = file_.model.options.max_text_tokens;
@@ -45,6 +43,15 @@ class World {
   wardrobe::Texts texts_;
   Tensor<std::uint8_t, 2> left_out_ = Tensor<std::uint8_t, 2>({0, 0});
 };
+
+/// Throws FormatError for one that does not answer as it says.
+gatefold::LimoeFile load(const std::filesystem::path& path, const Context& ctx) {
+  auto file = gatefold::load_limoe(path);
+  if (const double off = gatefold::verify(file, path, ctx); !(off < 1e-3))
+    throw gatefold::FormatError(path.string() + ": its self-check is off by " + std::to_string(off) +
+                                "; the file is damaged");
+  return file;
+}
 
 void save(gatefold::LimoeFile file, const gatefold::Pruned& pruned, const Arguments& args, const Context& ctx,
           const gatefold::CheckpointReader& reader) {
@@ -71,7 +78,7 @@ void compress_limoe(const Arguments& args) {
     throw gatefold::UsageError(args.out.string() + " is there already; --overwrite replaces it");
   Context ctx{.parallel_for = gatefold::default_parallel_for(args.threads)};
   const auto data = wardrobe::load_fashion_mnist(args.fashion_mnist);
-  auto file = train_limoe::load_verified(args.model, ctx);
+  auto file = load(args.model, ctx);
   const auto capacity = file.model.options.capacity;
   file.model.set_capacity({});  // as in use: what an expert sees does not depend on who came before
   World world(file, data, args);
@@ -121,7 +128,7 @@ void compress_limoe(const Arguments& args) {
   print_scores(rows, scores);
   file.model.set_capacity(capacity);
   save(file, pruned, args, ctx, gatefold::CheckpointReader(args.model));
-  (void)train_limoe::load_verified(args.out, ctx);
+  (void)load(args.out, ctx);
   std::printf("%s written\n", args.out.c_str());
   print_memory();
 }

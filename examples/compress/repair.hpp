@@ -55,8 +55,9 @@ gatefold::Pruned prune_model(Model& model, const Arguments& args, Run&& run, Con
 }
 
 /// The pruned model, repaired: adapters through the masks, trained on the pairs of captions and on what the dense model
-/// makes of them. Teacher and student have the weights in common, unless the pruner changed those that stay. `next(step)`
-/// gives the pairs of a step, which live until the next; `scale` is what cosines are multiplied by, and stays.
+/// makes of them. Teacher and student have the weights in common, unless the pruner changed those that stay.
+/// `next(step)` gives the pairs of a step, which live until the next; `scale` is what cosines are multiplied by, and
+/// stays.
 template <class Model>
 Model repaired(Model dense, Model pruned, const gatefold::Masks& masks, const Arguments& args, double scale,
                const std::function<Pairs<Model>(Index step)>& next, Context& ctx) {
@@ -108,9 +109,10 @@ Model repaired(Model dense, Model pruned, const gatefold::Masks& masks, const Ar
     student.backward(saved, d_image, d_text, grad, ctx);
     const double norm = gatefold::gradient_norm(grad, trainable, ctx);
     if (!std::isfinite(norm))
-      throw gatefold::FormatError("step " + std::to_string(step) + ": the gradient is not finite; a lower --lr, please");
-    optimizer.step_and_clear(
-        student, grad, {.learning_rate = schedule(step), .gradient_scale = gatefold::clip_scale(norm)}, ctx);
+      throw gatefold::FormatError("step " + std::to_string(step) +
+                                  ": the gradient is not finite; a lower --lr, please");
+    optimizer.step_and_clear(student, grad,
+                             {.learning_rate = schedule(step), .gradient_scale = gatefold::clip_scale(norm)}, ctx);
     char note[64];
     std::snprintf(note, sizeof note, "loss %.3f  teacher %.4f", mean_loss.update(double{loss.loss}), double{distance});
     progress.update(step + 1, note);

@@ -36,8 +36,7 @@ void print_sparsity(const gatefold::Pruned& pruned) {
   };
   for (const auto& [name, block] : blocks) print(name, block);
   print("all", all);
-  if (all.left_out)
-    std::printf("%td rows of activations were no finite numbers, and were left out.\n", all.left_out);
+  if (all.left_out) std::printf("%td rows of activations were no finite numbers, and were left out.\n", all.left_out);
 }
 
 void print_memory() {

@@ -56,15 +56,13 @@ TEST(Lora, KeepsTheContractInNetsAndAttention) {
     }
     return paths;
   };
-  test::check_layer(
-      [](auto type) { return adapted(Mlp<typename decltype(type)::type>({.width = 4, .hidden = 7})); },
-      {.in = 4, .out = 4, .paths = of({"up", "down"}), .copies = 100});
+  test::check_layer([](auto type) { return adapted(Mlp<typename decltype(type)::type>({.width = 4, .hidden = 7})); },
+                    {.in = 4, .out = 4, .paths = of({"up", "down"}), .copies = 100});
   test::check_layer(
       [](auto type) { return adapted(GatedMlp<typename decltype(type)::type>({.width = 4, .hidden = 7})); },
       {.in = 4, .out = 4, .paths = of({"gate", "up", "down"}), .copies = 100});
-  test::check_grouped(
-      [](auto type) { return adapted(Mlp<typename decltype(type)::type>({.width = 4, .hidden = 7})); },
-      {.width = 4, .counts = {3, 0, 5}, .tokens = 4});
+  test::check_grouped([](auto type) { return adapted(Mlp<typename decltype(type)::type>({.width = 4, .hidden = 7})); },
+                      {.width = 4, .counts = {3, 0, 5}, .tokens = 4});
   test::check_grouped(
       [](auto type) { return adapted(GatedMlp<typename decltype(type)::type>({.width = 4, .hidden = 7})); },
       {.width = 4, .counts = {3, 0, 5}, .tokens = 4});
@@ -90,8 +88,8 @@ TEST(Lora, TrainedThroughTheMaskItMergesToTheBitAndWhatWasRemovedStays) {
     if (!path.starts_with("attention.inner.out")) masks.of.emplace(path, mask);  // which stays whole
   ASSERT_EQ(masks.of.size(), 7u);
   Rng rng(3);
-  auto model = add_lora(teacher, {{.weights = "attention*", .rank = 2}, {.weights = "*.experts.*", .rank = 3}}, masks,
-                        rng);
+  auto model =
+      add_lora(teacher, {{.weights = "attention*", .rank = 2}, {.weights = "*.experts.*", .rank = 3}}, masks, rng);
   EXPECT_EQ(model.attention.inner.qkv.weight.rank(), 2);
   EXPECT_EQ(model.ffn.inner.experts[1].up.weight.rank(), 3);
   EXPECT_EQ(model.ffn.inner.experts[1].up.weight.base.values.data(),

@@ -240,8 +240,8 @@ TEST(KeepExperts, LeavesTheBestAndTheRouterKnowsThem) {
   Sparse layer(TopKRouter<float>({.width = kWidth, .num_experts = 4, .num_selected = 2}),
                Mlp<float>({.width = kWidth, .hidden = 12}));
   test::disturb(layer, 5, 0.3);
-  const std::vector<ExpertStatistics> seen{{.rows = 2, .weighed_norm = 4}, {.rows = 4, .weighed_norm = 4},
-                                           {.rows = 0}, {.rows = 1, .weighed_norm = 1}};
+  const std::vector<ExpertStatistics> seen{
+      {.rows = 2, .weighed_norm = 4}, {.rows = 4, .weighed_norm = 4}, {.rows = 0}, {.rows = 1, .weighed_norm = 1}};
   EXPECT_THAT(best_experts(seen, 3), ::testing::ElementsAre(0, 1, 3));
   EXPECT_THAT(best_experts(seen, 2), ::testing::ElementsAre(0, 3));  // of equal ones the later
   EXPECT_THROW((void)best_experts(seen, 5), OptionError);
@@ -258,7 +258,8 @@ TEST(KeepExperts, LeavesTheBestAndTheRouterKnowsThem) {
   for (Index r = 0; r < 5; ++r) {
     double z[2] = {};
     for (int i = 0; i < 2; ++i)
-      for (Index k = 0; k < kWidth; ++k) z[i] += double{layer.router.weight.view()(i ? 3 : 1, k)} * double{x.view()(r, k)};
+      for (Index k = 0; k < kWidth; ++k)
+        z[i] += double{layer.router.weight.view()(i ? 3 : 1, k)} * double{x.view()(r, k)};
     EXPECT_NEAR(saved.routing.gates(r, 0), 1 / (1 + std::exp(z[1] - z[0])), 1e-5);
   }
   EXPECT_THROW((void)keep_experts(layer, {3, 1}), OptionError);

@@ -26,12 +26,13 @@ struct Layer {
   WeightStatistics seen{.path = "up.weight"};
 
   Layer() {
-    for (Index i = 0; i < weight.size(); ++i) weight.flat()[static_cast<std::size_t>(i)] = static_cast<float>(drawn(1, i));
+    for (Index i = 0; i < weight.size(); ++i)
+      weight.flat()[static_cast<std::size_t>(i)] = static_cast<float>(drawn(1, i));
     Tensor<double, 2> x({kRows, kInputs});
     for (Index r = 0; r < kRows; ++r)
       for (Index k = 0; k < kInputs; ++k)
-        x.view()(r, k) = static_cast<double>(
-            static_cast<float>(drawn(2, r * kInputs + k) * (1 + drawn(3, k)) + 0.3 * drawn(4, k)));
+        x.view()(r, k) =
+            static_cast<double>(static_cast<float>(drawn(2, r * kInputs + k) * (1 + drawn(3, k)) + 0.3 * drawn(4, k)));
     see(x);
   }
   void see(const Tensor<double, 2>& x) {
@@ -186,9 +187,10 @@ TEST(SparseGpt, LosesLessThanWandaAndFewRowsOrDeadInputsAreNoTrouble) {
   for (Index n = 0; n < kOutputs; ++n) EXPECT_EQ(weight.view()(n, 7), 0);
   // Without damping the five rows do not tell 40 inputs apart.
   weight = few.weight;
-  EXPECT_THAT([&] { (void)SparseGpt{.damping = 0}.prune(weight, few.seen, kTwoOfFour, ctx); },
-              ::testing::ThrowsMessage<OptionError>(::testing::HasSubstr("of up.weight depends on those behind it (5 rows of "
-                                                                     "40 inputs were seen)")));
+  EXPECT_THAT(
+      [&] { (void)SparseGpt{.damping = 0}.prune(weight, few.seen, kTwoOfFour, ctx); },
+      ::testing::ThrowsMessage<OptionError>(::testing::HasSubstr("of up.weight depends on those behind it (5 rows of "
+                                                                 "40 inputs were seen)")));
 }
 
 TEST(Pruners, WithoutARowItIsMagnitudeAndNaNIsRefused) {

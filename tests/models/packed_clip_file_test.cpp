@@ -128,8 +128,8 @@ TEST_F(PackedClip, RefusesWhatItCannotBe) {
   EXPECT_THAT(with("text.num_layers", 1'000'000'000), HasSubstr("a count is 1000000000"));
   EXPECT_THAT(with("vocabulary", 1 << 20), HasSubstr("misshapen"));
   EXPECT_THAT(with("vision.activation", 2), HasSubstr("«vision.activation» is 2"));
-  std::filesystem::copy_file(gatefold::testing::test_data("clip/quick/model.safetensors"),
-                             path_, std::filesystem::copy_options::overwrite_existing);
+  std::filesystem::copy_file(gatefold::testing::test_data("clip/quick/model.safetensors"), path_,
+                             std::filesystem::copy_options::overwrite_existing);
   EXPECT_THAT(message_of<FormatError>([&] { (void)open_packed_clip(path_); }), HasSubstr("is no packed CLIP"));
 }
 

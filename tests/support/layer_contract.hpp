@@ -99,8 +99,8 @@ void expect_same_bits(const Pass<M>& a, const Pass<M>& b) {
   EXPECT_TRUE(same_bits<T>(a.y.flat(), b.y.flat())) << "y differs";
   EXPECT_TRUE(same_bits<T>(a.dx.flat(), b.dx.flat())) << "dx differs";
   for_each_trained([](std::string_view path, const auto& s,
-                    const auto& t) { EXPECT_TRUE(same_bits<T>(s.flat(), t.flat())) << path << " differs"; },
-                 a.grad, b.grad);
+                      const auto& t) { EXPECT_TRUE(same_bits<T>(s.flat(), t.flat())) << path << " differs"; },
+                   a.grad, b.grad);
 }
 
 /// |a - b| <= steps * epsilon * the largest of b: each element is a chain of sums and products over at most `steps`
@@ -320,8 +320,8 @@ void check_layer(Make&& make, const LayerCase& c) {
         },
         twice);
     for_each_trained([&](std::string_view path, const auto& a,
-                       const auto& b) { expect_near<float, float>(a.flat(), b.flat(), steps, path); },
-                   again.grad, twice);
+                         const auto& b) { expect_near<float, float>(a.flat(), b.flat(), steps, path); },
+                     again.grad, twice);
   }
   {
     SCOPED_TRACE("no allocation after warm-up");
@@ -358,7 +358,7 @@ void check_layer(Make&& make, const LayerCase& c) {
     if (c.layout) here.layout = &empty;
     const auto nothing = run_pass(f, Matrix<float>({0, c.in}), Matrix<float>({0, c.out}), here);
     for_each_trained([](std::string_view path, const auto& t) { EXPECT_THAT(t.flat(), ::testing::Each(0.0f)) << path; },
-                   nothing.grad);
+                     nothing.grad);
   }
 }
 
@@ -543,8 +543,8 @@ void for_each_result(const GroupedPass<E>& a, const GroupedPass<E>& b, Fn&& fn) 
   fn("dxs", std::span<const T>(a.dxs.flat()), std::span<const T>(b.dxs.flat()));
   for (std::size_t e = 0; e < a.grads.size(); ++e)
     for_each_trained([&](std::string_view path, const auto& s,
-                       const auto& t) { fn(std::to_string(e) + "." + std::string(path), s.flat(), t.flat()); },
-                   a.grads[e], b.grads[e]);
+                         const auto& t) { fn(std::to_string(e) + "." + std::string(path), s.flat(), t.flat()); },
+                     a.grads[e], b.grads[e]);
 }
 
 template <class Make>
@@ -580,8 +580,8 @@ void check_grouped(Make&& make, const GroupedCase& c) {
     for (std::size_t e = 0; e < c.counts.size(); ++e)
       if (c.counts[e] == 0)
         for_each_trained([&](std::string_view path, const auto& got,
-                           const auto& before) { EXPECT_EQ(got, before) << path << " of an idle expert"; },
-                       grouped.grads[e], f.grads[e]);
+                             const auto& before) { EXPECT_EQ(got, before) << path << " of an idle expert"; },
+                         grouped.grads[e], f.grads[e]);
 
     // In double, Eigen's sums may be in another order.
     auto grouped_double = d.unset(), single_double = d.unset();

@@ -18,13 +18,13 @@ inline std::vector<Index> best_experts(const std::vector<ExpertStatistics>& expe
   return order;
 }
 
-/// A mixture of some of its experts, with what its router knows of them: REAP (Lasby et al. 2025, arXiv 2510.13999) with
-/// best_experts(calibration.experts_of(&layer), kept). Capacity, which counts seats per expert, stays as it is: a factor
-/// gives each of fewer experts more seats. Throws OptionError for a choice that is not ascending, with fewer experts than
-/// a token asks for, and for experts in groups.
+/// A mixture of some of its experts, with what its router knows of them: REAP (Lasby et al. 2025, arXiv 2510.13999)
+/// with best_experts(calibration.experts_of(&layer), kept). Capacity, which counts seats per expert, stays as it is: a
+/// factor gives each of fewer experts more seats. Throws OptionError for a choice that is not ascending, with fewer
+/// experts than a token asks for, and for experts in groups.
 template <Real T, class E, class Aux>
 SparseMlp<TopKRouter<T>, E, Aux> keep_experts(const SparseMlp<TopKRouter<T>, E, Aux>& layer,
-                                             const std::vector<Index>& kept) {
+                                              const std::vector<Index>& kept) {
   const TopKRouter<T>& from = layer.router;
   const bool ascending = std::ranges::adjacent_find(kept, std::greater_equal<>()) == kept.end();
   expect_option(!kept.empty() && ascending && kept.front() >= 0 && kept.back() < from.num_experts(),

@@ -5,10 +5,10 @@
 
 namespace gatefold {
 
-/// Swaps weights of an output between removed and kept so that what the removed ones gave on average, eps = sum of w mean(x),
-/// gets nearer to 0 (Zhang et al. 2023, «Dynamic Sparse no Training», arXiv 2310.08915). A swap brings back the removed
-/// weight with the largest w mean(x) / var(x) of the sign of eps, for the kept one of the lowest Wanda score whose
-/// w mean(x) has the other sign or, where it is N of M, of the lowest score in the same group.
+/// Swaps weights of an output between removed and kept so that what the removed ones gave on average, eps = sum of w
+/// mean(x), gets nearer to 0 (Zhang et al. 2023, «Dynamic Sparse no Training», arXiv 2310.08915). A swap brings back
+/// the removed weight with the largest w mean(x) / var(x) of the sign of eps, for the kept one of the lowest Wanda
+/// score whose w mean(x) has the other sign or, where it is N of M, of the lowest score in the same group.
 struct DsnotOptions {
   Index swaps = 0;           ///< Of an output at most; 0: one for each 100 inputs. The paper's 50 are for 4,096 inputs.
   double threshold = 0.001;  ///< No swap where |eps| is no more than this.

@@ -33,10 +33,11 @@ struct Frozen {
 };
 
 /// The weight (W + s B A) ⊙ M, in any layer in place of W: a frozen base, dense or packed (QLoRA), a change of rank r
-/// that is trained (Hu et al. 2021, arXiv 2106.09685), and the mask of a pruned weight through which it is, so that what
-/// was removed stays removed (SparseLoRA: RESSA, arXiv 2404.02424). Each pass makes the dense weight anew, 2 N K r flops
-/// and N K numbers of the workspace while a layer runs, so that `merged`, which is that weight, gives the same bits. The
-/// gradient by it is dense too, before it meets the mask: forming it on the kept half alone is slower on a CPU.
+/// that is trained (Hu et al. 2021, arXiv 2106.09685), and the mask of a pruned weight through which it is, so that
+/// what was removed stays removed (SparseLoRA: RESSA, arXiv 2404.02424). Each pass makes the dense weight anew, 2 N K r
+/// flops and N K numbers of the workspace while a layer runs, so that `merged`, which is that weight, gives the same
+/// bits. The gradient by it is dense too, before it meets the mask: forming it on the kept half alone is slower on a
+/// CPU.
 template <Real T, class Base = Frozen<T>>
 struct Lora {
   struct Options {
@@ -44,9 +45,9 @@ struct Lora {
     double alpha;  ///< s = alpha / r.
   };
 
-  Base base;                // [N, K]
-  Mask mask{Shape<2>{0, 0}};  // [N, K], or [0, 0] where nothing is removed
-  Tensor<T, 2> a, b;        // [r, K], [N, r]
+  Base base;                              // [N, K]
+  Mask mask{Shape<2>{0, 0}};              // [N, K], or [0, 0] where nothing is removed
+  Tensor<T, 2> a, b;                      // [r, K], [N, r]
   SharedTensor<T, 1> scale{Shape<1>{1}};  // s
 
   /// Of this shape and without content.

@@ -89,11 +89,11 @@ void prune_together(const P& pruner, std::span<const PruneTarget> targets, const
 }
 }  // namespace detail
 
-/// Prunes the weights that the rules name, block after block ("blocks.N" in a path; any other weight by itself), and sets
-/// to 0 what goes. `calibrate(ctx)` is called before each block, and is to run the model on the same inputs each time;
-/// `done(path of the block, blocks done, blocks in all)` after it. Throws OptionError for a rule that matches no weight
-/// and where a pruner is asked for more than it knows (Scope::model of one that does not score, or block after block),
-/// and what the pruner throws; the blocks before are pruned then.
+/// Prunes the weights that the rules name, block after block ("blocks.N" in a path; any other weight by itself), and
+/// sets to 0 what goes. `calibrate(ctx)` is called before each block, and is to run the model on the same inputs each
+/// time; `done(path of the block, blocks done, blocks in all)` after it. Throws OptionError for a rule that matches no
+/// weight and where a pruner is asked for more than it knows (Scope::model of one that does not score, or block after
+/// block), and what the pruner throws; the blocks before are pruned then.
 template <Module M, Pruner P, class Calibrate, class Done>
 Pruned prune(M& model, const P& pruner, const std::vector<PruneRule>& rules, Before before, Calibrate&& calibrate,
              Done&& done, Context& ctx) {

@@ -7,8 +7,8 @@
 namespace gatefold {
 
 /// Decides which inputs of a weight // [N, K] stay, from what was seen of them in calibration passes, and may change
-/// those that do; what is removed the caller sets to 0. kSees is what it wants to have been seen: nothing, or so much. A
-/// weight of which no row was seen is pruned by magnitude.
+/// those that do; what is removed the caller sets to 0. kSees is what it wants to have been seen: nothing, or so much.
+/// A weight of which no row was seen is pruned by magnitude.
 template <class P>
 concept Pruner = requires(const P& pruner, Tensor<float, 2>& weight, const WeightStatistics& seen,
                           const Sparsity& sparsity, Context& ctx) {
@@ -18,8 +18,8 @@ concept Pruner = requires(const P& pruner, Tensor<float, 2>& weight, const Weigh
 
 /// One that scores every weight by itself, so that weights of different layers can be compared (Scope::model).
 template <class P>
-concept ScoringPruner = Pruner<P> && requires(const P& pruner, const Tensor<float, 2>& weight,
-                                              const WeightStatistics& seen) {
+concept ScoringPruner = Pruner<P> &&
+    requires(const P& pruner, const Tensor<float, 2>& weight, const WeightStatistics& seen) {
   { pruner.score(weight, seen) } -> std::same_as<Tensor<double, 2>>;
 };
 

@@ -45,10 +45,10 @@ inline Index invert_to_factor(Rows<double> h, Context& ctx) {
 }
 }  // namespace detail
 
-/// Removes the weights whose loss the others can best make good, w² / U_kk², and changes these so that they do, input by
-/// input (Frantar & Alistarh 2023, arXiv 2301.00774). A share counts among the outputs of a block of inputs
-/// (Scope::tensor) or of one of them (Scope::row). Weights of an input that was always 0 become 0. N K² + 2 K³ / 3 flops in
-/// double, on K² numbers.
+/// Removes the weights whose loss the others can best make good, w² / U_kk², and changes these so that they do, input
+/// by input (Frantar & Alistarh 2023, arXiv 2301.00774). A share counts among the outputs of a block of inputs
+/// (Scope::tensor) or of one of them (Scope::row). Weights of an input that was always 0 become 0. N K² + 2 K³ / 3
+/// flops in double, on K² numbers.
 struct SparseGpt {
   double damping = 0.01;  ///< Of the mean of the diagonal, added to it.
   Index block = 128;      ///< Inputs that a share counts among, a multiple of M where it is N of M.

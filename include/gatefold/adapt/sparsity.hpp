@@ -61,7 +61,8 @@ inline std::string to_text(const Sparsity& sparsity) {
 inline Sparsity sparsity_of(std::string_view text, Scope scope = Scope::row) {
   const char *const begin = text.data(), *const end = begin + text.size();
   const auto refuse = [&]() -> Sparsity {
-    throw OptionError("sparsity is \"" + std::string(text) + "\", expected 2:4 (kept of each group) or 70% (that goes)");
+    throw OptionError("sparsity is \"" + std::string(text) +
+                      "\", expected 2:4 (kept of each group) or 70% (that goes)");
   };
   Sparsity sparsity;
   if (const auto colon = text.find(':'); colon != std::string_view::npos) {

@@ -27,9 +27,7 @@ struct CopyExpert {
     expect_shape(dx, dy.shape(), "CopyExpert::backward: dx");
     kernels::copy_rows<T>(dy, dx, ctx);
   }
-  CopyExpert over(const auto&) const {
-    return *this;
-  }
+  CopyExpert over(const auto&) const { return *this; }
 };
 static_assert(Layer<CopyExpert<float>>);
 
@@ -49,9 +47,7 @@ struct ZeroExpert {
     expect_shape(dx, dy.shape(), "ZeroExpert::backward: dx");
     kernels::fill_rows<T>(dx, T(0), ctx);
   }
-  ZeroExpert over(const auto&) const {
-    return *this;
-  }
+  ZeroExpert over(const auto&) const { return *this; }
 };
 static_assert(Layer<ZeroExpert<float>>);
 
@@ -115,9 +111,7 @@ struct ConstantExpert {
     kernels::add_matmul_grad_weight<T>(da, saved.x, grad.mix, ctx);
     kernels::add_matmul_grad_weight<T>(constant, dy, grad.value, ctx);
   }
-  ConstantExpert over(const auto&) const {
-    return *this;
-  }
+  ConstantExpert over(const auto&) const { return *this; }
 
  private:
   static Shape<2> shape_of(const Options& o, Index rows) {

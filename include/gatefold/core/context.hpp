@@ -23,8 +23,8 @@ struct Context {
   /// Sequences and modalities of the rows; null means one sequence, one modality, to every layer. Read by forward,
   /// while it runs; backward does not look at it.
   const TokenLayout* layout = nullptr;
-  RoutingReport* report = nullptr;  ///< Sparse layers write their statistics here, in the order they run.
-  RoutingTape* tape = nullptr;      ///< Routers leave their choices here, or take them from here, in the same order.
+  RoutingReport* report = nullptr;     ///< Sparse layers write their statistics here, in the order they run.
+  RoutingTape* tape = nullptr;         ///< Routers leave their choices here, or take them from here, in the same order.
   Calibration* calibration = nullptr;  ///< Layers show it the rows that they multiply.
 };
 

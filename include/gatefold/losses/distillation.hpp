@@ -9,7 +9,7 @@ namespace gatefold {
 struct EmbeddingDistillation {
   template <Real T>
   struct Saved {
-    Rows<const T> z, teacher;          // [B, P]
+    Rows<const T> z, teacher;           // [B, P]
     Rows<const Wide<T>> dot_and_norms;  // [B, 3] z t, |z|, |t|
     T loss{};
   };
@@ -63,8 +63,8 @@ struct EmbeddingDistillation {
 };
 
 /// How far the picture that two sets of embeddings give of each other has changed, across the towers: with A = scale *
-/// cosine similarity // [B, B'], the mean over rows of KL(softmax of the teacher's row || softmax of the student's), the
-/// same of columns, and of both the mean. (RESSA, arXiv 2404.02424, whose logits are those of a language model.)
+/// cosine similarity // [B, B'], the mean over rows of KL(softmax of the teacher's row || softmax of the student's),
+/// the same of columns, and of both the mean. (RESSA, arXiv 2404.02424, whose logits are those of a language model.)
 struct SimilarityDistillation {
   template <Real T>
   struct Saved {

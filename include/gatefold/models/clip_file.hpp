@@ -1,10 +1,10 @@
 #pragma once
-#include "gatefold/models/sparsity_file.hpp"
 #include "gatefold/models/clip.hpp"
 #include "gatefold/models/clip_shapes.hpp"
 #include "gatefold/models/clip_weights.hpp"
 #include "gatefold/models/foreign_tensors.hpp"
 #include "gatefold/models/open_clip_config.hpp"
+#include "gatefold/models/sparsity_file.hpp"
 
 namespace gatefold {
 

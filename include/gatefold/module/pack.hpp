@@ -7,9 +7,9 @@
 namespace gatefold {
 
 /// The same model over other weights: in place of each weight w of a product stands to(w), in any storage
-/// (nn/weight_storage.hpp). Routers, norms, biases and embeddings stay as they are. A layer that holds weights, or layers
-/// that do, says how by a member over(to). pack<F> is one use, adapters (adapt/lora.hpp) are another; what they do to a
-/// weight may depend on where it lies, and so on its path (module/param_paths.hpp).
+/// (nn/weight_storage.hpp). Routers, norms, biases and embeddings stay as they are. A layer that holds weights, or
+/// layers that do, says how by a member over(to). pack<F> is one use, adapters (adapt/lora.hpp) are another; what they
+/// do to a weight may depend on where it lies, and so on its path (module/param_paths.hpp).
 template <class L, class To>
 requires requires(const L& layer, const To& to) { layer.over(to); }
 auto with_weights(const L& layer, const To& to) { return layer.over(to); }

@@ -138,14 +138,14 @@ struct Attention {
   auto over(const To& to) const {
     const Options& o = options;
     Attention<T, WeightBy<To, W>> other({.width = o.width,
-                                      .num_heads = o.num_heads,
-                                      .mask = o.mask,
-                                      .num_key_heads = o.num_key_heads,
-                                      .head_width = o.head_width,
-                                      .window = o.window,
-                                      .rotary = o.rotary,
-                                      .scale = o.scale,
-                                      .sinks = o.sinks});
+                                         .num_heads = o.num_heads,
+                                         .mask = o.mask,
+                                         .num_key_heads = o.num_key_heads,
+                                         .head_width = o.head_width,
+                                         .window = o.window,
+                                         .rotary = o.rotary,
+                                         .scale = o.scale,
+                                         .sinks = o.sinks});
     other.qkv = qkv.over(to);
     other.out = out.over(to);
     other.query_norm = query_norm;

@@ -13,11 +13,11 @@ namespace gatefold {
 
 /// What was seen of the rows x that a weight [N, K] was multiplied with. Sums are over rows, in double.
 struct WeightStatistics {
-  std::string path;                               ///< Of the weight in its model.
-  Index rows = 0;                                 ///< Padding is not among them,
-  Index rows_left_out = 0;                        ///< nor are those with a value that is no finite number.
-  std::vector<double> sum{}, squares{};           // [K] of x, of x²
-  std::vector<double> lowest{}, highest{};        // [K] infinite without rows
+  std::string path;                                    ///< Of the weight in its model.
+  Index rows = 0;                                      ///< Padding is not among them,
+  Index rows_left_out = 0;                             ///< nor are those with a value that is no finite number.
+  std::vector<double> sum{}, squares{};                // [K] of x, of x²
+  std::vector<double> lowest{}, highest{};             // [K] infinite without rows
   Tensor<double, 2> gram = Tensor<double, 2>({0, 0});  // [K, K] of xᵀ x, or [0, 0] with Detail::columns
 
   double mean(Index k) const { return per_row(sum[static_cast<std::size_t>(k)]); }
@@ -166,8 +166,8 @@ class Calibration {
       const Index count = std::min(kGramRows, row.extent(0) - begin);
       for (Index i = 0; i < count; ++i) std::copy_n(x.row(row[begin + i]), x.cols, part[i].data());
       const kernels::Operand<float> rows(part.rows(0, count));
-      kernels::multiply<float>(
-          {.a = transpose(rows), .b = rows, .c = product, .store = kernels::Store::overwrite}, ctx);
+      kernels::multiply<float>({.a = transpose(rows), .b = rows, .c = product, .store = kernels::Store::overwrite},
+                               ctx);
       ctx.parallel_for(x.cols, [&](Index first, Index last, Index) {
         for (Index i = first; i < last; ++i)
           for (Index k = 0; k < x.cols; ++k) gram(i, k) += static_cast<double>(product(i, k));

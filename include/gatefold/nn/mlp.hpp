@@ -136,8 +136,7 @@ struct Mlp {
       ddown[e] = detail::gradient_room<T>(grad.down.weight, ctx);
       hidden.add(kernels::product_grad_input<T>(dy, detail::dense_weight<T>(net.down.weight, ctx), d));
       rest.add(kernels::product_grad_weight<T>(dy, act, ddown[e]));
-      rest.add(
-          kernels::product_grad_input<T>(d, detail::dense_weight<T>(net.up.weight, ctx), dxs.rows(begin, end)));
+      rest.add(kernels::product_grad_input<T>(d, detail::dense_weight<T>(net.up.weight, ctx), dxs.rows(begin, end)));
       rest.add(kernels::product_grad_weight<T>(d, kernels::expert_rows(saved.x, slots, e), dup[e]));
     }
     hidden.run(ctx, [&](const kernels::ProductBlock& block) {

@@ -22,9 +22,10 @@ template <class W, class T>
 using AsStorage = std::conditional_t<std::same_as<W, Tensor<T, 2>>, DenseModule<T>, W>;
 }  // namespace detail
 
-/// What a layer keeps a weight [N, K] in: a dense Tensor<T, 2>, or a module of shape (extent) [N, K], made of that shape
-/// before a checkpoint is read into it, that multiplies by itself; Packed<F> is one. `multiply` overwrites y // [R, N] with x weightᵀ (+ bias); x // [R, K], bias // [N] or null.
-/// One that is also made of dense weights (Rows<const T>) can be had by pack<Storage>(model).
+/// What a layer keeps a weight [N, K] in: a dense Tensor<T, 2>, or a module of shape (extent) [N, K], made of that
+/// shape before a checkpoint is read into it, that multiplies by itself; Packed<F> is one. `multiply` overwrites y //
+/// [R, N] with x weightᵀ (+ bias); x // [R, K], bias // [N] or null. One that is also made of dense weights (Rows<const
+/// T>) can be had by pack<Storage>(model).
 template <class W, class T>
 concept WeightStorage = Module<detail::AsStorage<W, T>> && std::constructible_from<detail::AsStorage<W, T>, Shape<2>> &&
     requires(const detail::AsStorage<W, T>& weight, Rows<const T> x, Rows<T> y, Context& ctx, const T* bias) {
@@ -41,8 +42,7 @@ concept DenseStorage = std::same_as<W, Tensor<T, 2>>;
 ///   const Shape<2>& shape() const;
 /// What of it is frozen is a SharedTensor: gradients and moments share it, and nothing that trains writes to it.
 template <class W, class T>
-concept DerivedStorage = WeightStorage<W, T> &&
-    requires(const W& weight, W& grad, Rows<T> dweight, Context& ctx) {
+concept DerivedStorage = WeightStorage<W, T> && requires(const W& weight, W& grad, Rows<T> dweight, Context& ctx) {
   { weight.dense(ctx) } -> std::same_as<Rows<const T>>;
   { weight.backward(dweight, grad, ctx) } -> std::same_as<void>;
   { weight.shape() } -> std::convertible_to<Shape<2>>;
@@ -60,8 +60,8 @@ Rows<const T> dense_weight(const W& weight, Context& ctx) {
   else
     return weight.dense(ctx);
 }
-/// Where products add the gradient by a weight: the gradient itself or, of a derived one, zeros for take_gradient. // [N,
-/// K]
+/// Where products add the gradient by a weight: the gradient itself or, of a derived one, zeros for take_gradient. //
+/// [N, K]
 template <Real T, TrainableStorage<T> W>
 Rows<T> gradient_room(W& grad, Context& ctx) {
   if constexpr (DenseStorage<W, T>)
@@ -106,7 +106,8 @@ concept PackedAs = WeightStorage<StorageOf<F>, T> && std::constructible_from<Sto
 template <class F>
 struct PackTo {
   template <Real T>
-  requires PackedAs<F, T> StorageOf<F> operator()(const Tensor<T, 2>& weight) const { return StorageOf<F>(weight); }
+  requires PackedAs<F, T> StorageOf<F>
+  operator()(const Tensor<T, 2>& weight) const { return StorageOf<F>(weight); }
   /// The experts of a mixture, once they are all packed.
   void finish(auto& mixture) const { gather_weights(mixture); }
 };
