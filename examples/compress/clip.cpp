@@ -260,8 +260,8 @@ void compress_clip(const Arguments& args) {
   };
   evaluate("dense", model);
 
-  std::optional<Clip<float>> dense;
-  if (!pairs.empty()) dense = model;
+  std::optional<Teacher<Clip<float>>> teacher;
+  if (!pairs.empty()) teacher = gatefold::pack<gatefold::Frozen<float>>(model);
   const auto pruned = prune_model(
       model, args,
       [&](const Clip<float>& with, Context& here) {
@@ -282,7 +282,7 @@ void compress_clip(const Arguments& args) {
   print_sparsity(pruned);
   evaluate(args.prune + " " + args.pattern.front(), model);
 
-  if (dense) {
+  if (teacher) {
     const Index batch = std::min<Index>(args.batch ? args.batch : 64, std::ssize(pairs));
     Tensor<float, 4> images({batch, o.image_size, o.image_size, 3});
     Tensor<Index, 2> ids({batch, o.context});
@@ -308,7 +308,7 @@ void compress_clip(const Arguments& args) {
               .left_out = left_out.view()};
     };
     const double scale = std::exp(double{model.logit_scale.flat()[0]});
-    model = repaired<Clip<float>>(std::move(*dense), model, pruned.masks, args, scale, next, ctx);
+    model = repaired<Clip<float>>(*teacher, model, pruned.masks, args, scale, next, ctx);
     evaluate("repaired", model);
   }
   print_scores(rows, scores);

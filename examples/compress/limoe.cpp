@@ -77,10 +77,14 @@ void compress_limoe(const Arguments& args) {
   if (std::filesystem::exists(args.out) && !args.overwrite)
     throw gatefold::UsageError(args.out.string() + " is there already; --overwrite replaces it");
   Context ctx{.parallel_for = gatefold::default_parallel_for(args.threads)};
-  const auto data = wardrobe::load_fashion_mnist(args.fashion_mnist);
+  const auto data =
+      args.fashion_mnist.empty() ? wardrobe::load_fashion_mnist() : wardrobe::load_fashion_mnist(args.fashion_mnist);
   auto file = load(args.model, ctx);
   const auto capacity = file.model.options.capacity;
   file.model.set_capacity({});  // as in use: what an expert sees does not depend on who came before
+  // Their penalties are for routers that learn; these do not.
+  for (auto& trunk : file.model.trunks)
+    for_each_sparse(trunk, [](std::string_view, auto& sparse) { sparse.aux_scale = 0; });
   World world(file, data, args);
 
   const auto sets = wardrobe::evaluation_sets(data.test);
@@ -97,9 +101,10 @@ void compress_limoe(const Arguments& args) {
   };
   evaluate("dense", file.model);
 
-  Limoe<float> pruned_model = file.model;
+  std::optional<Teacher<Limoe<float>>> teacher;
+  if (!args.no_repair) teacher = gatefold::pack<gatefold::Frozen<float>>(file.model);
   const auto pruned = prune_model(
-      pruned_model, args,
+      file.model, args,
       [&](const Limoe<float>& model, Context& here) {
         const auto scope = here.workspace.scope();
         const auto pairs = world.pairs(0, args.samples, false, here);
@@ -109,21 +114,14 @@ void compress_limoe(const Arguments& args) {
       },
       ctx);
   print_sparsity(pruned);
-  evaluate(args.prune + " " + args.pattern.front(), pruned_model);
-  if (!args.no_repair) {
+  evaluate(args.prune + " " + args.pattern.front(), file.model);
+  if (teacher) {
     const Index batch = args.batch ? args.batch : 256;
     const double scale = std::exp(double{file.model.log_temperature.flat()[0]});
-    auto dense = file.model;
-    // Their penalties are for routers that learn; these do not.
-    for (Limoe<float>* model : {&dense, &pruned_model})
-      for (auto& trunk : model->trunks)
-        for_each_sparse(trunk, [](std::string_view, auto& sparse) { sparse.aux_scale = 0; });
     file.model = repaired<Limoe<float>>(
-        std::move(dense), pruned_model, pruned.masks, args, scale,
+        *teacher, file.model, pruned.masks, args, scale,
         [&](Index step) { return world.pairs(static_cast<std::uint64_t>(step) + 1, batch, true, ctx); }, ctx);
     evaluate("repaired", file.model);
-  } else {
-    file.model = pruned_model;
   }
   print_scores(rows, scores);
   file.model.set_capacity(capacity);

@@ -54,19 +54,20 @@ gatefold::Pruned prune_model(Model& model, const Arguments& args, Run&& run, Con
   return by(gatefold::SparseGpt());
 }
 
-/// The pruned model, repaired: adapters through the masks, trained on the pairs of captions and on what the dense model
-/// makes of them. Teacher and student have the weights in common, unless the pruner changed those that stay.
-/// `next(step)` gives the pairs of a step, which live until the next; `scale` is what cosines are multiplied by, and
-/// stays.
+/// A model before it is pruned, as a teacher keeps it.
 template <class Model>
-Model repaired(Model dense, Model pruned, const gatefold::Masks& masks, const Arguments& args, double scale,
-               const std::function<Pairs<Model>(Index step)>& next, Context& ctx) {
-  const auto teacher = gatefold::pack<gatefold::Frozen<float>>(dense);
+using Teacher = decltype(gatefold::pack<gatefold::Frozen<float>>(std::declval<const Model&>()));
+
+/// The pruned model, repaired: adapters through the masks, trained on the pairs of captions and on what the teacher
+/// makes of them. Both have the weights in common, unless the pruner changed those that stay. `next(step)` gives the
+/// pairs of a step, which live until the next; `scale` is what cosines are multiplied by, and stays.
+template <class Model>
+Model repaired(const Teacher<Model>& teacher, const Model& pruned, const gatefold::Masks& masks, const Arguments& args,
+               double scale, const std::function<Pairs<Model>(Index step)>& next, Context& ctx) {
   gatefold::Rng rng(static_cast<std::uint64_t>(args.seed));
   auto student = args.prune == "sparsegpt"
                      ? add_lora(gatefold::pack<gatefold::Frozen<float>>(pruned), args.lora(), masks, rng)
                      : add_lora(teacher, args.lora(), masks, rng);
-  dense = pruned;  // what was dense lives on in the teacher alone
   auto grad = zeros_like(student);
   const auto trainable = gatefold::Trainable::only(gatefold::lora_parameters());
   gatefold::AdamW optimizer(student, {.lr = args.lr, .trainable = trainable});
@@ -85,7 +86,7 @@ Model repaired(Model dense, Model pruned, const gatefold::Masks& masks, const Ar
     const auto more_image = take(pairs.images), more_text = take(pairs.texts);
     {
       const auto passing = ctx.workspace.scope();
-      (void)teacher.forward(batch_for<std::remove_cvref_t<decltype(teacher)>>(pairs.batch), t_image, t_text, ctx);
+      (void)teacher.forward(batch_for<Teacher<Model>>(pairs.batch), t_image, t_text, ctx);
     }
     const auto saved = student.forward(batch_for<decltype(student)>(pairs.batch), z_image, z_text, ctx);
     const gatefold::SoftmaxContrastive contrastive;

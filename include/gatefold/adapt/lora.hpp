@@ -27,9 +27,6 @@ struct Frozen {
   void multiply(Rows<const T> x, Rows<T> y, Context& ctx, const T* bias) const {
     kernels::matmul<T>(x, values.view(), y, ctx, bias);
   }
-  void unpack(Rows<T> w) const {
-    for (Index n = 0; n < extent(0); ++n) std::copy_n(values.view()[n].data(), extent(1), w[n].data());
-  }
 };
 
 /// The weight (W + s B A) ⊙ M, in any layer in place of W: a frozen base, dense or packed (QLoRA), a change of rank r
@@ -85,7 +82,8 @@ struct Lora {
     auto w = ctx.workspace.take<T>(rows, columns);
     const auto scope = ctx.workspace.scope();
     auto change = ctx.workspace.take<T>(rows, columns);
-    base.unpack(w);
+    constexpr bool kPacked = !std::same_as<Base, Frozen<T>>;
+    if constexpr (kPacked) base.unpack(w);
     const Rows<const T> left = b, right = a;
     kernels::multiply<T>({.a = left, .b = right, .c = change, .store = kernels::Store::overwrite}, ctx);
     const T s = scale.data()[0];
@@ -93,7 +91,10 @@ struct Lora {
       const T* const add = change[n].data();
       const std::uint8_t* const stays = mask.size() ? mask.view()[n].data() : nullptr;
       T* const to = w[n].data();
-      for (Index k = 0; k < columns; ++k) to[k] = stays && !stays[k] ? T(0) : rank() ? T(to[k] + s * add[k]) : to[k];
+      const T* from = to;
+      if constexpr (!kPacked) from = base.values.view()[n].data();
+      for (Index k = 0; k < columns; ++k)
+        to[k] = stays && !stays[k] ? T(0) : rank() ? T(from[k] + s * add[k]) : from[k];
     });
     return w;
   }
