@@ -38,7 +38,7 @@ std::optional<Arguments> parse(int argc, char** argv) {
       "Prunes a model and repairs what that cost it, by adapters that are trained through the masks with the dense "
       "model as teacher.\n"
       "Examples:\n"
-      "  compress --model examples/models/wardrobe.safetensors --pattern 2:4 --out small.safetensors\n"
+      "  compress --model limoe.safetensors --pattern 2:4 --out small.safetensors\n"
       "  compress --model clip --prune wanda --pattern 2:4 --calibrate photos/ --repair captions.tsv --out clip-2-4\n"
       "  compress --model clip --pattern \"vision*=2:4\" \"text*=50%\" --calibrate captions.tsv --out clip-small\n");
   gatefold::add_texts(app, "--model", a.model, "a CLIP (folder or .safetensors), or a model of train_limoe")
@@ -67,7 +67,7 @@ std::optional<Arguments> parse(int argc, char** argv) {
       ->check(CLI::IsMember({"similarity", "embeddings"}));
   app.add_option("--rank", a.rank, "of the adapters")->capture_default_str()->check(CLI::Range(Index{1}, Index{4096}));
   app.add_option("--alpha", a.alpha, "of the adapters")->capture_default_str();
-  app.add_option("--seed", a.seed, "")->capture_default_str();
+  app.add_option("--seed", a.seed, "of samples, adapters and the order of pairs")->capture_default_str();
   gatefold::add_threads(app, a.threads);
   gatefold::add_texts(app, "--fashion-mnist", a.fashion_mnist,
                       "folder of the four idx .gz files, if not Debian's package");
