@@ -2,6 +2,7 @@
 
 #include "gatefold/blocks/encoder_block.hpp"
 #include "gatefold/blocks/sparse_mlp.hpp"
+#include "gatefold/io/checkpoint.hpp"
 #include "gatefold/nn/attention.hpp"
 #include "gatefold/nn/gated_mlp.hpp"
 #include "gatefold/nn/mlp.hpp"
@@ -187,6 +188,23 @@ TEST(Lora, WithoutAMaskItStandsOnPackedWeights) {
   };
   check(int8{});
   check(int4{});
+}
+
+TEST(Lora, IsSavedWithItsBaseAndReadIntoOneOfTheSameRank) {
+  const auto model = adapted(Mlp<float>({.width = 4, .hidden = 7}));
+  CheckpointWriter writer;
+  writer.add("net", model);
+  const auto bytes = writer.bytes();
+  const CheckpointReader reader(SafeTensors(std::span<const std::byte>(bytes), "net.safetensors"));
+  Rng rng(99);
+  const Mlp<float> other_dense({.width = 4, .hidden = 7});
+  auto other = add_lora(other_dense, {{.rank = 2, .alpha = 1}}, some_masks(other_dense), rng);
+  reader.read("net", other);
+  for_each_param([](std::string_view path, const auto& a,
+                    const auto& b) { EXPECT_TRUE(std::ranges::equal(a.flat(), b.flat())) << path; },
+                 other, model);
+  auto wider = add_lora(other_dense, {{.rank = 3, .alpha = 1}}, some_masks(other_dense), rng);
+  EXPECT_THROW(reader.read("net", wider), CheckpointError);
 }
 
 TEST(Lora, SaysWhatDoesNotFit) {
