@@ -3,9 +3,14 @@
 /// Everything that needs no more than the standard library, Eigen and xsimd. Files (io/), pictures (image/) and words
 /// (text/), and the models read from files, bring further packages and are included by name.
 #include "gatefold/adapt/cluster_sampler.hpp"
+#include "gatefold/adapt/drop_experts.hpp"
+#include "gatefold/adapt/dsnot.hpp"
 #include "gatefold/adapt/freeze_policy.hpp"
 #include "gatefold/adapt/kmeans.hpp"
+#include "gatefold/adapt/lora.hpp"
+#include "gatefold/adapt/prune.hpp"
 #include "gatefold/adapt/pseudo_labels.hpp"
+#include "gatefold/adapt/sparse_gpt.hpp"
 #include "gatefold/blocks/encoder.hpp"
 #include "gatefold/blocks/free_experts.hpp"
 #include "gatefold/blocks/placement.hpp"
@@ -18,6 +23,7 @@
 #include "gatefold/losses/balance.hpp"
 #include "gatefold/losses/contrastive.hpp"
 #include "gatefold/losses/cross_entropy.hpp"
+#include "gatefold/losses/distillation.hpp"
 #include "gatefold/losses/limoe_losses.hpp"
 #include "gatefold/losses/sigmoid_contrastive.hpp"
 #include "gatefold/models/clip.hpp"

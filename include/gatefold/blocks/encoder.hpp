@@ -137,10 +137,11 @@ struct Encoder {
     (void)norm.forward(x, y, ctx);
   }
 
-  template <class F>
-  auto packed() const {
-    return Encoder<decltype(pack<F>(blocks[0])), Norm>(
-        norm, std::ssize(blocks), [&](Index layer) { return pack<F>(blocks[static_cast<std::size_t>(layer)]); });
+  template <class To>
+  auto over(const To& to) const {
+    return Encoder<decltype(with_weights(blocks[0], to)), Norm>(norm, std::ssize(blocks), [&](Index layer) {
+      return with_weights(blocks[static_cast<std::size_t>(layer)], to);
+    });
   }
 
  private:

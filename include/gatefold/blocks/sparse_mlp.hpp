@@ -2,9 +2,9 @@
 #include "gatefold/kernels/dispatch.hpp"
 #include "gatefold/losses/aux_losses.hpp"
 #include "gatefold/module/decode.hpp"
-#include "gatefold/module/gather_weights.hpp"
 #include "gatefold/module/grouped_expert.hpp"
 #include "gatefold/module/pack.hpp"
+#include "gatefold/nn/calibration.hpp"
 #include "gatefold/routing/routing_report.hpp"
 
 namespace gatefold {
@@ -126,6 +126,9 @@ struct SparseMlp {
     else
       saved.experts = forward_each(experts, 0, plan, seen, row, ys, ctx);
     if constexpr (kHasFree) saved.free = forward_each(free, nets, plan, seen, row, ys, ctx);
+    if (ctx.calibration)
+      ctx.calibration->see_experts<Scalar>(this, ys, scaled ? View<const Scalar, 1>() : saved.routing.weight,
+                                           plan.offset, ctx);
     if (scaled) {
       kernels::fill_rows<Scalar>(y, Scalar(0), ctx);
       kernels::add_gather_rows_grad<Scalar>(ys, plan.token_lists(), y, ctx);  // the plain sum
@@ -182,24 +185,25 @@ struct SparseMlp {
     return Scalar(aux_scale) * Scalar(aux.value(saved.routing.scores, ctx));
   }
 
-  template <class F>
-  auto packed() const {
-    using PackedExpert = decltype(pack<F>(experts[0]));
-    std::vector<PackedExpert> others;
-    for (const E& each : experts) others.push_back(pack<F>(each));
+  /// `to` may have a member finish(mixture), for what is to be done once all experts are there.
+  template <class To>
+  auto over(const To& to) const {
+    using Other = decltype(with_weights(experts[0], to));
+    std::vector<Other> others;
+    for (const E& each : experts) others.push_back(with_weights(each, to));
     const auto finished = [&](auto other) {
       other.aux_scale = aux_scale;
       other.weighed = weighed;
-      gather_weights(other);
+      if constexpr (requires { to.finish(other); }) to.finish(other);
       return other;
     };
     if constexpr (kHasFree) {
-      std::vector<decltype(pack<F>(free[0]))> rest;
-      for (const Free& each : free) rest.push_back(pack<F>(each));
-      return finished(
-          SparseMlp<R, PackedExpert, Aux, decltype(pack<F>(free[0]))>(router, std::move(others), std::move(rest), aux));
+      using OtherFree = decltype(with_weights(free[0], to));
+      std::vector<OtherFree> rest;
+      for (const Free& each : free) rest.push_back(with_weights(each, to));
+      return finished(SparseMlp<R, Other, Aux, OtherFree>(router, std::move(others), std::move(rest), aux));
     } else {
-      return finished(SparseMlp<R, PackedExpert, Aux>(router, std::move(others), aux));
+      return finished(SparseMlp<R, Other, Aux>(router, std::move(others), aux));
     }
   }
 

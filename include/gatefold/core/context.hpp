@@ -7,6 +7,7 @@
 
 namespace gatefold {
 
+class Calibration;    // nn/calibration.hpp
 class RoutingReport;  // routing/routing_report.hpp
 class RoutingTape;    // routing/routing_tape.hpp
 class Frozen;         // module/frozen.hpp
@@ -23,9 +24,10 @@ struct Context {
   /// Sequences and modalities of the rows; null means one sequence, one modality, to every layer. Read by forward,
   /// while it runs; backward does not look at it.
   const TokenLayout* layout = nullptr;
-  RoutingReport* report = nullptr;  ///< Sparse layers write their statistics here, in the order they run.
-  RoutingTape* tape = nullptr;      ///< Routers leave their choices here, or take them from here, in the same order.
-  const Frozen* frozen = nullptr;   ///< Parameters whose gradient backward may leave out; null: none.
+  RoutingReport* report = nullptr;     ///< Sparse layers write their statistics here, in the order they run.
+  RoutingTape* tape = nullptr;         ///< Routers leave their choices here, or take them from here, in the same order.
+  Calibration* calibration = nullptr;  ///< Layers show it the rows that they multiply.
+  const Frozen* frozen = nullptr;      ///< Parameters whose gradient backward may leave out; null: none.
 };
 
 }  // namespace GATEFOLD_COMPILED_FOR

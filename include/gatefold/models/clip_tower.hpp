@@ -101,10 +101,10 @@ struct ClipTower {
 
   /// forward that keeps nothing, and of the last block computes only what is read off and the keys and values for it:
   /// 1 / 16 less work in 12 blocks. Not where all of it is read off, nor where that would change who gets a seat at an
-  /// expert, or a report.
+  /// expert, a report or a calibration.
   void encode(const ClipTokens<T>& tokens, Rows<T> z, Context& ctx) const {
     const auto scope = ctx.workspace.scope();
-    if (pooling != ClipPool::token || ctx.report || !turns_nobody_away(encoder.blocks.back())) {
+    if (pooling != ClipPool::token || ctx.report || ctx.calibration || !turns_nobody_away(encoder.blocks.back())) {
       (void)forward(tokens, z, ctx);
       return;
     }
@@ -172,10 +172,10 @@ struct ClipTower {
     return encoder.recompute ? saved.encoder.aux : gatefold::aux_loss(encoder, saved.encoder, ctx);
   }
 
-  template <PackedAs<T> F>
-  void pack_into(ClipTower<T, StorageOf<F>>& other) const requires TrainableStorage<W, T> {
-    other.encoder = pack<F>(encoder);
-    other.projection = pack<F>(projection);
+  template <class To>
+  void over_into(const To& to, ClipTower<T, WeightBy<To, W>>& other) const {
+    other.encoder = encoder.over(to);
+    other.projection = projection.over(to);
   }
 
   /// The router of the mixtures of a tower, without weights yet.

@@ -133,20 +133,21 @@ struct Attention {
     qkv.backward(saved.qkv, dprojected, dx, grad.qkv, ctx);
   }
 
-  template <PackedAs<T> F>
-  Attention<T, StorageOf<F>> packed() const requires kTrainable {
+  template <class To>
+  requires std::invocable<const To&, const W&>
+  auto over(const To& to) const {
     const Options& o = options;
-    Attention<T, StorageOf<F>> other({.width = o.width,
-                                      .num_heads = o.num_heads,
-                                      .mask = o.mask,
-                                      .num_key_heads = o.num_key_heads,
-                                      .head_width = o.head_width,
-                                      .window = o.window,
-                                      .rotary = o.rotary,
-                                      .scale = o.scale,
-                                      .sinks = o.sinks});
-    other.qkv = pack<F>(qkv);
-    other.out = pack<F>(out);
+    Attention<T, WeightBy<To, W>> other({.width = o.width,
+                                         .num_heads = o.num_heads,
+                                         .mask = o.mask,
+                                         .num_key_heads = o.num_key_heads,
+                                         .head_width = o.head_width,
+                                         .window = o.window,
+                                         .rotary = o.rotary,
+                                         .scale = o.scale,
+                                         .sinks = o.sinks});
+    other.qkv = qkv.over(to);
+    other.out = out.over(to);
     other.query_norm = query_norm;
     other.key_norm = key_norm;
     other.sink = sink;
