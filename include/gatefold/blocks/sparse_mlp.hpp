@@ -5,6 +5,7 @@
 #include "gatefold/module/gather_weights.hpp"
 #include "gatefold/module/grouped_expert.hpp"
 #include "gatefold/module/pack.hpp"
+#include "gatefold/nn/jitter.hpp"
 #include "gatefold/routing/routing_report.hpp"
 
 namespace gatefold {
@@ -63,7 +64,8 @@ struct SparseMlp {
   static constexpr bool kMixesRows = MixesRows<R>;
   struct Saved {
     typename R::Saved routing;
-    Rows<const Scalar> x;   // [S, D] as it came
+    typename Jitter<Scalar>::Saved noise;
+    Rows<const Scalar> x;   // [S, D] as router and experts saw it
     Rows<const Scalar> ys;  // [N, D] expert outputs, by slot
     typename detail::ExpertsSaved<E>::type experts;
     [[no_unique_address]] typename detail::FreeSaved<Free>::type free;
@@ -74,6 +76,9 @@ struct SparseMlp {
   Aux aux;
   double aux_scale = 1;  ///< 1 / number of sparse layers turns the sum over layers into a mean.
   Weighed weighed = Weighed::outputs;
+  /// Training (with ctx.rng): x is multiplied by U(1 - that, 1 + that), for the router and the experts alike. In [0,
+  /// 1).
+  double input_noise = 0;
   [[no_unique_address]] std::conditional_t<kHasFree, std::vector<Free>, NoFreeExperts> free;  // the router's last
 
   /// All experts start as copies of one; an initialiser makes them differ.
@@ -109,7 +114,13 @@ struct SparseMlp {
   Saved forward(Rows<const Scalar> x, Rows<Scalar> y, Context& ctx) const {
     expect_shape(y, x.shape(), "SparseMlp::forward: y");
     expect_one_expert_each(experts);
-    Saved saved{.routing = router.forward(x, ctx), .x = x, .ys = {}, .experts = {}, .free = {}};
+    typename Jitter<Scalar>::Saved noise{.shape = x.shape()};
+    if (ctx.rng && input_noise != 0) {
+      auto noisy = ctx.workspace.take<Scalar>(x.extent(0), x.extent(1));
+      noise = Jitter<Scalar>({.amount = input_noise}).forward(x, noisy, ctx);
+      x = noisy;
+    }
+    Saved saved{.routing = router.forward(x, ctx), .noise = noise, .x = x, .ys = {}, .experts = {}, .free = {}};
     const DispatchPlan& plan = saved.routing.plan;
     auto ys = ctx.workspace.take<Scalar>(plan.num_slots(), x.extent(1));
     const Index nets = std::ssize(experts);
@@ -171,10 +182,14 @@ struct SparseMlp {
       aux.add_gradient(routing.scores, Scalar(aux_scale), dlogits, ctx);
     }
     router.backward(routing, dweight, dlogits, dx, grad.router, ctx);
-    if (!scaled) return kernels::add_gather_rows_grad<Scalar>(dxs, plan.token_lists(), dx, ctx);
-    auto other = ws.template take<Scalar>(shape[0], shape[1]);
-    kernels::combine_rows<Scalar>(dxs, routing.weight, plan.token_lists(), other, ctx);
-    kernels::add_rows<Scalar>(other, dx, ctx);
+    if (scaled) {
+      auto other = ws.template take<Scalar>(shape[0], shape[1]);
+      kernels::combine_rows<Scalar>(dxs, routing.weight, plan.token_lists(), other, ctx);
+      kernels::add_rows<Scalar>(other, dx, ctx);
+    } else {
+      kernels::add_gather_rows_grad<Scalar>(dxs, plan.token_lists(), dx, ctx);
+    }
+    if (saved.noise.drawn) Jitter<Scalar>::apply(saved.noise, dx, dx, ctx);
   }
 
   /// aux_scale * the penalty of a pass: what backward differentiates beside the task.
@@ -190,6 +205,7 @@ struct SparseMlp {
     const auto finished = [&](auto other) {
       other.aux_scale = aux_scale;
       other.weighed = weighed;
+      other.input_noise = input_noise;
       gather_weights(other);
       return other;
     };

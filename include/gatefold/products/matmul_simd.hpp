@@ -16,7 +16,7 @@ inline constexpr Index kTaskColumns = 8 * kPanel;
 inline constexpr Index kTaskRows = 512;
 /// Up to so many rows, packing the panel costs more than dot products along k, whose sums must be collected from the
 /// lanes, but which read b as it lies.
-inline constexpr Index kDotRows = 8;
+inline constexpr Index kDotRows = 16;
 
 /// Tiles whose rows are packed together where rows do not lie along k, so that whole cache lines of them are read.
 inline constexpr Index kTilesAtOnce = 8;
