@@ -679,8 +679,8 @@ TEST(SparseMlp, InputNoiseIsWhatRouterAndExpertsSee) {
 }
 
 /// Where nobody is turned away, a token's result is the same bits for any batch around it: packed experts, and routers
-/// of the usual kinds. (Not so experts that are not packed: up to 8 rows take a way of their own there, see
-/// products/matmul_simd.hpp. Packing them in every call would cost one row 3 to 4 times its time.)
+/// of the usual kinds. (Not so experts that are not packed: up to 16 rows take a way of their own there, see
+/// products/matmul_simd.hpp.)
 TEST(SparseMlp, APackedTokenIsTheSameInAnyBatch) {
   constexpr Index kMost = 4096, kWidth = 96;
   const auto x = random_tensor<float>(Shape<2>{kMost, kWidth}, 21);

@@ -46,6 +46,10 @@ struct FreeSaved<NoFreeExperts> {
 /// layer. Keeps the routing, the seated rows and the experts' outputs, 2 N D, and what the experts keep; with weighed
 /// inputs backward takes S D more. (Shazeer et al. 2017; V-MoE, Riquelme et al. 2021.)
 ///
+/// Where nobody is turned away, a token's result does not depend on what else is in the batch, bit by bit, if the
+/// experts are packed. Experts that are not sum 16 rows or less in another order: the same one for all would cost few
+/// rows 3 to 4 times their time, or many up to a fifth (bench/README.md).
+///
 /// Experts that cannot be trained (packed ones) make a layer that cannot be trained.
 ///
 /// The router's last experts may be no nets but layers that cost next to nothing (free_experts.hpp), of a type of their

@@ -97,12 +97,12 @@ struct LearnedPosition {
   /// Where each row stands, behind what a cache has counted. // [R]
   View<Index, 1> places(Rows<const T> x, const PositionCache* before, Context& ctx) const {
     const Index rows = x.extent(0);
-    expect_shape(x, {rows, table.extent(1)}, "LearnedPosition: x");
+    expect_shape(x, {rows, table.extent(1)}, "LearnedPosition::forward: x");
     const TokenLayout* const layout = ctx.layout;
     if (layout) {
-      expect_sequences(layout->offset, rows, "LearnedPosition: ctx.layout->offset");
-      expect_shape(layout->modality, {rows}, "LearnedPosition: ctx.layout->modality");
-      if (layout->place.size()) expect_shape(layout->place, {rows}, "LearnedPosition: ctx.layout->place");
+      expect_sequences(layout->offset, rows, "LearnedPosition::forward: ctx.layout->offset");
+      expect_shape(layout->modality, {rows}, "LearnedPosition::forward: ctx.layout->modality");
+      if (layout->place.size()) expect_shape(layout->place, {rows}, "LearnedPosition::forward: ctx.layout->place");
     }
     auto position = ctx.workspace.take<Index>(rows);
     for (Index b = 0; b < (layout ? layout->num_sequences() : 1); ++b) {
@@ -113,8 +113,8 @@ struct LearnedPosition {
         position[i] = layout && layout->place.size() ? layout->place[i] : next;
         ++next;
         if (position[i] < 0 || position[i] >= table.extent(0))
-          throw ShapeError("LearnedPosition: row " + std::to_string(i) + " stands at " + std::to_string(position[i]) +
-                           ", expected 0.." + std::to_string(table.extent(0) - 1));
+          throw ShapeError("LearnedPosition::forward: row " + std::to_string(i) + " stands at " +
+                           std::to_string(position[i]) + ", expected 0.." + std::to_string(table.extent(0) - 1));
       }
     }
     return position;
