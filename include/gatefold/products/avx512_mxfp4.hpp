@@ -84,13 +84,13 @@ inline constexpr int kMxfp4Offset = 12;
   return _mm512_castsi512_ps(_mm512_mask_mov_epi32(bits, nan, _mm512_set1_epi32(0x7fc00000)));
 }
 
-/// Sums of four products of unsigned weights and signed digits. The intrinsic, but g++ 12 would copy and spill its
-/// sums.
+/// Sums of four products of unsigned weights and signed digits, which are read from memory each time: g++ 12 would keep
+/// all of them, repeated 16 times, in more registers than there are.
 [[gnu::always_inline, gnu::target("avx512f,avx512vnni")]] inline void add_dot(__m512i& sum, __m512i w,
                                                                               const std::int8_t* x) {
-  std::int32_t four;
-  std::memcpy(&four, x, sizeof four);
-  asm("vpdpbusd {%2, %1, %0|%0, %1, %2}" : "+v"(sum) : "v"(w), "v"(_mm512_set1_epi32(four)));
+  asm("vpdpbusd {%2%{1to16%}, %1, %0|%0, %1, %2%{1to16%}}"
+      : "+v"(sum)
+      : "v"(w), "m"(*reinterpret_cast<const std::int8_t(*)[4]>(x)));
 }
 
 template <int kRows>
@@ -102,17 +102,19 @@ template <int kRows>
   __m512 total[kRows][2];
 #pragma GCC unroll 4
   for (int i = 0; i < kRows; ++i) total[i][0] = total[i][1] = _mm512_setzero_ps();
-  const DigitGroup* digits = job.digits;
+  const DigitGroup* digits[kRows];
+#pragma GCC unroll 4
+  for (int i = 0; i < kRows; ++i) digits[i] = job.digits + i * job.groups;
   const std::uint8_t* codes = job.codes;
   const std::uint8_t* scale = job.scale;
-  for (Index group = 0; group < job.groups; ++group, ++digits, codes += 4 * kStepBytes, scale += kPanel) {
+  for (Index group = 0; group < job.groups; ++group, codes += 4 * kStepBytes, scale += kPanel) {
 #pragma GCC unroll 2
     for (int half = 0; half < 2; ++half) {
       __m512i high[kRows], middle[kRows], low[kRows];
 #pragma GCC unroll 4
       for (int i = 0; i < kRows; ++i) {
         high[i] = middle[i] = _mm512_setzero_si512();
-        low[i] = _mm512_set1_epi32(digits[i * job.groups].start);
+        low[i] = _mm512_set1_epi32(digits[i]->start);
       }
 #pragma GCC unroll 4
       for (int step = 0; step < 4; ++step) {
@@ -124,7 +126,7 @@ template <int kRows>
         for (int part = 0; part < 2; ++part)
 #pragma GCC unroll 4
           for (int i = 0; i < kRows; ++i) {
-            const auto& digit = digits[i * job.groups].digit;
+            const auto& digit = digits[i]->digit;
             add_dot(high[i], w[part], digit[0] + 8 * step + 4 * part);
             add_dot(middle[i], w[part], digit[1] + 8 * step + 4 * part);
             add_dot(low[i], w[part], digit[2] + 8 * step + 4 * part);
@@ -135,10 +137,12 @@ template <int kRows>
       for (int i = 0; i < kRows; ++i) {
         const __m512i upper = _mm512_add_epi32(_mm512_slli_epi32(high[i], 8), middle[i]);
         const __m512 sum = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(upper, 8), low[i]));
-        const __m512 row_scale = _mm512_set1_ps(digits[i * job.groups].scale);
+        const __m512 row_scale = _mm512_set1_ps(digits[i]->scale);
         total[i][half] = _mm512_fmadd_ps(_mm512_mul_ps(sum, row_scale), column_scale, total[i][half]);
       }
     }
+#pragma GCC unroll 4
+    for (int i = 0; i < kRows; ++i) ++digits[i];
   }
 #pragma GCC unroll 4
   for (int i = 0; i < kRows; ++i) {
