@@ -235,7 +235,7 @@ void multiply_by_panels(const Product<float>& p, const ProductBlock& block, floa
 
 /// SumOrder::alike takes the way of few rows for all: the other one, whose panels must be packed, would make one row of
 /// 32 x 768 weights take 3 times as long (128 x 2880: 4 times). Against the other way, with 768 or 1,024 inputs, 9 to
-/// 64 rows take 0.2 to 1.0 of the time and more of them 0.3 (8 columns), 0.5 (16) to 1.08 (32 to 256; AVX-512 of Zen
+/// 64 rows take 0.2 to 1.0 of the time and more of them 0.3 (8 columns), 0.5 (16) to 1.12 (32 to 256; AVX-512 of Zen
 /// 4).
 inline bool suits_dots(const Product<float>& p) {
   return (p.c.extent(0) <= kDotRows || p.order == SumOrder::alike) && p.a.col_stride == 1 && p.b.row_stride == 1 &&
