@@ -7,8 +7,8 @@
 
 /// Experts that cost next to nothing: what a token gets for which a net is not worth it. SparseMlp takes them besides
 /// its nets; several kinds in one layer are one type by OneOf. (Jin et al. 2024, «MoE++», arXiv 2410.07348;
-/// LongCat-Flash has copies only.) MoE++ clears the weight of a zero expert before it renormalises the rest; here the
-/// zero keeps its share.
+/// LongCat-Flash has copies only.) A zero expert keeps its share of the weight, or as in MoE++ leaves it to the others:
+/// TopKRouterOptions::zeros.
 namespace gatefold {
 
 /// y = x. With its weight w a token's share of w passes the layer by.

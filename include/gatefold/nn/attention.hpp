@@ -166,7 +166,7 @@ struct Attention {
   }
 
   /// forward for tokens that come after those in the cache, to which they are added; it keeps nothing. What the heads
-  /// give are the bits that forward would give; products of 8 rows or less are summed in another order where weights
+  /// give are the bits that forward would give; products of 16 rows or less are summed in another order where weights
   /// are not packed. Reads all keys and values of a sequence once for each 32 queries of a group. Throws CacheError
   /// where there is no room, and ShapeError, before anything is added. // x, y [R, D]
   template <class F>
