@@ -62,6 +62,6 @@ expect(1 "2 lines or files are of no use.*captions.tsv:1: .*missing.png is not t
 if(ZERO_SHOT)
   file(WRITE ${FOLDER}/labels.txt "red dress\nblue bag\n")
   foreach(model IN ITEMS base clip-moe)
-    expect(0 "red dress" ${ZERO_SHOT} --model whole/${model} --labels labels.txt ${PICTURE})
+    expect(0 "red dress" ${ZERO_SHOT} ${PICTURE} --model whole/${model} --labels-file labels.txt)
   endforeach()
 endif()

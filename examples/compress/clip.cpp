@@ -261,7 +261,7 @@ void compress_clip(const Arguments& args) {
   evaluate("dense", model);
 
   std::optional<Teacher<Clip<float>>> teacher;
-  if (!pairs.empty()) teacher = gatefold::pack<gatefold::Frozen<float>>(model);
+  if (!pairs.empty()) teacher = gatefold::pack<gatefold::SharedWeight<float>>(model);
   const auto pruned = prune_model(
       model, args,
       [&](const Clip<float>& with, Context& here) {

@@ -102,7 +102,7 @@ void compress_limoe(const Arguments& args) {
   evaluate("dense", file.model);
 
   std::optional<Teacher<Limoe<float>>> teacher;
-  if (!args.no_repair) teacher = gatefold::pack<gatefold::Frozen<float>>(file.model);
+  if (!args.no_repair) teacher = gatefold::pack<gatefold::SharedWeight<float>>(file.model);
   const auto pruned = prune_model(
       file.model, args,
       [&](const Limoe<float>& model, Context& here) {

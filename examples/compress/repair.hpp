@@ -56,7 +56,7 @@ gatefold::Pruned prune_model(Model& model, const Arguments& args, Run&& run, Con
 
 /// A model before it is pruned, as a teacher keeps it.
 template <class Model>
-using Teacher = decltype(gatefold::pack<gatefold::Frozen<float>>(std::declval<const Model&>()));
+using Teacher = decltype(gatefold::pack<gatefold::SharedWeight<float>>(std::declval<const Model&>()));
 
 /// The pruned model, repaired: adapters through the masks, trained on the pairs of captions and on what the teacher
 /// makes of them. Both have the weights in common, unless the pruner changed those that stay. `next(step)` gives the
@@ -66,7 +66,7 @@ Model repaired(const Teacher<Model>& teacher, const Model& pruned, const gatefol
                double scale, const std::function<Pairs<Model>(Index step)>& next, Context& ctx) {
   gatefold::Rng rng(static_cast<std::uint64_t>(args.seed));
   auto student = args.prune == "sparsegpt"
-                     ? add_lora(gatefold::pack<gatefold::Frozen<float>>(pruned), args.lora(), masks, rng)
+                     ? add_lora(gatefold::pack<gatefold::SharedWeight<float>>(pruned), args.lora(), masks, rng)
                      : add_lora(teacher, args.lora(), masks, rng);
   auto grad = zeros_like(student);
   const auto trainable = gatefold::Trainable::only(gatefold::lora_parameters());

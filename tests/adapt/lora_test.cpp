@@ -15,8 +15,8 @@ namespace gatefold {
 namespace {
 
 static_assert(TrainableStorage<Lora<float>, float> && DerivedStorage<Lora<float, Packed<int4>>, float>);
-static_assert(WeightStorage<Frozen<float>, float> && !TrainableStorage<Frozen<float>, float>);
-static_assert(PackedAs<Frozen<float>, float>);
+static_assert(WeightStorage<SharedWeight<float>, float> && !TrainableStorage<SharedWeight<float>, float>);
+static_assert(PackedAs<SharedWeight<float>, float>);
 
 /// Every third weight goes.
 Masks some_masks(const auto& model) {
@@ -83,7 +83,7 @@ auto sparse_block() {
 
 TEST(Lora, TrainedThroughTheMaskItMergesToTheBitAndWhatWasRemovedStays) {
   const auto dense = sparse_block();
-  const auto teacher = pack<Frozen<float>>(dense);
+  const auto teacher = pack<SharedWeight<float>>(dense);
   Masks masks;
   for (const auto& [path, mask] : some_masks(dense).of)
     if (!path.starts_with("attention.inner.out")) masks.of.emplace(path, mask);  // which stays whole
@@ -208,7 +208,7 @@ TEST(Lora, IsSavedWithItsBaseAndReadIntoOneOfTheSameRank) {
 }
 
 TEST(Lora, SaysWhatDoesNotFit) {
-  const Frozen<float> base(test::random_matrix<float>({3, 4}, 1));
+  const SharedWeight<float> base(test::random_matrix<float>({3, 4}, 1));
   using L = Lora<float>;
   EXPECT_THROW(L(base, {.rank = -1, .alpha = 1}, Rng(1)), OptionError);
   EXPECT_THROW(L(base, {.rank = 1, .alpha = -1}, Rng(1)), OptionError);

@@ -9,13 +9,13 @@
 namespace gatefold {
 
 /// A dense weight that is never written, so that copies share it: what adapters stand on, and what a teacher has in
-/// common with its student. pack<Frozen<float>>(model) freezes a model.
+/// common with its student. pack<SharedWeight<float>>(model) freezes a model.
 template <Real T>
-struct Frozen {
+struct SharedWeight {
   SharedTensor<T, 2> values;  // [N, K]
 
-  explicit Frozen(Shape<2> shape) : values(shape) {}
-  explicit Frozen(Rows<const T> w) : values(w.shape()) {
+  explicit SharedWeight(Shape<2> shape) : values(shape) {}
+  explicit SharedWeight(Rows<const T> w) : values(w.shape()) {
     Tensor<T, 2> copy(w.shape());
     for (Index n = 0; n < w.extent(0); ++n) std::copy_n(w[n].data(), w.extent(1), copy.view()[n].data());
     values = SharedTensor<T, 2>(std::move(copy));
@@ -35,7 +35,7 @@ struct Frozen {
 /// flops and N K numbers of the workspace while a layer runs, so that `merged`, which is that weight, gives the same
 /// bits. The gradient by it is dense too, before it meets the mask: forming it on the kept half alone is slower on a
 /// CPU.
-template <Real T, class Base = Frozen<T>>
+template <Real T, class Base = SharedWeight<T>>
 struct Lora {
   struct Options {
     Index rank;    // r
@@ -82,7 +82,7 @@ struct Lora {
     auto w = ctx.workspace.take<T>(rows, columns);
     const auto scope = ctx.workspace.scope();
     auto change = ctx.workspace.take<T>(rows, columns);
-    constexpr bool kPacked = !std::same_as<Base, Frozen<T>>;
+    constexpr bool kPacked = !std::same_as<Base, SharedWeight<T>>;
     if constexpr (kPacked) base.unpack(w);
     const Rows<const T> left = b, right = a;
     kernels::multiply<T>({.a = left, .b = right, .c = change, .store = kernels::Store::overwrite}, ctx);
@@ -149,10 +149,10 @@ struct LoraTo {
 
   template <Real T>
   auto operator()(const Tensor<T, 2>& w) const {
-    return adapted<T>(Frozen<T>(w), path(&w));
+    return adapted<T>(SharedWeight<T>(w), path(&w));
   }
   template <Real T>
-  auto operator()(const Frozen<T>& w) const {
+  auto operator()(const SharedWeight<T>& w) const {
     return adapted<T>(w, without_values(path(&w.values)));
   }
   template <PackedFormat F>

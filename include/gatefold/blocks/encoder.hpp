@@ -178,13 +178,15 @@ struct Encoder {
     Rng* const rng = std::exchange(ctx.rng, saved.rng.size() ? &noise : nullptr);
     const auto* const layout = std::exchange(ctx.layout, saved.layout);
     auto* const report = std::exchange(ctx.report, nullptr);
+    auto* const calibration = std::exchange(ctx.calibration, nullptr);
     const struct Restore {
       Context& ctx;
       Rng* rng;
       const TokenLayout* layout;
       RoutingReport* report;
-      ~Restore() { ctx.rng = rng, ctx.layout = layout, ctx.report = report; }
-    } restore{ctx, rng, layout, report};
+      Calibration* calibration;
+      ~Restore() { ctx.rng = rng, ctx.layout = layout, ctx.report = report, ctx.calibration = calibration; }
+    } restore{ctx, rng, layout, report, calibration};
     block.backward(block.forward(x, y, ctx), dy, dx, grad, ctx);
   }
 };
