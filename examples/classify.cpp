@@ -32,7 +32,7 @@ int run_main(int argc, char** argv) {
   if (!args) return kDone;
   const auto train = wardrobe::read_labelled(args->data, "train"), test = wardrobe::read_labelled(args->data, "t10k");
   const Index batch = args->batch, edge = train.edge();
-  VmoeOptions options{.image_size = edge, .patch = edge / 4, .width = 128, .hidden = 256, .num_layers = 2};
+  VmoeOptions options{.image_size = edge, .patch = edge / 4, .width = 96, .hidden = 192, .num_layers = 3};
   options.classifier = VmoeOptions::Classifier::mean;
   options.sparse = args->dense ? Placement::none() : Placement::every(2, options.num_layers);
   options.num_selected = 1;  // of 8 experts: the FLOPs of the dense model
@@ -40,7 +40,7 @@ int run_main(int argc, char** argv) {
   Vmoe<float> model(options);
   Rng first_weights(args->seed);
   model.initialise(first_weights, ctx);
-  AdamW optimizer(model, {.beta2 = 0.98, .weight_decay = 0.05});
+  AdamW optimizer(model, {.beta2 = 0.98, .weight_decay = 0.1});
   WeightAverage average(model, {.decay = 0.998});  // the model in the end
   auto grad = zeros_like(model);
   Index step = 0;
@@ -61,7 +61,7 @@ int run_main(int argc, char** argv) {
     file.add_metadata("step", step), file.add_metadata("settings", settings);
     file.write(checkpoint);
   };
-  const CosineSchedule schedule{.peak = 2e-3, .warmup_steps = args->steps / 50, .total_steps = args->steps};
+  const CosineSchedule schedule{.peak = 1e-3, .warmup_steps = args->steps / 50, .total_steps = args->steps};
   const Shuffle order{.size = train.size(), .seed = args->seed};
   const CrossEntropy task{.label_smoothing = 0.1};
   CsvWriter metrics(args->out / "metrics.csv", {"step", "loss", "right", "gradient_norm"}, static_cast<double>(step));

@@ -1,6 +1,7 @@
 // Prints one table of several training runs: compare_runs NAME=RUN,RUN... NAME=RUN...
 // Runs of one name differ in their seed; the table shows their mean and, in brackets, each.
 #include <cstdio>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
@@ -53,27 +54,42 @@ std::string cell(const Group& group, double unit, const Value& value) {
   return group.runs.size() == 1 ? text : std::string(text) + " (" + each + ")";
 }
 
+/// A column of the table: what it is called, in what unit, and where a run has it.
+struct Column {
+  std::string head;
+  double unit;
+  std::function<Json(const Json& run)> value;
+};
+
+/// What the first run tells of, in its order; of routing and of time only where that is told.
+std::vector<Column> columns_of(const Json& first) {
+  std::vector<Column> columns;
+  if (first.contains("routing"))
+    for (const auto& [key, unit, of] : {std::tuple("success", 100.0, " success %"), {"experts", 1.0, " experts"}})
+      for (const std::size_t modality : {0u, 1u})
+        columns.push_back({(modality == 0 ? "image" : "text") + std::string(of), unit,
+                           [key = std::string(key), modality](const Json& run) -> Json {
+                             return run.contains("routing") ? run["routing"][modality][key] : Json();
+                           }});
+  const auto& tests = first.at("tests");
+  for (std::size_t i = 0; i < tests.size(); ++i)
+    columns.push_back(
+        {tests[i].at("title").get<std::string>() + " (n = " + std::to_string(tests[i].at("n").get<long>()) + ")", 100,
+         [i](const Json& run) -> Json { return run.at("tests").at(i).at("top1"); }});
+  if (first.contains("seconds"))
+    columns.push_back({"minutes", 1 / 60.0,
+                       [](const Json& run) -> Json { return run.contains("seconds") ? run["seconds"] : Json(); }});
+  return columns;
+}
+
 void print_table(const std::vector<Group>& groups) {
-  const auto& tests = groups.front().runs.front().at("tests");
-  std::string head = "| run | image success % | text success % | image experts | text experts |",
-              rule = "|---|---|---|---|---|";
-  for (const auto& test : tests) {
-    head += " " + test.at("title").get<std::string>() + " (n = " + std::to_string(test.at("n").get<long>()) + ") |";
-    rule += "---|";
-  }
+  const auto columns = columns_of(groups.front().runs.front());
+  std::string head = "| run |", rule = "|---|";
+  for (const auto& column : columns) head += " " + column.head + " |", rule += "---|";
   std::printf("%s\n%s\n", head.c_str(), rule.c_str());
   for (const auto& group : groups) {
     std::string line = "| " + group.name + " |";
-    for (const char* key : {"success", "experts"})
-      for (const std::size_t modality : {0u, 1u})
-        line += " " +
-                cell(group, key[0] == 's' ? 100 : 1,
-                     [&](const Json& run) -> Json {
-                       return run.contains("routing") ? run["routing"][modality][key] : Json();
-                     }) +
-                " |";
-    for (std::size_t i = 0; i < tests.size(); ++i)
-      line += " " + cell(group, 100, [&](const Json& run) -> Json { return run.at("tests").at(i).at("top1"); }) + " |";
+    for (const auto& column : columns) line += " " + cell(group, column.unit, column.value) + " |";
     std::printf("%s\n", line.c_str());
   }
 }

@@ -10,6 +10,7 @@
 namespace {
 
 using namespace train_limoe;
+using training::RunFolder;
 
 int run_main(int argc, char** argv) {
   const auto parsed = parse(argc, argv);
@@ -28,7 +29,7 @@ int run_main(int argc, char** argv) {
   if (resumes) {
     const gatefold::CheckpointReader checkpoint(folder / RunFolder::kCheckpoint);
     run.emplace(checkpoint, args.threads, data);
-    args.minutes = Run::minutes_of(checkpoint);
+    args.loop.minutes = Run::minutes_of(checkpoint);
   } else {
     run.emplace(args.settings, args.threads, data);
     if (args.overwrite) folder.remove_run();
@@ -36,7 +37,7 @@ int run_main(int argc, char** argv) {
   std::printf("%s parameters, seed %s, kernels: %s, threads: %s\n", to_text(count_params(run->model)).c_str(),
               to_text(run->settings.seed).c_str(), std::string(name(run->ctx.isa)).c_str(),
               to_text(run->ctx.parallel_for.workers()).c_str());
-  if (const int status = train(*run, folder, args)) return status;
+  if (const int status = train(*run, folder, args.loop)) return status;
   publish(*run, data, folder / RunFolder::kModel);
   if (!args.no_evaluation) evaluate(*run, data, folder);
   return gatefold::kDone;

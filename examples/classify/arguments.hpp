@@ -9,7 +9,7 @@ using gatefold::Index;
 
 struct Arguments {
   std::filesystem::path data = "/usr/share/datasets/fashion-mnist", out = "classify-run";
-  Index steps = 14000, batch = 128, stop_after = 0;
+  Index steps = 12500, batch = 128, stop_after = 0;
   std::uint64_t seed = 1;
   int threads = 0;
   bool dense = false, resume = false;

@@ -62,7 +62,7 @@ gatefold::RoutingReport observe_routing(Run& run, const wardrobe::Photos& photos
   return report;
 }
 
-void evaluate(Run& run, const wardrobe::FashionMnist& data, const RunFolder& folder) {
+void evaluate(Run& run, const wardrobe::FashionMnist& data, const training::RunFolder& folder) {
   run.ctx.rng = nullptr;
   const auto report = observe_routing(run, data.test);
   // For use nobody is turned away, so an embedding does not depend on what else is in its batch.
@@ -73,7 +73,7 @@ void evaluate(Run& run, const wardrobe::FashionMnist& data, const RunFolder& fol
   run.model.set_capacity(trained);
   const std::string text = wardrobe::markdown_table(rows) + "\n" + wardrobe::routing_table(report);
   std::fputs(text.c_str(), stdout);
-  gatefold::write_file(folder / RunFolder::kReport, text);
+  gatefold::write_file(folder / training::RunFolder::kReport, text);
 
   nlohmann::ordered_json summary;
   for (const auto& row : rows)
@@ -81,7 +81,7 @@ void evaluate(Run& run, const wardrobe::FashionMnist& data, const RunFolder& fol
   const auto usage = wardrobe::mean_usage(report);
   for (std::size_t m = 0; m < usage.size() && !report.layers().empty(); ++m)
     summary["routing"].push_back({{"success", usage[m].success}, {"experts", usage[m].experts}});
-  gatefold::write_file(folder / RunFolder::kSummary, summary.dump(1) + "\n");
+  gatefold::write_file(folder / training::RunFolder::kSummary, summary.dump(1) + "\n");
 }
 
 void evaluate_file(const Arguments& args) {

@@ -1,7 +1,7 @@
 #pragma once
 #include "train_limoe/arguments.hpp"
 #include "train_limoe/run.hpp"
-#include "train_limoe/run_folder.hpp"
+#include "training/run_folder.hpp"
 
 namespace train_limoe {
 
@@ -17,7 +17,7 @@ gatefold::RoutingReport observe_routing(Run& run, const wardrobe::Photos& photos
 
 /// What the model can do and how its experts share the work, on pictures it has not seen: to the terminal, to report.md
 /// and, for programs, to summary.json.
-void evaluate(Run& run, const wardrobe::FashionMnist& data, const RunFolder& folder);
+void evaluate(Run& run, const wardrobe::FashionMnist& data, const training::RunFolder& folder);
 
 /// The table of a model file, with the weights as they are stored.
 void evaluate_file(const Arguments& args);

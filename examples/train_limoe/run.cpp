@@ -79,7 +79,7 @@ Run::Run(const gatefold::CheckpointReader& file, int threads, const wardrobe::Fa
   throw gatefold::FormatError(file.file().source() + ": settings: " + error.what());
 }
 
-Run::Result Run::advance() {
+training::StepResult Run::advance() {
   const auto& s = settings;
   const auto batch = wardrobe::make_batch({s.seed, static_cast<std::uint64_t>(step), s.batch}, data_.train, s.world);
   wardrobe::render_batch(batch.scenes, data_.train, images_, ctx);
@@ -116,6 +116,7 @@ Run::Result Run::advance() {
           static_cast<double>(loss.correct_b_to_a) / n,
           norm,
           rate,
+          std::exp(double{model.log_temperature.flat()[0]}),
           skipped,
           all_finite(model, ctx)};
 }
@@ -133,16 +134,7 @@ void Run::save(const std::filesystem::path& path, double minutes) const {
   writer.write(path);
 }
 
-double Run::minutes_of(const gatefold::CheckpointReader& file) {
-  if (!file.has_metadata("minutes")) return 0;
-  const auto& text = file.metadata("minutes");
-  double minutes = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), minutes);
-  if (error != std::errc{} || end != text.data() + text.size() || !kMinutes.holds(minutes))
-    throw gatefold::FormatError(file.file().source() + ": «minutes» is " + gatefold::detail::quote_text(text) +
-                                ", expected " + kMinutes.text());
-  return minutes;
-}
+double Run::minutes_of(const gatefold::CheckpointReader& file) { return training::minutes_of(file); }
 
 Settings Run::settings_of(const gatefold::CheckpointReader& file) {
   const auto settings = settings_from_json(file.metadata("settings"), file.file().source());

@@ -3,6 +3,7 @@
 #include "gatefold/text/vocabulary.hpp"
 #include "gatefold/train/adamw.hpp"
 #include "train_limoe/settings.hpp"
+#include "training/loop.hpp"
 #include "wardrobe/fashion_mnist.hpp"
 
 namespace train_limoe {
@@ -22,14 +23,8 @@ class Run {
   /// The run of a checkpoint, as it was. Throws FormatError for whatever in it is not what `save` writes.
   Run(const gatefold::CheckpointReader& file, int threads, const wardrobe::FashionMnist& data);
 
-  struct Result {
-    double loss, image_accuracy, text_accuracy, gradient_norm, rate;
-    bool skipped = false;  ///< The gradient was not finite: nothing changed but the step.
-    bool finite = true;    ///< The weights are; otherwise the run is lost.
-  };
-
   /// One update on batch number `step`.
-  Result advance();
+  training::StepResult advance();
 
   /// Throws std::system_error, and then the old checkpoint is still there. `minutes` that are still to be made into
   /// steps are kept with it.

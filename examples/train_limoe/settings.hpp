@@ -1,11 +1,5 @@
 #pragma once
-#include <cstdint>
-#include <limits>
-#include <set>
-#include <string>
-#include <vector>
-
-#include "gatefold/train/metrics.hpp"
+#include "training/settings.hpp"
 #include "wardrobe/render.hpp"
 #include "wardrobe/sampler.hpp"
 
@@ -27,42 +21,14 @@ struct Settings {
   wardrobe::World world{.one_colour = 0.85};
 };
 
-inline std::string to_text(double value) { return gatefold::to_decimal(value); }
-inline std::string to_text(std::integral auto value) { return std::to_string(value); }
-inline std::string to_text(const std::string& value) { return "«" + value + "»"; }
+using training::OneOf;
+using training::Range;
+using training::to_text;
 
-/// The values that an option or a setting may have; both ends are among them. A NaN is in no range.
-template <class T>
-struct Range {
-  T least, most;
-  bool holds(T value) const { return least <= value && value <= most; }
-  std::string ends() const { return to_text(least) + ".." + to_text(most); }
-  std::string text() const { return (std::floating_point<T> ? "a number in " : "a whole number in ") + ends(); }
-};
-template <>
-struct Range<bool> {
-  bool holds(bool) const { return true; }
-  std::string text() const { return "true or false"; }
-};
-struct OneOf {
-  std::vector<std::string> words;
-  bool holds(const std::string& value) const { return std::ranges::find(words, value) != words.end(); }
-  std::string ends() const {
-    std::string all;
-    for (const auto& word : words) all += (all.empty() ? "" : "|") + word;
-    return all;
-  }
-  std::string text() const { return "one of " + ends(); }
-};
-
-inline constexpr Index kMostSteps = 1'000'000'000'000;
-inline constexpr Index kMostWide = 1 << 16;
-inline constexpr Range<double> kMinutes{0, 1e6};
-
-/// visit(name, value, what it may be, what it is) of every setting: once for the command line, for writing it down and
-/// for taking it up again, where a file is trusted no more than a hand.
+/// See training/settings.hpp.
 template <class Visitor, class SomeSettings>
 void visit_settings(Visitor&& visit, SomeSettings& s) {
+  using training::kMostSteps, training::kMostWide;
   using Whole = Range<Index>;
   using Number = Range<double>;
   using Flag = Range<bool>;
@@ -89,13 +55,13 @@ void visit_settings(Visitor&& visit, SomeSettings& s) {
   visit("max_temperature", s.max_temperature, Number{1e-3, 1e6}, "bound of the learned temperature");
   visit("steps", s.steps, Whole{1, kMostSteps}, "updates");
   visit("batch", s.batch, Whole{2, 4096}, "pairs per update");
-  visit("seed", s.seed, Range<std::uint64_t>{0, std::numeric_limits<std::uint64_t>::max()}, "of data and weights");
+  visit("seed", s.seed, training::kSeeds, "of data and weights");
   visit("two_objects", s.world.two_objects, Number{0, 1}, "share of scenes with two objects");
   visit("one_colour", s.world.one_colour, Number{0, 1}, "share of batches that share a colour");
   visit("masked", s.masked, Flag{}, "captions that are true of another image are no negatives for it");
 }
 
-/// What no range says: how settings contradict each other, named as `name_of` has them; empty if they do not.
+/// How settings contradict each other, named as `name_of` has them.
 template <class NameOf>
 std::string contradiction(const Settings& s, const NameOf& name_of) {
   if (s.dense || s.losses != "limoe") return "";

@@ -38,7 +38,7 @@ ClipFormat clip_format() {
   return {[](const gatefold::ClipFile& file, const gatefold::ParallelFor& parallel_for) {
             return wrap(gatefold::load_clip<gatefold::Packed<F>>(file, parallel_for));
           },
-          [](const gatefold::Clip<float>& dense) { return wrap(dense.packed<F>()); },
+          [](const gatefold::Clip<float>& dense) { return wrap(gatefold::pack<F>(dense)); },
           [](const gatefold::PackedClipFile& file) { return wrap(gatefold::load_packed_clip<F>(file)); }};
 }
 

@@ -235,7 +235,9 @@ bool is_clip(const fs::path& path) {
   try {
     const gatefold::SafeTensors file{gatefold::MappedFile(path)};
     for (const auto& [key, value] : file.metadata())
-      if (key.starts_with("gatefold.") && !gatefold::is_packed_clip(file)) return false;
+      // What is said of its zeros makes no other model of it (models/sparsity_file.hpp).
+      if (key.starts_with("gatefold.") && !key.starts_with("gatefold.sparsity.") && !gatefold::is_packed_clip(file))
+        return false;
     return true;
   } catch (const std::exception&) {
     const auto has = [&](const char* name) { return fs::exists(path.parent_path() / name); };

@@ -641,9 +641,46 @@ TEST(SparseMlp, WeighedInputsArePackedAsSuch) {
   EXPECT_THAT(outputs.flat(), ::testing::Not(Pointwise(::testing::FloatNear(1e-2f), wanted.flat())));
 }
 
+TEST(SparseMlp, InputNoiseIsWhatRouterAndExpertsSee) {
+  for (const Weighed weighed : {Weighed::outputs, Weighed::inputs}) {
+    auto layer = weighed_inputs<double>(Linear<double>({.in = 4, .out = 4}));
+    disturb(layer, 35);
+    layer.weighed = weighed;
+    auto noisy = layer;
+    noisy.input_noise = 0.3;
+    const auto x = random_tensor<double>(Shape<2>{20, 4}, 36), dy = random_tensor<double>(Shape<2>{20, 4}, 37);
+    Tensor<double, 2> seen({20, 4}), y({20, 4}), dx({20, 4}), wanted({20, 4}), wanted_dx({20, 4});
+    auto grad = zeros_like(layer), wanted_grad = grad;
+    const auto pass = [&](const auto& l, const auto& in, auto& out, auto& din, auto& g, Rng* rng) {
+      Context ctx;
+      ctx.rng = rng;
+      const auto saved = l.forward(in, out, ctx);
+      l.backward(saved, dy, din, g, ctx);
+    };
+    pass(noisy, x, y, dx, grad, nullptr);
+    pass(layer, x, wanted, wanted_dx, wanted_grad, nullptr);
+    EXPECT_EQ(y, wanted) << "without random numbers there is none";
+    EXPECT_EQ(dx, wanted_dx);
+
+    Rng rng(1), same(1);
+    Context ctx;
+    ctx.rng = &same;
+    const Jitter<double> jitter({.amount = 0.3});
+    const auto saved = jitter.forward(x, seen, ctx);
+    grad = wanted_grad = zeros_like(layer);
+    pass(noisy, x, y, dx, grad, &rng);
+    pass(layer, seen, wanted, wanted_dx, wanted_grad, nullptr);
+    Jitter<double>::apply(saved, wanted_dx, wanted_dx, ctx);
+    EXPECT_EQ(y, wanted);
+    EXPECT_EQ(dx, wanted_dx);
+    EXPECT_EQ(grad.router.weight, wanted_grad.router.weight);
+    EXPECT_EQ(grad.experts[0].weight, wanted_grad.experts[0].weight);
+  }
+}
+
 /// Where nobody is turned away, a token's result is the same bits for any batch around it: packed experts, and routers
-/// of the usual kinds. (Not so experts that are not packed: up to 8 rows take a way of their own there, see
-/// products/matmul_simd.hpp. Packing them in every call would cost one row 3 to 4 times its time.)
+/// of the usual kinds. (Not so experts that are not packed: up to 16 rows take a way of their own there, see
+/// products/matmul_simd.hpp.)
 TEST(SparseMlp, APackedTokenIsTheSameInAnyBatch) {
   constexpr Index kMost = 4096, kWidth = 96;
   const auto x = random_tensor<float>(Shape<2>{kMost, kWidth}, 21);

@@ -15,7 +15,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     for (const Index number : {o.width(), o.num_experts(), o.hidden, config.sizes.fp8_rows, config.sizes.fp8_columns})
       expect(1 <= number && number <= detail::kMaxConfigSize);
     expect((o.shared == SharedExpert::none) == (o.shared_hidden == 0));
-    expect(0 <= config.input_noise && config.input_noise < 1);
+    expect(0 <= config.options.input_noise && config.options.input_noise < 1);
     expect(config.sizes.num_experts == o.num_experts());
     std::visit([](const auto& router) { (void)router.checked(); }, o.router);
   } catch (const FormatError&) {

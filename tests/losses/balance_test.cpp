@@ -126,6 +126,53 @@ TEST(Balance, CarriesTheChoicesOfOtherMicroBatches) {
   EXPECT_THROW(first.carry({asked[0].data(), {3}}), ShapeError);
 }
 
+// The two published forms of CLIP-MoE's (arXiv 2409.19291). Its code stacks the logits of all layers of a tower and
+// counts every choice: balanced, K. Its paper (equations 6 to 9) takes each layer by itself, counts first choices, and
+// has the mean: balanced, 1. A gradient flows through the probabilities only.
+TEST(Balance, OverLayersAsOneIsClipMoesCodeAndOverEachItsPaper) {
+  constexpr Index kTokens = 5, kExperts = 4, kLayers = 3, kSelected = 2;
+  std::array<RouterCase, kLayers> layers;
+  std::array<Scored<double>, kLayers> scored;
+  for (std::size_t l = 0; l < kLayers; ++l) {
+    layers[l] = random_case({.seed = 7 + l, .tokens = kTokens, .experts = kExperts, .num_selected = kSelected});
+    look_at(layers[l], scored[l]);
+  }
+  const Balance code{.picks = Balance::Picks::any}, paper;
+  Context ctx;
+  std::array<std::array<double, kExperts>, kLayers> own{}, others{};
+  for (std::size_t l = 0; l < kLayers; ++l)
+    EXPECT_EQ(code.count(scored[l].scores, View<double, 1>(own[l].data(), {kExperts}), ctx), kTokens);
+  double joint = 0, apart = 0, stacked = 0, by_layer = 0;
+  for (std::size_t l = 0; l < kLayers; ++l) {
+    for (std::size_t m = 0; m < kLayers; ++m)
+      for (std::size_t e = 0; e < kExperts && m != l; ++e) others[l][e] += own[m][e];
+    auto scores = scored[l].scores;
+    apart += paper.value(scores, ctx) / kLayers;
+    scores.beside = {View<const double, 1>(others[l].data(), {kExperts}), (kLayers - 1) * kTokens};
+    joint += code.value(scores, ctx) / kLayers;
+  }
+  const auto p_of = [&](std::size_t l, Index t, Index e) { return std::exp(scored[l].log_probs.view()(t, e)); };
+  for (Index e = 0; e < kExperts; ++e) {
+    double f = 0, mean = 0;
+    for (std::size_t l = 0; l < kLayers; ++l) {
+      double first = 0, mean_here = 0;
+      for (Index t = 0; t < kTokens; ++t) {
+        for (Index slot = 0; slot < kSelected; ++slot) f += scored[l].choice.view()(t, slot) == e;
+        first += scored[l].choice.view()(t, 0) == e;
+        mean_here += p_of(l, t, e) / kTokens;
+      }
+      by_layer += kExperts * first / kTokens * mean_here / kLayers;
+      mean += mean_here / kLayers;
+    }
+    stacked += kExperts * f / (kLayers * kTokens) * mean;
+  }
+  EXPECT_NEAR(joint, stacked, 1e-14);
+  EXPECT_NEAR(apart, by_layer, 1e-14);
+  auto scores = scored[0].scores;
+  scores.beside = {View<const double, 1>(others[0].data(), {kExperts - 1}), kTokens};
+  EXPECT_THROW((void)code.value(scores, ctx), ShapeError);
+}
+
 TEST(Balance, RefusesChoicesOfAnotherShape) {
   Context ctx;
   Scored<double> s;

@@ -2,18 +2,18 @@
 
 #include <filesystem>
 
+#include "gatefold/adapt/freeze_policy.hpp"
 #include "gatefold/losses/contrastive.hpp"
 #include "gatefold/models/clip_file.hpp"
 #include "gatefold/routing/routing_report.hpp"
+#include "gatefold/train/accumulate.hpp"
 #include "tests/support/layer_contract.hpp"
 #include "tests/support/test_data.hpp"
 
 namespace gatefold {
 namespace {
 
-std::filesystem::path data_folder(const std::string& name) {
-  return gatefold::testing::test_data("clip") / name;
-}
+std::filesystem::path data_folder(const std::string& name) { return gatefold::testing::test_data("clip") / name; }
 
 /// What the reference made of some pictures and texts (tests/data/clip/make_clip.py).
 struct Golden {
@@ -26,7 +26,7 @@ struct Golden {
   explicit Golden(const std::string& n)
       : name(n),
         model(load_clip(data_folder(n),
-                        n == "clip_moe" ? LoadClipOptions{.weights = {.head_width = 4}} : LoadClipOptions{})),
+                        n.starts_with("clip_moe") ? LoadClipOptions{.weights = {.head_width = 4}} : LoadClipOptions{})),
         expected(data_folder(n) / "expected.safetensors"),
         images(expected.read_tensor<float, 4>("images")),
         ids(expected.read_tensor<Index, 2>("ids")) {}
@@ -130,33 +130,66 @@ TEST_P(ClipGolden, PackedWeightsGiveNearlyTheSame) {
 INSTANTIATE_TEST_SUITE_P(Names, ClipGolden, ::testing::Values("quick", "gelu", "bf16", "openai", "clip_moe"),
                          [](const auto& golden) { return golden.param; });
 
-TEST(ClipGolden, ContrastiveGradientsAreThoseOfPyTorch) {
-  const Golden golden("quick");
-  const auto& model = golden.model;
-  const auto wanted = load_clip(data_folder("gradients"));  // under the weights' names, of the same shapes
+/// The worst of the gradients of a folder's CLIP under `loss` and its balance, against those of a file, under the
+/// weights' names and so of the same shapes. Returns how many were compared.
+Index expect_gradients(const Clip<float>& model, const Golden& golden, const SoftmaxContrastive& contrastive,
+                       const Clip<float>& wanted, const std::filesystem::path& file) {
   Context ctx;
   const Index p = model.options.embedding, images = golden.images.extent(0), texts = golden.ids.extent(0);
   auto a = ctx.workspace.take<float>(images, p), b = ctx.workspace.take<float>(texts, p);
   auto da = ctx.workspace.take<float>(images, p), db = ctx.workspace.take<float>(texts, p);
   auto grad = zeros_like(model);
   const auto saved = model.forward(golden.batch(), a, b, ctx);
-  const auto loss = SoftmaxContrastive{}.forward<float>(a, b, model.logit_scale.flat()[0], ctx);
-  SoftmaxContrastive{}.backward<float>(loss, 1.0f, da, db, grad.logit_scale.flat()[0], ctx);
+  const auto loss = contrastive.forward<float>(a, b, model.logit_scale.flat()[0], ctx);
+  contrastive.backward<float>(loss, 1.0f, da, db, grad.logit_scale.flat()[0], ctx);
   model.backward(saved, da, db, grad, ctx);
-  EXPECT_NEAR(double{loss.loss},
-              std::stod(CheckpointReader(data_folder("gradients") / "model.safetensors").metadata("loss")), 1e-5);
+  const CheckpointReader reference(file);
+  EXPECT_NEAR(double{loss.loss}, std::stod(reference.metadata("loss")), 1e-5);
+  for (const auto* tower : {"vision", "text"})
+    if (!model.options.vision.mixture.placement.layers.empty()) {
+      const double value = std::string(tower) == "vision" ? double{model.vision.tower.aux_loss(saved.vision.tower, ctx)}
+                                                          : double{model.text.tower.aux_loss(saved.text.tower, ctx)};
+      EXPECT_NEAR(value / model.options.vision.mixture.balance, std::stod(reference.metadata(tower)), 1e-5) << tower;
+    }
   Index compared = 0;
   for_each_param(
-      [&](std::string_view path, const auto& got, const auto& reference) {
+      [&](std::string_view path, const auto& got, const auto& of_torch) {
         // The loss does not depend on the key's bias: what is left is rounding, in PyTorch as here.
         double largest = 0;
-        for (const float v : reference.flat()) largest = std::max(largest, std::abs(double{v}));
+        for (const float v : of_torch.flat()) largest = std::max(largest, std::abs(double{v}));
         EXPECT_GT(largest, 1e-6) << path;
-        EXPECT_LT(deviation(got.flat(), reference.flat()), 1e-4) << path;
+        EXPECT_LT(deviation(got.flat(), of_torch.flat()), 1e-4) << path;
         ++compared;
       },
       grad, wanted);
+  return compared;
+}
+
+TEST(ClipGolden, ContrastiveGradientsAreThoseOfPyTorch) {
+  const Golden golden("quick");
+  const Index compared = expect_gradients(golden.model, golden, {}, load_clip(data_folder("gradients")),
+                                          data_folder("gradients") / "model.safetensors");
   EXPECT_EQ(compared, 48 + 8 + 5 + 1);  // blocks, the rest of vision and of text, logit_scale
+}
+
+// The training loss of CLIP-MoE: label smoothing, and the balance of the paper (of each block, first choices) and of
+// the published code (of a tower, all choices).
+TEST(ClipGolden, GradientsOfAWholeClipMoeAreThoseOfPyTorch) {
+  const Golden golden("clip_moe_gradients");
+  for (const auto over : {BalanceOver::block, BalanceOver::tower}) {
+    auto options = golden.model.options;
+    for (auto* tower : {&options.vision, &options.text}) {
+      tower->mixture.balance = 0.3;
+      tower->mixture.balance_over = over;
+    }
+    Clip<float> model(options);
+    convert(golden.model, model);
+    const auto folder = data_folder("clip_moe_gradients") / (over == BalanceOver::block ? "block" : "tower");
+    const Index compared =
+        expect_gradients(model, golden, {.label_smoothing = 0.1}, load_clip(folder, {.weights = {.head_width = 4}}),
+                         folder / "model.safetensors");
+    EXPECT_EQ(compared, 4 * (8 + 1 + 3 * 4) + 8 + 5 + 1);
+  }
 }
 
 ClipOptions tiny() {
@@ -174,6 +207,14 @@ ClipOptions tiny_mixture() {
   auto o = tiny();
   o.vision.mixture = {.placement = {.layers = {1}}, .num_experts = 3, .balance = 0.3};
   o.text.mixture = {.placement = {.layers = {0}}, .num_experts = 3, .balance = 0.3};
+  return o;
+}
+
+/// Two mixtures in a tower, whose choices are counted together.
+ClipOptions tiny_mixture_of_towers() {
+  auto o = tiny_mixture();
+  o.vision.mixture.placement.layers = {0, 1};
+  o.vision.mixture.balance_over = o.text.mixture.balance_over = BalanceOver::tower;
   return o;
 }
 
@@ -240,6 +281,136 @@ void check_gradients(const ClipOptions& options) {
 }
 TEST(Clip, GradientsOfTheDenseModel) { check_gradients(tiny()); }
 TEST(Clip, GradientsOfMixturesWithTheirBalance) { check_gradients(tiny_mixture()); }
+TEST(Clip, GradientsOfMixturesWithTheBalanceOfATower) { check_gradients(tiny_mixture_of_towers()); }
+
+/// What a pass over `model` gives, computed as `change` says.
+template <class Change>
+Clip<float> gradient_with(Clip<float> model, Change&& change) {
+  Context ctx;
+  change(model, ctx);
+  return gradient(model, Data<float>(), ctx);
+}
+
+TEST(Clip, GradientsKeepEveryBitWhereBlocksRunAgain) {
+  const auto model = random_clip<float>(tiny_mixture());
+  const auto wanted = gradient_with(model, [](auto&, auto&) {});
+  const auto again = gradient_with(
+      model, [](auto& m, auto&) { m.vision.tower.encoder.recompute = m.text.tower.encoder.recompute = true; });
+  for_each_param([](std::string_view path, const auto& a, const auto& b) { EXPECT_EQ(a, b) << path; }, again, wanted);
+
+  auto recomputing = model;
+  recomputing.vision.tower.encoder.recompute = recomputing.text.tower.encoder.recompute = true;
+  Context ctx;
+  EXPECT_EQ(total_loss(recomputing, Data<float>(), ctx), total_loss(model, Data<float>(), ctx));
+  auto over_towers = random_clip<float>(tiny_mixture_of_towers());
+  over_towers.vision.tower.encoder.recompute = true;
+  EXPECT_THROW((void)total_loss(over_towers, Data<float>(), ctx), OptionError);
+}
+
+/// Pictures and texts in pairs, cut into chunks.
+struct Pairs {
+  Tensor<double, 4> images{{5, 4, 4, 1}};
+  Tensor<Index, 2> ids{{5, 6}};
+  Pairs() {
+    Rng rng(9);
+    for (double& v : images.flat()) v = rng.normal();
+    for (Index& id : ids.flat()) id = rng.below(8);
+    for (Index b = 0; b < 5; ++b) ids.view()(b, 1 + b) = 8;
+  }
+  Clip<double>::Batch rows(Index begin, Index end) const {
+    return {.images = images.view().rows(begin, end), .ids = ids.view().rows(begin, end)};
+  }
+};
+
+/// Adds the gradient of the contrastive loss over all five pairs, three of which are encoded at once at most.
+void accumulate(const Clip<double>& model, const Pairs& pairs, const std::vector<std::pair<Index, Index>>& chunks,
+                Clip<double>& grad) {
+  constexpr Index kWidth = 3;
+  const SoftmaxContrastive contrastive{.label_smoothing = 0.1};
+  Context ctx;
+  using Chunk = std::pair<Index, Index>;
+  const auto forward = [&](const Chunk& c, Rows<double> z) {
+    return model.forward(pairs.rows(c.first, c.second), z.columns(0, kWidth), z.columns(kWidth, 2 * kWidth), ctx);
+  };
+  (void)accumulate_contrastive<double>(
+      chunks,
+      [&](const Chunk& c) {
+        auto z = ctx.workspace.take<double>(c.second - c.first, 2 * kWidth);
+        (void)forward(c, z);
+        return z;
+      },
+      [&](Rows<const double> z, Rows<double> dz) {
+        const auto loss = contrastive.forward<double>(z.columns(0, kWidth), z.columns(kWidth, 2 * kWidth),
+                                                      model.logit_scale.flat()[0], ctx);
+        contrastive.backward<double>(loss, 1, dz.columns(0, kWidth), dz.columns(kWidth, 2 * kWidth),
+                                     grad.logit_scale.flat()[0], ctx);
+        return loss.loss;
+      },
+      [&](const Chunk& c, Rows<const double> dz) {
+        const auto saved = forward(c, ctx.workspace.take<double>(c.second - c.first, 2 * kWidth));
+        model.backward(saved, dz.columns(0, kWidth), dz.columns(kWidth, 2 * kWidth), grad, ctx);
+      },
+      ctx);
+}
+
+// GradCache: chunks have the gradient of the whole batch; with mixtures, the mean of the chunks' own balances.
+TEST(Clip, ChunksHaveTheGradientOfTheWholeBatch) {
+  const Pairs pairs;
+  const std::vector<std::pair<Index, Index>> whole{{0, 5}}, chunks{{0, 2}, {2, 5}};
+  for (const auto& options : {tiny(), tiny_mixture()}) {
+    auto model = random_clip<double>(options);
+    auto wanted = zeros_like(model), got = zeros_like(model);
+    model.set_balance(0);
+    accumulate(model, pairs, whole, wanted);
+    model.set_balance(0.3 / 2);
+    accumulate(model, pairs, chunks, got);
+    for (const auto& [begin, end] : chunks) {  // the balance alone: no gradient comes from the embeddings
+      Context ctx;
+      Tensor<double, 2> image({end - begin, 3}), text({end - begin, 3}), none({end - begin, 3});
+      const auto saved = model.forward(pairs.rows(begin, end), image, text, ctx);
+      model.backward(saved, none, none, wanted, ctx);
+    }
+    double largest = 0;
+    for_each_param(
+        [&](std::string_view path, const auto& a, const auto& b) {
+          for (std::size_t i = 0; i < a.flat().size(); ++i) {
+            EXPECT_NEAR(a.flat()[i], b.flat()[i], 1e-12 * (1 + std::abs(b.flat()[i]))) << path;
+            largest = std::max(largest, std::abs(b.flat()[i]));
+          }
+        },
+        got, wanted);
+    EXPECT_GT(largest, 1e-2);
+  }
+}
+
+TEST(Clip, PoliciesTrainWhatTheySayAndSpareTheRest) {
+  const auto o = tiny_mixture();
+  const auto model = random_clip<float>(o);
+  const Index net = 2 * 4 * 3 + 3 + 4, routers = 2 * 3 * 4;  // dense block 0 of vision, mixtures of 3 in each tower
+  EXPECT_EQ(count_trained(model, feed_forward_only()), net + 2 * 3 * net + routers);
+  EXPECT_EQ(count_trained(model, routers_only()), routers);
+  EXPECT_EQ(count_trained(model, routers_and_experts()), 2 * 3 * net + routers);
+  EXPECT_EQ(count_trained(model, locked_image_tower()), count_params(model.text) + 1);
+  const auto wanted = gradient(model, Data<float>(), *std::make_unique<Context>());
+  for (const auto& policy : {feed_forward_only(), routers_only(), routers_and_experts(), locked_image_tower()}) {
+    policy.expect_known(model);
+    const Frozen frozen(model, policy);
+    Context ctx;
+    ctx.frozen = &frozen;
+    Index spared = 0;
+    const auto some = gradient(model, Data<float>(), ctx);
+    for_each_param(
+        [&](std::string_view path, const auto& got, const auto& full) {
+          if (policy(path)) {
+            EXPECT_EQ(got, full) << path;
+          } else {
+            spared += path.ends_with(".weight") && std::ranges::all_of(got.flat(), [](float g) { return g == 0; });
+          }
+        },
+        some, wanted);
+    EXPECT_GT(spared, 5);
+  }
+}
 
 /// The other ways to read off a tower, and what goes with them in open_clip's models.
 ClipOptions tiny_mean() {

@@ -99,8 +99,8 @@ TEST(MixtureConfig, OfEachFamilySaysWhatIsItsOwn) {
   EXPECT_EQ(read(golden("llama4")).options.weighed, Weighed::inputs);
   const auto phi = read(golden("phimoe"));
   EXPECT_EQ(std::get<SparseMixerRouterOptions>(phi.options.router).tolerance, 0.05);
-  EXPECT_EQ(phi.input_noise, 0.01);
-  EXPECT_EQ(read(with(golden("mixtral"), {{"router_jitter_noise", .1}})).input_noise, .1);
+  EXPECT_EQ(phi.options.input_noise, 0.01);
+  EXPECT_EQ(read(with(golden("mixtral"), {{"router_jitter_noise", .1}})).options.input_noise, .1);
 }
 
 TEST(MixtureConfig, WithoutRenormalisationHasNoEpsilon) {

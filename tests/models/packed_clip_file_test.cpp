@@ -22,7 +22,7 @@ class PackedClip : public ::testing::Test {
  protected:
   template <PackedFormat F>
   void comes_back() {
-    const auto packed = golden().packed<F>();
+    const auto packed = pack<F>(golden());
     save_packed_clip(packed, ClipNames::open_clip, path_, {{"identity", "7f"}});
     const auto file = open_packed_clip(path_);
     EXPECT_EQ(file.format, detail::packed_format_name<F>());
@@ -87,7 +87,7 @@ TEST_F(PackedClip, EveryOptionIsWrittenAndRead) {
 }
 
 TEST_F(PackedClip, RefusesWhatItCannotBe) {
-  const auto packed = golden().packed<int8>();
+  const auto packed = pack<int8>(golden());
   save_packed_clip(packed, ClipNames::open_clip, path_);
   const auto sound = testing::read_text(path_);
   const auto refusal = [&](const std::string& bytes) {
@@ -128,8 +128,8 @@ TEST_F(PackedClip, RefusesWhatItCannotBe) {
   EXPECT_THAT(with("text.num_layers", 1'000'000'000), HasSubstr("a count is 1000000000"));
   EXPECT_THAT(with("vocabulary", 1 << 20), HasSubstr("misshapen"));
   EXPECT_THAT(with("vision.activation", 2), HasSubstr("«vision.activation» is 2"));
-  std::filesystem::copy_file(gatefold::testing::test_data("clip/quick/model.safetensors"),
-                             path_, std::filesystem::copy_options::overwrite_existing);
+  std::filesystem::copy_file(gatefold::testing::test_data("clip/quick/model.safetensors"), path_,
+                             std::filesystem::copy_options::overwrite_existing);
   EXPECT_THAT(message_of<FormatError>([&] { (void)open_packed_clip(path_); }), HasSubstr("is no packed CLIP"));
 }
 

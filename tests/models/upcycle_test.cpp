@@ -1,5 +1,6 @@
 #include "gatefold/models/upcycle.hpp"
 
+#include "gatefold/adapt/freeze_policy.hpp"
 #include "tests/support/layer_contract.hpp"
 
 namespace gatefold {
@@ -116,6 +117,28 @@ TEST(Upcycle, ResultCanBePackedTrainedAndRouted) {
     EXPECT_GT(norm(std::get<1>(std::get<0>(block.ffn.inner.layer).layer).router), 0);
 }
 
+// What is made of a dense model penalises routing as a model that is made with its options.
+TEST(Upcycle, BalancesAsItsOptionsSay) {
+  std::vector<float> values;
+  for (const auto over : {BalanceOver::block, BalanceOver::tower}) {
+    Rng rng(7);
+    const auto moe = upcycle(dense(options()), {.balance = 0.5, .balance_over = over}, rng);
+    Clip<float> made(moe.options);
+    convert(moe, made);
+    const auto balance = [](const Clip<float>& model) {
+      Tensor<float, 4> images({2, 8, 8, 3});
+      Rng noise(3);
+      for (float& v : images.flat()) v = static_cast<float>(noise.normal());
+      Tensor<float, 2> z({2, 6}), none({0, 6});
+      Context ctx;
+      return model.aux_loss(model.forward({.images = images, .ids = {}}, z, none, ctx), ctx);
+    };
+    values.push_back(balance(moe));
+    EXPECT_EQ(values.back(), balance(made));
+  }
+  EXPECT_GT(values[1], 1.5 * values[0]);  // of two choices, not of the first
+}
+
 TEST(Upcycle, RefusesWhatMakesNoSense) {
   const auto model = dense(options());
   Rng rng(7);
@@ -124,6 +147,88 @@ TEST(Upcycle, RefusesWhatMakesNoSense) {
   EXPECT_THROW((void)upcycle(model, {.balance = -1}, rng), OptionError);
   EXPECT_THROW((void)upcycle(model, {.vision = Placement{{3}}}, rng), OptionError);
   EXPECT_THROW((void)upcycle(upcycle(model, {}, rng), {}, rng), OptionError);
+}
+
+/// The dense model as it comes out of tuning its feed-forward nets.
+Clip<float> tuned(Clip<float> model, std::uint64_t seed) {
+  Rng rng(seed);
+  for_each_param(
+      [&](std::string_view path, auto& t) {
+        if (feed_forward_only()(path))
+          for (float& v : t.flat()) v += static_cast<float>(0.1 * rng.normal());
+      },
+      model);
+  return model;
+}
+
+TEST(UpcycleFrom, ExpertsAreTheNetsOfTheModelsAndAllElseIsTheFirsts) {
+  for (const auto activation : {ClipActivation::quick_gelu, ClipActivation::gelu}) {
+    const auto base = dense(options(activation));
+    const std::vector<Clip<float>> models{base, tuned(base, 1), tuned(base, 2)};
+    const UpcycleOptions how{.num_experts = 3, .num_selected = 2};
+    Rng rng(7), same(7);
+    const auto moe = upcycle_from<float>(models, how, rng), copies = upcycle(base, how, same);
+    Index experts = 0;
+    for_each_param(
+        [&](std::string_view path, const auto& got, const auto& copy) {
+          const std::size_t at = path.find(".experts.");
+          if (at == std::string_view::npos) {
+            EXPECT_EQ(got, copy) << path;
+            return;
+          }
+          ++experts;
+          // vision.encoder.blocks.1.ffn.inner.experts.2.up.weight is ...ffn.inner.up.weight of model 2
+          const auto e = static_cast<std::size_t>(path[at + 9] - '0');
+          const auto dense_path = std::string(path.substr(0, at)) + std::string(path.substr(at + 10));
+          for_each_param(
+              [&](std::string_view of_net, const auto& wanted) {
+                if (of_net == dense_path) {
+                  EXPECT_TRUE(std::ranges::equal(got.flat(), wanted.flat())) << path;
+                }
+              },
+              models[e]);
+        },
+        moe, copies);
+    EXPECT_EQ(experts, 5 * 3 * 4);  // blocks, experts, tensors of a net
+  }
+}
+
+// One model thrice is copy-upcycling.
+TEST(UpcycleFrom, ModelsThatAreOneGiveItsEmbeddings) {
+  const auto base = dense(options());
+  const std::vector<Clip<float>> models(3, base);
+  Rng rng(7);
+  const auto before = embed(base), after = embed(upcycle_from<float>(models, {.num_experts = 3}, rng));
+  test::expect_near<float, float>(after.image.flat(), before.image.flat(), 400, "image");
+  test::expect_near<float, float>(after.text.flat(), before.text.flat(), 400, "text");
+}
+
+TEST(UpcycleFrom, RefusesModelsThatDoNotGoTogether) {
+  const auto base = dense(options());
+  Rng rng(7);
+  const auto why = [&](const std::vector<Clip<float>>& models, const UpcycleOptions& how) -> std::string {
+    try {
+      (void)upcycle_from<float>(models, how, rng);
+    } catch (const OptionError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(why({base, base}, {.num_experts = 3}),
+            "upcycle_from: num_experts is 3, expected as many as there are models, 2");
+  EXPECT_THAT(why({base, dense(options(ClipActivation::gelu))}, {.num_experts = 2}),
+              ::testing::StartsWith("upcycle_from: model 1 is made with other options than model 0"));
+  auto other = tuned(base, 1);
+  other.text.tower.encoder.blocks[1].attention.inner.out.bias.flat()[3] += 1;
+  EXPECT_THAT(why({base, other}, {.num_experts = 2}),
+              ::testing::StartsWith(
+                  "upcycle_from: model 1 differs from model 0 in text.encoder.blocks.1.attention.inner.out.bias"));
+  const auto moe = upcycle_from<float>(std::vector{base, other}, {.num_experts = 2}, rng, OtherParameters::may_differ);
+  EXPECT_EQ(moe.text.tower.encoder.blocks[1].attention.inner.out.bias,
+            base.text.tower.encoder.blocks[1].attention.inner.out.bias);
+  // A net that was tuned in a block that stays dense would be lost.
+  EXPECT_THAT(why({base, tuned(base, 1)}, {.num_experts = 2, .vision = Placement{{1, 2}}}),
+              ::testing::HasSubstr("vision.encoder.blocks.0.ffn.inner.up.weight"));
 }
 
 }  // namespace

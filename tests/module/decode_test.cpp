@@ -8,6 +8,7 @@
 #include "gatefold/nn/identity.hpp"
 #include "gatefold/nn/mlp.hpp"
 #include "gatefold/nn/one_of.hpp"
+#include "gatefold/nn/position.hpp"
 #include "gatefold/nn/sequence.hpp"
 #include "gatefold/nn/sum.hpp"
 #include "gatefold/routing/expert_choice_router.hpp"
@@ -50,6 +51,7 @@ TEST(Decode, ThroughEveryLayerOfLayers) {
   expect_as_forward(PostNorm({.width = 16}, attention()));
   expect_as_forward(Sequence(mlp, attention(), norm, attention(3)));
   expect_as_forward(Sequence(attention(), mlp));
+  expect_as_forward(Sequence(LearnedPosition<float>({.length = 11, .width = 16}), attention()));
   expect_as_forward(Sum(attention(), sparse()));
   expect_as_forward(Sum(mlp, attention(2)));
   expect_as_forward(Gated({.width = 16}, attention()));

@@ -26,7 +26,7 @@ struct Stored {
 };
 struct Own {
   template <class F>
-  Stored packed() const {
+  Stored over(const PackTo<F>&) const {
     return {static_cast<int>(8 * sizeof(F))};
   }
 };

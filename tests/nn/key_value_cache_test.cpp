@@ -78,7 +78,7 @@ TEST(KeyValueCache, StepsGiveWhatForwardGives) {
       ctx.parallel_for = workers == 1 ? ParallelFor() : test::threads(workers);
       const auto whole = at_once(layer, x, kTwo, ctx);
       auto cache = make_cache(layer, {.capacity = 40, .sequences = 2});
-      // The products alone may be summed in another order, where there are 8 rows or less: 32 terms and 64.
+      // The products alone may be summed in another order, where there are 16 rows or less: 32 terms and 64.
       const auto steps = in_steps(layer, x, kLengths, kSteps, cache, ctx);
       test::expect_near<float, float>(steps.flat(), whole.flat(), 32 + 64, "y");
       EXPECT_THAT(cache.length, testing::ElementsAre(40, 9));

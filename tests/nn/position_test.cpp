@@ -47,6 +47,60 @@ TEST(LearnedPosition, RefusesOffsetsThatAreNotThoseOfTheRows) {
   }
 }
 
+TEST(LearnedPosition, KeepsTheContractOfALayer) {
+  const test::OwnedLayout layout{.offset = {0, 3, 3, 5}, .modality = {0, kPadding, 0, 0, 0}};
+  test::check_layer(
+      [](auto type) {
+        using T = typename decltype(type)::type;
+        return LearnedPosition<T>({.length = 6, .width = 3});
+      },
+      {.in = 3, .out = 3, .rows = 5, .paths = {"table"}, .layout = &layout, .copies = 1500});
+}
+
+TEST(LearnedPosition, AsALayerCountsTokensOrStandsWhereTheLayoutSays) {
+  LearnedPosition<float> position({.length = 4, .width = 1});
+  for (std::size_t i = 0; i < 4; ++i) position.table.flat()[i] = static_cast<float>(i + 1);
+  const std::vector<Index> offset{0, 4, 5}, place{3, 9, 1, 1, 2};
+  const std::vector<std::uint8_t> modality{0, kPadding, 0, 0, 0};
+  TokenLayout layout{.offset = view(offset), .modality = {modality.data(), {5}}};
+  Tensor<float, 2> x({5, 1}), y({5, 1});
+  Context ctx;
+  ctx.layout = &layout;
+  (void)position.forward(x.view(), y.view(), ctx);
+  EXPECT_THAT(y.flat(), testing::ElementsAre(1, 0, 2, 3, 1));
+  layout.place = view(place);
+  (void)position.forward(x.view(), y.view(), ctx);
+  EXPECT_THAT(y.flat(), testing::ElementsAre(4, 0, 2, 2, 3));
+  ctx.layout = nullptr;
+  EXPECT_THROW((void)position.forward(x.view(), y.view(), ctx), ShapeError) << "five tokens of a table of four";
+}
+
+TEST(LearnedPosition, DecodesFromWhereItStopped) {
+  LearnedPosition<float> position({.length = 5, .width = 2});
+  test::disturb(position, 1);
+  const auto x = test::random_matrix<float>({7, 2}, 2);
+  const std::vector<Index> all{0, 5, 7}, first{0, 3, 3}, then{0, 2, 4};
+  const auto pass = [&](const std::vector<Index>& offset, auto&& run) {
+    const std::vector<std::uint8_t> modality(static_cast<std::size_t>(offset.back()));
+    const TokenLayout layout{.offset = view(offset), .modality = {modality.data(), {offset.back()}}};
+    Context ctx;
+    ctx.layout = &layout;
+    Tensor<float, 2> y({offset.back(), 2});
+    run(y, ctx);
+    return std::vector<float>(y.flat().begin(), y.flat().end());
+  };
+  const auto whole = pass(all, [&](auto& y, Context& ctx) { (void)position.forward(x, y.view(), ctx); });
+  auto cache = make_cache(position, {.capacity = 9, .sequences = 2});
+  auto parts = pass(first, [&](auto& y, Context& ctx) { decode(position, x.view().rows(0, 3), y.view(), cache, ctx); });
+  const auto rest = pass(then, [&](auto& y, Context& ctx) {
+    decode(position, x.view().rows(3, 7), y.view(), cache, ctx);
+    EXPECT_THAT(cache.length, testing::ElementsAre(5, 2));
+    EXPECT_THROW(decode(position, x.view().rows(3, 7), y.view(), cache, ctx), CacheError) << "the table ends";
+  });
+  parts.insert(parts.end(), rest.begin(), rest.end());
+  EXPECT_EQ(parts, whole);
+}
+
 TEST(SinCos2d, OracleOfVMoe) {
   // vmoe/nn/vit_moe_test.py: a 2 x 2 grid, D = 8, temperature 1, so that all frequencies are 1. Raster order; within a
   // row sin x, cos x, sin y, cos y, two of each.

@@ -23,7 +23,7 @@ constexpr float kInf = std::numeric_limits<float>::infinity();
 #if GATEFOLD_HAS_SIMD
 constexpr Index kTileRows = TileF32<simd::DefaultArch>::kMaxRows, kTileCols = TileF32<simd::DefaultArch>::kCols;
 #else
-constexpr Index kTileRows = 14, kTileCols = 32, kDepth = 512, kTaskColumns = 256, kTaskRows = 512, kDotRows = 8;
+constexpr Index kTileRows = 14, kTileCols = 32, kDepth = 512, kTaskColumns = 256, kTaskRows = 512, kDotRows = 16;
 constexpr Index kTilesAtOnce = 8;
 #endif
 

@@ -226,6 +226,34 @@ TEST(PanelMxfp4, NotANumberStaysInItsRow) {
   });
 }
 
+#if defined(__x86_64__)
+// A CPU with VBMI never takes the other way, which is for the first ones with VNNI.
+TEST(PanelMxfp4, BothWaysToLookUpACodeGiveTheSameBits) {
+  if (isas_here().back() < Isa::avx512 || !cpu().has(CpuFeatures{CpuFeature::avx512_vbmi})) GTEST_SKIP();
+  constexpr Index kRows = 3, kDepth = 200;
+  std::mt19937 random(8);
+  std::vector<float> w(random_values(kPanel * kDepth, random)), found(kRows * kPanel), wanted(found);
+  std::vector<std::uint8_t> codes(static_cast<std::size_t>(panel_values<mxfp4>(kDepth))),
+      scale(static_cast<std::size_t>(panel_scales<mxfp4>(kDepth)));
+  pack_panel_mxfp4(Rows<const float>(w.data(), {kPanel, kDepth}), codes.data(), scale.data());
+  const std::vector<float> x(random_values(kRows * kDepth, random));
+  std::vector<DigitGroup> digits(static_cast<std::size_t>(kRows * digit_groups(kDepth)));
+  for (Index i = 0; i < kRows; ++i)
+    avx512::to_digits(x.data() + i * kDepth, kDepth, digits.data() + i * digit_groups(kDepth));
+  const auto job = [&](std::vector<float>& c) {
+    return avx512::Mxfp4Job{.digits = digits.data(),
+                            .groups = digit_groups(kDepth),
+                            .codes = codes.data(),
+                            .scale = scale.data(),
+                            .out = {c.data(), kPanel, kPanel, Store::overwrite, nullptr}};
+  };
+  avx512::run_mxfp4<kRows, false>(job(wanted));
+  avx512::run_mxfp4<kRows, true>(job(found));
+  EXPECT_EQ(found, wanted);
+  EXPECT_NE(found, std::vector<float>(kRows * kPanel));
+}
+#endif
+
 TEST(PanelMxfp4, TinyAndHugeActivations) {
   const Index n = 5, k = 9;
   const MxWeights w(std::vector<float>(static_cast<std::size_t>(n * k), 1.0f), n, k);

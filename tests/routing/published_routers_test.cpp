@@ -58,6 +58,8 @@ std::vector<Setting> settings() {
       {"LongCat", {.selection_bias = true, .scale = 6}},
       {"Llama-4", {.num_selected = 1, .score = sigmoid}},
       {"ReMoE", {.num_selected = 12, .score = RouterScore::relu}},
+      {"MoE++", {.renormalise = kBefore, .zeros = 1}},
+      {"many zeros", {.score = sigmoid, .bias = true, .renormalise = kBefore, .epsilon = 0.1, .zeros = 3}},
       {"large epsilon", {.score = sigmoid, .renormalise = kBefore, .epsilon = 0.3, .scale = 2}},
       {"softmax with epsilon and bias", {.bias = true, .selection_bias = true, .renormalise = kBefore, .epsilon = 0.3}},
       {"floor that some tokens meet", {.score = sigmoid, .renormalise = kBefore, .floor = 2.6}},
@@ -126,7 +128,7 @@ std::map<Index, double> by_definition(const TopKRouter<double>& r, const double*
   for (const auto& [rank, e] : ranked)
     if (std::ssize(weights) < o.num_selected) most = std::max(most, weights[static_cast<Index>(e)] = s[e]);
   std::erase_if(weights, [&](const auto& each) { return each.second < o.min_p * most; });
-  for (const auto& [e, w] : weights) sum += w;
+  for (auto& [e, w] : weights) sum += w = e < o.num_experts - o.zeros ? w : 0;
   for (auto& [e, w] : weights) w *= o.scale / (o.renormalise == kBefore ? std::max(sum, o.floor) + o.epsilon : 1);
   return weights;
 }
@@ -396,6 +398,8 @@ TEST(PublishedRouters, RefuseContradictions) {
   refused([](Options& o) { o.floor = 1e-6; }, "without a division");
   refused([](Options& o) { o.renormalise = kBefore, o.epsilon = -1; }, "epsilon is -1");
   refused([](Options& o) { o.scale = 0; }, "scale is 0");
+  refused([](Options& o) { o.zeros = 1; }, "zeros is 1, expected 0 where weights are not renormalised");
+  refused([](Options& o) { o.renormalise = kBefore, o.zeros = 12; }, "zeros is 12, expected 0 to fewer");
   TopKRouter<float> r(base);
   r.options.selection_bias = true;
   Context ctx;

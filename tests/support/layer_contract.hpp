@@ -49,6 +49,16 @@ struct LayerCase {
 template <class T>
 using Matrix = Tensor<T, 2>;
 
+/// for_each_param, but for what is frozen: a gradient has none of its own there.
+template <class Fn, class First, class... Rest>
+void for_each_trained(Fn&& fn, First& first, Rest&... rest) {
+  for_each_param(
+      [&](std::string_view path, auto& one, auto&... more) {
+        if constexpr (!is_shared_tensor<std::remove_cvref_t<decltype(one)>>) fn(path, one, more...);
+      },
+      first, rest...);
+}
+
 /// N(0, 1), rounded to float so that every scalar starts from the same numbers.
 template <class T>
 Matrix<T> random_matrix(Shape<2> shape, std::uint64_t seed) {
@@ -62,7 +72,7 @@ Matrix<T> random_matrix(Shape<2> shape, std::uint64_t seed) {
 template <Module M>
 void disturb(M& module, std::uint64_t seed, double std = 0.5) {
   Rng rng(seed);
-  for_each_param(
+  for_each_trained(
       [&](std::string_view, auto& t) {
         using T = typename std::remove_cvref_t<decltype(t)>::Scalar;
         for (T& v : t.flat()) v = v + T(static_cast<double>(static_cast<float>(std * rng.normal())));
@@ -88,9 +98,9 @@ void expect_same_bits(const Pass<M>& a, const Pass<M>& b) {
   using T = typename M::Scalar;
   EXPECT_TRUE(same_bits<T>(a.y.flat(), b.y.flat())) << "y differs";
   EXPECT_TRUE(same_bits<T>(a.dx.flat(), b.dx.flat())) << "dx differs";
-  for_each_param([](std::string_view path, const auto& s,
-                    const auto& t) { EXPECT_TRUE(same_bits<T>(s.flat(), t.flat())) << path << " differs"; },
-                 a.grad, b.grad);
+  for_each_trained([](std::string_view path, const auto& s,
+                      const auto& t) { EXPECT_TRUE(same_bits<T>(s.flat(), t.flat())) << path << " differs"; },
+                   a.grad, b.grad);
 }
 
 /// |a - b| <= steps * epsilon * the largest of b: each element is a chain of sums and products over at most `steps`
@@ -110,7 +120,7 @@ void expect_near(const Pass<M>& a, const Pass<N>& b, double steps) {
   using U = typename N::Scalar;
   expect_near<T, U>(a.y.flat(), b.y.flat(), steps, "y");
   expect_near<T, U>(a.dx.flat(), b.dx.flat(), steps, "dx");
-  for_each_param(
+  for_each_trained(
       [&](std::string_view path, const auto& s, const auto& t) { expect_near<T, U>(s.flat(), t.flat(), steps, path); },
       a.grad, b.grad);
 }
@@ -161,7 +171,7 @@ void check_gradients(const M& layer, Lifted& lifted, const Matrix<double>& x, co
     const double wanted = derivative(variable);
     ASSERT_NEAR(got, wanted, 1e-10 * (1 + std::abs(wanted))) << "gradient of " << what << " " << i;
   };
-  for_each_param(
+  for_each_trained(
       [&](std::string_view path, const auto& g, auto& variables) {
         for (std::size_t i = 0; i < g.flat().size(); ++i) compare(g.flat()[i], variables.flat()[i], path, i);
       },
@@ -281,7 +291,7 @@ void check_layer(Make&& make, const LayerCase& c) {
   const auto pass = run_pass(f, x, dy, ctx);
   // The longest chain: through every weight of the layer, each a sum over its width or over the rows.
   double steps = static_cast<double>(c.rows + c.in + c.out);
-  for_each_param([&](std::string_view, const auto& t) { steps += static_cast<double>(t.shape().back()); }, f);
+  for_each_trained([&](std::string_view, const auto& t) { steps += static_cast<double>(t.shape().back()); }, f);
   {
     SCOPED_TRACE("float against double");
     const auto exact = run_pass(d, x_double, dy_double, ctx);
@@ -304,14 +314,14 @@ void check_layer(Make&& make, const LayerCase& c) {
     EXPECT_TRUE(same_bits<float>(again.y.flat(), pass.y.flat()));
     EXPECT_TRUE(same_bits<float>(again.dx.flat(), pass.dx.flat()));
     auto twice = pass.grad;
-    for_each_param(
+    for_each_trained(
         [](std::string_view, auto& t) {
           for (auto& v : t.flat()) v *= 2;
         },
         twice);
-    for_each_param([&](std::string_view path, const auto& a,
-                       const auto& b) { expect_near<float, float>(a.flat(), b.flat(), steps, path); },
-                   again.grad, twice);
+    for_each_trained([&](std::string_view path, const auto& a,
+                         const auto& b) { expect_near<float, float>(a.flat(), b.flat(), steps, path); },
+                     again.grad, twice);
   }
   {
     SCOPED_TRACE("no allocation after warm-up");
@@ -347,8 +357,8 @@ void check_layer(Make&& make, const LayerCase& c) {
     auto here = context(Isa::simd);
     if (c.layout) here.layout = &empty;
     const auto nothing = run_pass(f, Matrix<float>({0, c.in}), Matrix<float>({0, c.out}), here);
-    for_each_param([](std::string_view path, const auto& t) { EXPECT_THAT(t.flat(), ::testing::Each(0.0f)) << path; },
-                   nothing.grad);
+    for_each_trained([](std::string_view path, const auto& t) { EXPECT_THAT(t.flat(), ::testing::Each(0.0f)) << path; },
+                     nothing.grad);
   }
 }
 
@@ -532,9 +542,9 @@ void for_each_result(const GroupedPass<E>& a, const GroupedPass<E>& b, Fn&& fn) 
   fn("ys", std::span<const T>(a.ys.flat()), std::span<const T>(b.ys.flat()));
   fn("dxs", std::span<const T>(a.dxs.flat()), std::span<const T>(b.dxs.flat()));
   for (std::size_t e = 0; e < a.grads.size(); ++e)
-    for_each_param([&](std::string_view path, const auto& s,
-                       const auto& t) { fn(std::to_string(e) + "." + std::string(path), s.flat(), t.flat()); },
-                   a.grads[e], b.grads[e]);
+    for_each_trained([&](std::string_view path, const auto& s,
+                         const auto& t) { fn(std::to_string(e) + "." + std::string(path), s.flat(), t.flat()); },
+                     a.grads[e], b.grads[e]);
 }
 
 template <class Make>
@@ -569,9 +579,9 @@ void check_grouped(Make&& make, const GroupedCase& c) {
     }
     for (std::size_t e = 0; e < c.counts.size(); ++e)
       if (c.counts[e] == 0)
-        for_each_param([&](std::string_view path, const auto& got,
-                           const auto& before) { EXPECT_EQ(got, before) << path << " of an idle expert"; },
-                       grouped.grads[e], f.grads[e]);
+        for_each_trained([&](std::string_view path, const auto& got,
+                             const auto& before) { EXPECT_EQ(got, before) << path << " of an idle expert"; },
+                         grouped.grads[e], f.grads[e]);
 
     // In double, Eigen's sums may be in another order.
     auto grouped_double = d.unset(), single_double = d.unset();
@@ -612,7 +622,7 @@ void check_grouped(Make&& make, const GroupedCase& c) {
     ASSERT_NEAR(got, wanted, 1e-10 * (1 + std::abs(wanted))) << what;
   };
   for (std::size_t e = 0; e < d.experts.size(); ++e)
-    for_each_param(
+    for_each_trained(
         [&](std::string_view path, const auto& got, const auto& before, auto& variables) {
           for (std::size_t i = 0; i < got.flat().size(); i += 1 + got.flat().size() / 5)
             expect(got.flat()[i] - before.flat()[i], derivative(variables.flat()[i]), std::string(path));

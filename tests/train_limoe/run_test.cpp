@@ -149,9 +149,9 @@ TEST_F(RunTest, ARunThatDivergesStopsAndKeepsItsCheckpoint) {
   TrainingRun run(CheckpointReader(path_), 1, data());
   const auto good = read_text(path_);
   run.model.log_temperature.flat()[0] = 1e30f;
-  Arguments args;
+  training::LoopOptions args;
   args.save_every = 1, args.max_skipped = 3;
-  const RunFolder folder(folder_ / "", RunFolder::Use::resume);
+  const training::RunFolder folder(folder_ / "", training::RunFolder::Use::resume);
   EXPECT_THAT(message_of<FormatError>([&] { (void)train(run, folder, args); }),
               AllOf(HasSubstr("step 6: the gradient has not been finite for 3 steps in a row"),
                     HasSubstr("the checkpoint of step 3 is as it was")));
@@ -163,12 +163,12 @@ TEST_F(RunTest, ARunThatDivergesStopsAndKeepsItsCheckpoint) {
 }
 
 TEST_F(RunTest, MetricsGoOnBehindTheStepThatIsResumed) {
-  const RunFolder folder(folder_ / "", RunFolder::Use::resume);
-  Arguments args;
+  const training::RunFolder folder(folder_ / "", training::RunFolder::Use::resume);
+  training::LoopOptions args;
   args.log_every = 1, args.save_every = 100;
   const auto rows = [&] {
     std::vector<std::string> all;
-    std::istringstream lines(read_text(folder / RunFolder::kMetrics));
+    std::istringstream lines(read_text(folder / training::RunFolder::kMetrics));
     for (std::string line; std::getline(lines, line);) all.push_back(line.substr(0, line.find(',')));
     return all;
   };

@@ -65,10 +65,10 @@ struct EncoderBlock {
     decode_part(ffn, mid, y, std::get<1>(cache), ctx);
   }
 
-  template <class F>
-  auto packed() const {
-    return EncoderBlock<decltype(pack<F>(ffn.inner)), decltype(pack<F>(attention.inner)), Norm, Branch>(
-        pack<F>(attention), pack<F>(ffn));
+  template <class To>
+  auto over(const To& to) const {
+    return EncoderBlock<decltype(with_weights(ffn.inner, to)), decltype(with_weights(attention.inner, to)), Norm,
+                        Branch>(with_weights(attention, to), with_weights(ffn, to));
   }
 };
 

@@ -7,8 +7,8 @@
 
 /// Experts that cost next to nothing: what a token gets for which a net is not worth it. SparseMlp takes them besides
 /// its nets; several kinds in one layer are one type by OneOf. (Jin et al. 2024, «MoE++», arXiv 2410.07348;
-/// LongCat-Flash has copies only.) MoE++ clears the weight of a zero expert before it renormalises the rest; here the
-/// zero keeps its share.
+/// LongCat-Flash has copies only.) A zero expert keeps its share of the weight, or as in MoE++ leaves it to the others:
+/// TopKRouterOptions::zeros.
 namespace gatefold {
 
 /// y = x. With its weight w a token's share of w passes the layer by.
@@ -27,10 +27,7 @@ struct CopyExpert {
     expect_shape(dx, dy.shape(), "CopyExpert::backward: dx");
     kernels::copy_rows<T>(dy, dx, ctx);
   }
-  template <class F>
-  CopyExpert packed() const {
-    return *this;
-  }
+  CopyExpert over(const auto&) const { return *this; }
 };
 static_assert(Layer<CopyExpert<float>>);
 
@@ -50,10 +47,7 @@ struct ZeroExpert {
     expect_shape(dx, dy.shape(), "ZeroExpert::backward: dx");
     kernels::fill_rows<T>(dx, T(0), ctx);
   }
-  template <class F>
-  ZeroExpert packed() const {
-    return *this;
-  }
+  ZeroExpert over(const auto&) const { return *this; }
 };
 static_assert(Layer<ZeroExpert<float>>);
 
@@ -117,10 +111,7 @@ struct ConstantExpert {
     kernels::add_matmul_grad_weight<T>(da, saved.x, grad.mix, ctx);
     kernels::add_matmul_grad_weight<T>(constant, dy, grad.value, ctx);
   }
-  template <class F>
-  ConstantExpert packed() const {
-    return *this;
-  }
+  ConstantExpert over(const auto&) const { return *this; }
 
  private:
   static Shape<2> shape_of(const Options& o, Index rows) {

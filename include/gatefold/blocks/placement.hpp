@@ -41,6 +41,8 @@ struct Placement {
     for (Index layer = num_layers - n; layer < num_layers; ++layer) placement.layers.push_back(layer);
     return placement;
   }
+
+  bool operator==(const Placement&) const = default;
 };
 
 }  // namespace gatefold

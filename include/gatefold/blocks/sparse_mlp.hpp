@@ -2,9 +2,10 @@
 #include "gatefold/kernels/dispatch.hpp"
 #include "gatefold/losses/aux_losses.hpp"
 #include "gatefold/module/decode.hpp"
-#include "gatefold/module/gather_weights.hpp"
 #include "gatefold/module/grouped_expert.hpp"
 #include "gatefold/module/pack.hpp"
+#include "gatefold/nn/calibration.hpp"
+#include "gatefold/nn/jitter.hpp"
 #include "gatefold/routing/routing_report.hpp"
 
 namespace gatefold {
@@ -45,6 +46,10 @@ struct FreeSaved<NoFreeExperts> {
 /// layer. Keeps the routing, the seated rows and the experts' outputs, 2 N D, and what the experts keep; with weighed
 /// inputs backward takes S D more. (Shazeer et al. 2017; V-MoE, Riquelme et al. 2021.)
 ///
+/// Where nobody is turned away, a token's result does not depend on what else is in the batch, bit by bit, if the
+/// experts are packed. Experts that are not sum 16 rows or less in another order: the same one for all would cost few
+/// rows 3 to 4 times their time, or many up to a fifth (bench/README.md).
+///
 /// Experts that cannot be trained (packed ones) make a layer that cannot be trained.
 ///
 /// The router's last experts may be no nets but layers that cost next to nothing (free_experts.hpp), of a type of their
@@ -63,7 +68,8 @@ struct SparseMlp {
   static constexpr bool kMixesRows = MixesRows<R>;
   struct Saved {
     typename R::Saved routing;
-    Rows<const Scalar> x;   // [S, D] as it came
+    typename Jitter<Scalar>::Saved noise;
+    Rows<const Scalar> x;   // [S, D] as router and experts saw it
     Rows<const Scalar> ys;  // [N, D] expert outputs, by slot
     typename detail::ExpertsSaved<E>::type experts;
     [[no_unique_address]] typename detail::FreeSaved<Free>::type free;
@@ -74,6 +80,9 @@ struct SparseMlp {
   Aux aux;
   double aux_scale = 1;  ///< 1 / number of sparse layers turns the sum over layers into a mean.
   Weighed weighed = Weighed::outputs;
+  /// Training (with ctx.rng): x is multiplied by U(1 - that, 1 + that), for the router and the experts alike. In [0,
+  /// 1).
+  double input_noise = 0;
   [[no_unique_address]] std::conditional_t<kHasFree, std::vector<Free>, NoFreeExperts> free;  // the router's last
 
   /// All experts start as copies of one; an initialiser makes them differ.
@@ -109,7 +118,13 @@ struct SparseMlp {
   Saved forward(Rows<const Scalar> x, Rows<Scalar> y, Context& ctx) const {
     expect_shape(y, x.shape(), "SparseMlp::forward: y");
     expect_one_expert_each(experts);
-    Saved saved{.routing = router.forward(x, ctx), .x = x, .ys = {}, .experts = {}, .free = {}};
+    typename Jitter<Scalar>::Saved noise{.shape = x.shape()};
+    if (ctx.rng && input_noise != 0) {
+      auto noisy = ctx.workspace.take<Scalar>(x.extent(0), x.extent(1));
+      noise = Jitter<Scalar>({.amount = input_noise}).forward(x, noisy, ctx);
+      x = noisy;
+    }
+    Saved saved{.routing = router.forward(x, ctx), .noise = noise, .x = x, .ys = {}, .experts = {}, .free = {}};
     const DispatchPlan& plan = saved.routing.plan;
     auto ys = ctx.workspace.take<Scalar>(plan.num_slots(), x.extent(1));
     const Index nets = std::ssize(experts);
@@ -126,6 +141,9 @@ struct SparseMlp {
     else
       saved.experts = forward_each(experts, 0, plan, seen, row, ys, ctx);
     if constexpr (kHasFree) saved.free = forward_each(free, nets, plan, seen, row, ys, ctx);
+    if (ctx.calibration)
+      ctx.calibration->see_experts<Scalar>(this, ys, scaled ? View<const Scalar, 1>() : saved.routing.weight,
+                                           plan.offset, ctx);
     if (scaled) {
       kernels::fill_rows<Scalar>(y, Scalar(0), ctx);
       kernels::add_gather_rows_grad<Scalar>(ys, plan.token_lists(), y, ctx);  // the plain sum
@@ -171,10 +189,14 @@ struct SparseMlp {
       aux.add_gradient(routing.scores, Scalar(aux_scale), dlogits, ctx);
     }
     router.backward(routing, dweight, dlogits, dx, grad.router, ctx);
-    if (!scaled) return kernels::add_gather_rows_grad<Scalar>(dxs, plan.token_lists(), dx, ctx);
-    auto other = ws.template take<Scalar>(shape[0], shape[1]);
-    kernels::combine_rows<Scalar>(dxs, routing.weight, plan.token_lists(), other, ctx);
-    kernels::add_rows<Scalar>(other, dx, ctx);
+    if (scaled) {
+      auto other = ws.template take<Scalar>(shape[0], shape[1]);
+      kernels::combine_rows<Scalar>(dxs, routing.weight, plan.token_lists(), other, ctx);
+      kernels::add_rows<Scalar>(other, dx, ctx);
+    } else {
+      kernels::add_gather_rows_grad<Scalar>(dxs, plan.token_lists(), dx, ctx);
+    }
+    if (saved.noise.drawn) Jitter<Scalar>::apply(saved.noise, dx, dx, ctx);
   }
 
   /// aux_scale * the penalty of a pass: what backward differentiates beside the task.
@@ -182,24 +204,26 @@ struct SparseMlp {
     return Scalar(aux_scale) * Scalar(aux.value(saved.routing.scores, ctx));
   }
 
-  template <class F>
-  auto packed() const {
-    using PackedExpert = decltype(pack<F>(experts[0]));
-    std::vector<PackedExpert> others;
-    for (const E& each : experts) others.push_back(pack<F>(each));
+  /// `to` may have a member finish(mixture), for what is to be done once all experts are there.
+  template <class To>
+  auto over(const To& to) const {
+    using Other = decltype(with_weights(experts[0], to));
+    std::vector<Other> others;
+    for (const E& each : experts) others.push_back(with_weights(each, to));
     const auto finished = [&](auto other) {
       other.aux_scale = aux_scale;
       other.weighed = weighed;
-      gather_weights(other);
+        other.input_noise = input_noise;
+      if constexpr (requires { to.finish(other); }) to.finish(other);
       return other;
     };
     if constexpr (kHasFree) {
-      std::vector<decltype(pack<F>(free[0]))> rest;
-      for (const Free& each : free) rest.push_back(pack<F>(each));
-      return finished(
-          SparseMlp<R, PackedExpert, Aux, decltype(pack<F>(free[0]))>(router, std::move(others), std::move(rest), aux));
+      using OtherFree = decltype(with_weights(free[0], to));
+      std::vector<OtherFree> rest;
+      for (const Free& each : free) rest.push_back(with_weights(each, to));
+      return finished(SparseMlp<R, Other, Aux, OtherFree>(router, std::move(others), std::move(rest), aux));
     } else {
-      return finished(SparseMlp<R, PackedExpert, Aux>(router, std::move(others), aux));
+      return finished(SparseMlp<R, Other, Aux>(router, std::move(others), aux));
     }
   }
 

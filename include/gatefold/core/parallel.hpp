@@ -26,12 +26,16 @@ class FunctionRef<R(Args...)> {
   requires(!std::same_as<std::remove_cvref_t<F>, FunctionRef> && std::is_invocable_r_v<R, F&, Args...>)
       FunctionRef(F&& f)
       : object_(const_cast<void*>(static_cast<const void*>(std::addressof(f)))),
-        call_([](void* object, Args... args) -> R {
-          return (*static_cast<std::remove_reference_t<F>*>(object))(args...);
-        }) {}
+        call_(&call<std::remove_reference_t<F>>) {}
   R operator()(Args... args) const { return call_(object_, args...); }
 
  private:
+  // No lambda: turned into a pointer, it is two functions more for each F.
+  template <class F>
+  static R call(void* object, Args... args) {
+    return (*static_cast<F*>(object))(args...);
+  }
+
   void* object_;
   R (*call_)(void*, Args...);
 };

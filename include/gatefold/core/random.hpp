@@ -55,6 +55,10 @@ class Rng {
     return unit(high, bits());
   }
   constexpr double uniform(double begin, double end) { return begin + (end - begin) * uniform(); }
+  /// The `index`-th of this stream, wherever the stream stands: each takes two words.
+  constexpr double uniform_at(Index index, double begin, double end) const {
+    return Rng(State{state_.seed, state_.stream, 2 * static_cast<std::uint64_t>(index)}).uniform(begin, end);
+  }
 
   /// Uniform in 0..n-1, without bias (Lemire 2019, with rejection); n must be in 1..2^32-1.
   constexpr Index below(Index n) {

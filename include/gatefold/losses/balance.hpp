@@ -14,6 +14,9 @@ namespace gatefold {
 /// choices of all micro-batches and workers, while m is of the tokens at hand: carry() what went before.
 ///   balance.carry(saved.routing.plan.demand);   // after each micro-batch, or what other workers counted
 ///   balance.carried.clear();                    // after the optimiser step
+///
+/// Over several layers as one (CLIP-MoE's code), f counts the choices of all: count() each, then give each its
+/// RouterScores::beside, what the others have. The mean of the layers' values is then that of all of them together.
 struct Balance {
   static constexpr std::string_view kName = "balance";
 
@@ -39,6 +42,18 @@ struct Balance {
     if (carried.empty()) carried.resize(static_cast<std::size_t>(demand.extent(0)));
     expect_shape(demand, {std::ssize(carried)}, "Balance::carry: demand");
     for (Index e = 0; e < demand.extent(0); ++e) carried[static_cast<std::size_t>(e)] += static_cast<double>(demand[e]);
+  }
+
+  /// Adds to choices what f counts of these scores; returns of how many tokens. // choices [E]
+  template <Real T>
+  double count(const RouterScores<T>& given, View<double, 1> choices, Context& ctx) const {
+    expect_shape(choices, {given.num_experts()}, "Balance::count: choices");
+    const auto scratch = ctx.workspace.scope();
+    const auto scores = normalised_scores(given, ctx);
+    const auto groups = token_groups(scores, {.scope = LossScope::batch}, ctx);
+    if (groups.count == 0) return 0;
+    for_each_choice(scores, groups[0], [&](Index e) { choices[e] += 1; });
+    return static_cast<double>(groups[0].size());
   }
 
   template <Real T>
@@ -97,8 +112,9 @@ struct Balance {
     if (scores.choice.extent(0) != scores.num_tokens() || selected < 1)
       throw ShapeError("Balance: choice has shape " + to_string<2>(scores.choice.shape()) + ", expected [" +
                        std::to_string(scores.num_tokens()) + ", K >= 1]");
-    const Index counted = picks == Picks::first ? 1 : selected;
-    double before = 0;  // tokens whose choices are carried
+    double before = scores.beside.tokens;  // tokens whose choices come from elsewhere
+    if (scores.beside.choices.size())
+      expect_shape(scores.beside.choices, {share.extent(0)}, "Balance: choices beside those of the pass");
     if (!carried.empty()) {
       expect_shape(share, {std::ssize(carried)}, "Balance: carried");
       expect_option(picks != Picks::first,
@@ -110,10 +126,19 @@ struct Balance {
                            (picks == Picks::any_over_k ? static_cast<double>(selected) : 1.0);
     const Wide<T> one(static_cast<double>(share.extent(0)) / divisor);
     for (Index e = 0; e < share.extent(0); ++e)
-      share[e] = carried.empty() ? Wide<T>(0.0) : Wide<T>(carried[static_cast<std::size_t>(e)]) * one;
+      share[e] = Wide<T>((carried.empty() ? 0 : carried[static_cast<std::size_t>(e)]) +
+                         (scores.beside.choices.size() ? scores.beside.choices[e] : 0)) *
+                 one;
+    for_each_choice(scores, rows, [&](Index e) { share[e] += one; });
+  }
+
+  /// fn(expert) for each choice that f counts.
+  template <Real T, class Fn>
+  void for_each_choice(const RouterScores<T>& scores, std::span<const Index> rows, Fn&& fn) const {
+    const Index counted = picks == Picks::first ? 1 : scores.choice.extent(1);
     for (const Index t : rows)
       for (Index k = 0; k < counted; ++k)
-        if (const Index e = scores.choice(t, k); e >= 0) share[e] += one;
+        if (const Index e = scores.choice(t, k); e >= 0) fn(e);
   }
 
   template <Real T>

@@ -261,6 +261,15 @@ struct Clip {
     return vision.tower.aux_loss(saved.vision.tower, ctx) + text.tower.aux_loss(saved.text.tower, ctx);
   }
 
+  /// What the balance of the experts counts for from now on: the options' value divided by the number of chunks, say,
+  /// where a batch is taken in chunks that have one each (accumulate_contrastive). Throws OptionError.
+  void set_balance(double balance) {
+    expect_rate("Clip::set_balance", "balance", balance);
+    const auto set = [&](std::string_view, auto& mixture) { mixture.aux.coefficient = balance; };
+    for_each_sparse(vision.tower.encoder, set);
+    for_each_sparse(text.tower.encoder, set);
+  }
+
   /// Adds to grad; the gradient of logit_scale comes from the loss on the embeddings. // dz_image [B, P], dz_text [B',
   /// P]
   void backward(const Saved& saved, Rows<const T> dz_image, Rows<const T> dz_text, Clip& grad,
@@ -277,18 +286,19 @@ struct Clip {
     if (t < T(0)) t = T(0);
   }
 
-  /// The same model over packed weights, for inference; embeddings, norms and routers stay as they are.
-  template <PackedAs<T> F>
-  Clip<T, StorageOf<F>> packed() const requires TrainableStorage<W, T> {
-    Clip<T, StorageOf<F>> other(options);
-    other.vision.patch_embed = pack<F>(vision.patch_embed);
+  /// The same model over other weights (module/pack.hpp); embeddings, norms and routers stay as they are.
+  template <class To>
+  requires std::invocable<const To&, const W&>
+  auto over(const To& to) const {
+    Clip<T, WeightBy<To, W>> other(options);
+    other.vision.patch_embed = vision.patch_embed.over(to);
     other.vision.class_token = vision.class_token;
     other.vision.position = vision.position;
     other.vision.pre_norm = vision.pre_norm;
-    vision.tower.template pack_into<F>(other.vision.tower);
+    vision.tower.over_into(to, other.vision.tower);
     other.text.word_embed = text.word_embed;
     other.text.position = text.position;
-    text.tower.template pack_into<F>(other.text.tower);
+    text.tower.over_into(to, other.text.tower);
     other.logit_scale = logit_scale;
     return other;
   }

@@ -4,6 +4,7 @@
 #include "gatefold/models/clip_weights.hpp"
 #include "gatefold/models/foreign_tensors.hpp"
 #include "gatefold/models/open_clip_config.hpp"
+#include "gatefold/models/sparsity_file.hpp"
 
 namespace gatefold {
 
@@ -181,6 +182,7 @@ Clip<float, W> load_clip(const ClipFile& file, const ParallelFor& parallel_for =
     }
   };
   auto model = make();
+  for (const auto& each : file.tensors.files()) expect_sparsity(*each);
   detail::read_foreign(file.tensors, file.names == ClipNames::hugging_face ? kHuggingFaceClipNames : kOpenAiClipNames,
                        {.patch = file.options.patch}, model, parallel_for);
   return model;

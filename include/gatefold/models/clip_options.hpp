@@ -10,6 +10,13 @@ namespace gatefold {
 /// the one by the error function). The wrong one gives embeddings that look right and are worse.
 enum class ClipActivation { quick_gelu, gelu };
 
+/// Over what the balance of the experts is taken: CLIP-MoE's paper and its code differ.
+enum class BalanceOver {
+  block,  ///< Each mixture by itself, first choices, their mean: the paper's equations 6 to 9. Balanced: 1.
+  tower,  ///< All mixtures of a tower as one, each of the K choices, as the code has it: experts that one block leaves
+          ///< out may make up for it in another. Balanced: K. A RoutingReport tells that of each block by itself.
+};
+
 /// Which feed-forward nets are mixtures, and of what (CLIP-MoE, arXiv 2409.19291: 4 experts, 2 of them for each token,
 /// their gates renormalised, nobody turned away).
 struct ClipMixture {
@@ -17,6 +24,9 @@ struct ClipMixture {
   Index num_experts = 4, num_selected = 2;
   Capacity capacity{};
   double balance = 0.01;  ///< What the balance of the experts counts for in training, the mean over the mixtures.
+  BalanceOver balance_over = BalanceOver::block;
+
+  bool operator==(const ClipMixture&) const = default;
 };
 
 /// What of a sequence's tokens is projected into the space of the embeddings (open_clip's pool_type and
@@ -33,6 +43,8 @@ struct ClipTowerOptions {
   ClipActivation activation = ClipActivation::quick_gelu;
   double epsilon = 1e-5;  ///< Of the layer norms.
   ClipMixture mixture{};
+
+  bool operator==(const ClipTowerOptions&) const = default;
 };
 
 /// Where a text is read off (open_clip's pool_type).
@@ -56,6 +68,8 @@ struct ClipOptions {
   ClipTowerOptions vision{.width = 768, .hidden = 3072, .num_layers = 12, .num_heads = 12};
   ClipTowerOptions text{.width = 512, .hidden = 2048, .num_layers = 12, .num_heads = 8};
   double initial_temperature = 1 / 0.07, max_temperature = 100;  ///< What the cosine is multiplied by.
+
+  bool operator==(const ClipOptions&) const = default;
 };
 
 }  // namespace gatefold

@@ -58,13 +58,15 @@ struct ClipTower {
   Encoder<Block> encoder;
   Linear<T, W> projection;
   ClipPool pooling;
+  BalanceOver balance_over;
 
   /// Throws OptionError for options that contradict each other.
   ClipTower(const ClipTowerOptions& o, Index embedding, Mask mask, ClipPool pool = ClipPool::token)
       : encoder({.width = o.width, .epsilon = o.epsilon}, checked(o).num_layers,
                 [&](Index layer) { return make_block(o, mask, layer); }),
         projection({.in = o.width, .out = embedding, .bias = Bias::none}),
-        pooling(pool) {}
+        pooling(pool),
+        balance_over(o.mixture.balance_over) {}
   static void visit(auto& v, auto&... self) {
     v("encoder", self.encoder...);
     v("projection", self.projection...);
@@ -91,16 +93,18 @@ struct ClipTower {
       else
         pool_at<T>(y, tokens.row, pooled, ctx);
     }
+    if constexpr (TrainableStorage<W, T>)
+      if (balance_over == BalanceOver::tower) count_choices(saved.encoder, ctx);
     saved.projection = projection.forward(pooled, z, ctx);
     return saved;
   }
 
   /// forward that keeps nothing, and of the last block computes only what is read off and the keys and values for it:
   /// 1 / 16 less work in 12 blocks. Not where all of it is read off, nor where that would change who gets a seat at an
-  /// expert, or a report.
+  /// expert, a report or a calibration.
   void encode(const ClipTokens<T>& tokens, Rows<T> z, Context& ctx) const {
     const auto scope = ctx.workspace.scope();
-    if (pooling != ClipPool::token || ctx.report || !turns_nobody_away(encoder.blocks.back())) {
+    if (pooling != ClipPool::token || ctx.report || ctx.calibration || !turns_nobody_away(encoder.blocks.back())) {
       (void)forward(tokens, z, ctx);
       return;
     }
@@ -164,13 +168,14 @@ struct ClipTower {
 
   /// The balance of the mixtures in a pass, what backward differentiates beside the loss on the embeddings.
   T aux_loss(const Saved& saved, Context& ctx) const {
-    return saved.layout ? gatefold::aux_loss(encoder, saved.encoder, ctx) : T(0);
+    if (!saved.layout) return T(0);
+    return encoder.recompute ? saved.encoder.aux : gatefold::aux_loss(encoder, saved.encoder, ctx);
   }
 
-  template <PackedAs<T> F>
-  void pack_into(ClipTower<T, StorageOf<F>>& other) const requires TrainableStorage<W, T> {
-    other.encoder = pack<F>(encoder);
-    other.projection = pack<F>(projection);
+  template <class To>
+  void over_into(const To& to, ClipTower<T, WeightBy<To, W>>& other) const {
+    other.encoder = encoder.over(to);
+    other.projection = projection.over(to);
   }
 
   /// The router of the mixtures of a tower, without weights yet.
@@ -186,12 +191,37 @@ struct ClipTower {
   static ClipMixtureNet<T, Act, W> make_mixture(const ClipTowerOptions& o, const Mlp<T, Act, W>& net) {
     AuxLosses<Balance> aux;
     aux.coefficient = o.mixture.balance;
+    if (o.mixture.balance_over == BalanceOver::tower) std::get<0>(aux.terms).loss.picks = Balance::Picks::any;
     ClipMixtureNet<T, Act, W> mixture(make_router(o), net, aux);
     mixture.aux_scale = 1.0 / static_cast<double>(o.mixture.placement.layers.size());
     return mixture;
   }
 
  private:
+  /// Tells each mixture what the others of the tower chose.
+  void count_choices(typename Encoder<Block>::Saved& saved, Context& ctx) const requires TrainableStorage<W, T> {
+    if (encoder.recompute)
+      throw OptionError(
+          "ClipTower: BalanceOver::tower with recompute, expected BalanceOver::block: the choices of all "
+          "mixtures are known only when their passes are gone");
+    double tokens = 0;
+    View<double, 1> all;
+    for_each_sparse(encoder, saved, [&](std::string_view, const auto& mixture, auto& kept) {
+      auto& scores = kept.routing.scores;
+      if (!all.size()) all = ctx.workspace.take_zeroed<double>(scores.num_experts());
+      auto own = ctx.workspace.take_zeroed<double>(scores.num_experts());
+      scores.beside = {own, std::get<0>(mixture.aux.terms).loss.count(scores, own, ctx)};
+      for (Index e = 0; e < own.extent(0); ++e) all[e] += own[e];
+      tokens += scores.beside.tokens;
+    });
+    for_each_sparse(encoder, saved, [&](std::string_view, const auto&, auto& kept) {
+      auto& beside = kept.routing.scores.beside;
+      auto others = ctx.workspace.take<double>(all.extent(0));
+      for (Index e = 0; e < all.extent(0); ++e) others[e] = all[e] - beside.choices[e];
+      beside = {others, tokens - beside.tokens};
+    });
+  }
+
   static const TokenLayout* all_but_the_first(const TokenLayout& layout, Context& ctx) {
     const Index rows = layout.offset[layout.num_sequences()];
     auto modality = ctx.workspace.take<std::uint8_t>(rows);

@@ -213,16 +213,17 @@ struct Limoe {
     }
   }
 
-  /// The same model over packed weights, for inference; embeddings, norms and routers stay as they are.
-  template <PackedAs<T> F>
-  Limoe<T, StorageOf<F>> packed() const requires TrainableStorage<W, T> {
-    Limoe<T, StorageOf<F>> other(options);
-    other.patch_embed = pack<F>(patch_embed);
+  /// The same model over other weights (module/pack.hpp); embeddings, norms and routers stay as they are.
+  template <class To>
+  requires std::invocable<const To&, const W&>
+  auto over(const To& to) const {
+    Limoe<T, WeightBy<To, W>> other(options);
+    other.patch_embed = patch_embed.over(to);
     other.word_embed = word_embed;
     other.text_position = text_position;
-    for (std::size_t t = 0; t < trunks.size(); ++t) other.trunks[t] = pack<F>(trunks[t]);
-    other.image_projection = pack<F>(image_projection);
-    other.text_projection = pack<F>(text_projection);
+    for (std::size_t t = 0; t < trunks.size(); ++t) other.trunks[t] = trunks[t].over(to);
+    other.image_projection = image_projection.over(to);
+    other.text_projection = text_projection.over(to);
     other.log_temperature = log_temperature;
     return other;
   }

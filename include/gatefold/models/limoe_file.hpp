@@ -1,6 +1,7 @@
 #pragma once
 #include "gatefold/models/limoe.hpp"
 #include "gatefold/models/model_file.hpp"
+#include "gatefold/models/sparsity_file.hpp"
 #include "gatefold/text/vocabulary.hpp"
 
 namespace gatefold {
@@ -59,7 +60,8 @@ inline LimoeOptions limoe_options_from_json(const std::string& text, const std::
 struct LimoeFile {
   Limoe<float> model;
   Vocabulary vocabulary;
-  std::map<std::string, std::string> card = {};  ///< licence, data, seed, command...
+  std::map<std::string, std::string> card = {};      ///< licence, data, seed, command...
+  std::map<std::string, std::string> sparsity = {};  ///< How sparse a weight is, by path: «2:4». Checked on loading.
 };
 
 namespace detail {
@@ -106,6 +108,7 @@ inline void save_limoe(const LimoeFile& file, View<const float, 4> probe_image, 
   writer.add_metadata(detail::kConfigKey, to_json(stored.model.options));
   writer.add_metadata(detail::kVocabularyKey, stored.vocabulary.serialize());
   detail::add_card(stored.card, writer);
+  for (const auto& [weight, text] : stored.sparsity) writer.add_metadata(sparsity_key("model." + weight), text);
   writer.write(path);
 }
 
@@ -114,8 +117,8 @@ inline void expect_stored(const LimoeOptions& options, const CheckpointReader& r
   detail::expect_stored(detail::count_numbers(options), reader);
 }
 
-/// Throws FormatError (with everything that is wrong) if the file is no sound LIMoE or has weights that are no finite
-/// numbers, std::system_error if it cannot be read.
+/// Throws FormatError (with everything that is wrong) if the file is no sound LIMoE, has weights that are no finite
+/// numbers or are not as sparse as it says (models/sparsity_file.hpp), std::system_error if it cannot be read.
 inline LimoeFile load_limoe(const std::filesystem::path& path) {
   const CheckpointReader reader(path);
   const auto options = limoe_options_from_json(reader.metadata(detail::kConfigKey), path.string());
@@ -124,8 +127,12 @@ inline LimoeFile load_limoe(const std::filesystem::path& path) {
     throw FormatError(path.string() + ": the vocabulary holds " + std::to_string(vocabulary.size()) +
                       " tokens, but the model was made for " + std::to_string(options.vocabulary));
   expect_stored(options, reader);
+  expect_sparsity(reader.file());
   LimoeFile file{detail::make_from_file<Limoe<float>>(options, path.string()), std::move(vocabulary),
                  detail::read_card(reader)};
+  const std::string sparse = sparsity_key("model.");
+  for (const auto& [key, text] : reader.file().metadata())
+    if (key.starts_with(sparse)) file.sparsity.emplace(key.substr(sparse.size()), text);
   detail::read_finite(reader, file.model);
   return file;
 }

@@ -28,6 +28,7 @@ struct MixtureOptions {
   ExpertActivation activation = ExpertActivation::silu;
   bool bias = false;  ///< Of the experts' three maps.
   Weighed weighed = Weighed::outputs;
+  double input_noise = 0;  ///< Training: what the mixture's x is multiplied by is U(1 - that, 1 + that).
   SharedExpert shared = SharedExpert::none;
   Index shared_hidden = 0;
   bool shared_bias = false;
@@ -64,6 +65,7 @@ MixtureOf<T, Act, W> make_mixture_of(const MixtureOptions& o) {
   const auto routed = [&](auto router) {
     SparseMlp mixture(std::move(router), net(o.hidden, o.bias));
     mixture.weighed = o.weighed;
+    mixture.input_noise = o.input_noise;
     return Routed(std::move(mixture));
   };
   auto mixture = std::holds_alternative<TopKRouterOptions>(o.router)

@@ -11,8 +11,6 @@ namespace gatefold {
 struct MixtureConfig {
   const MixtureFamily* family = nullptr;
   MixtureOptions options{};
-  double input_noise = 0;        ///< What training multiplies the whole block's x by is U(1 - that, 1 + that): not done
-                                 ///< by the block, and nothing in inference.
   detail::ForeignSizes sizes{};  ///< Of what is stored.
 };
 
@@ -130,7 +128,7 @@ class MixtureConfigReader {
     o.weighed = family_.weighed;
     fixed({"hidden_act", R"("silu")"});
     for (const auto& one : family_.fixed) fixed(one);
-    number(family_.noise_key, config.input_noise, "a share from 0 to 1", [](double v) { return v >= 0 && v < 1; });
+    number(family_.noise_key, o.input_noise, "a share from 0 to 1", [](double v) { return v >= 0 && v < 1; });
     if (family_.tolerance_key.empty()) {
       TopKRouterOptions router{.width = width, .num_experts = experts, .num_selected = picks};
       rule(router);

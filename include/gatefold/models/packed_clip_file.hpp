@@ -5,6 +5,7 @@
 namespace gatefold {
 
 constexpr int num_values(ClipActivation) { return 2; }
+constexpr int num_values(BalanceOver) { return 2; }
 constexpr int num_values(ClipPool) { return 3; }
 constexpr int num_values(ClipTextPool) { return 3; }
 
@@ -13,7 +14,7 @@ template <class Visitor, class Options>
 requires std::same_as<std::remove_const_t<Options>, ClipTowerOptions>
 void visit_options(Visitor&& v, Options& o, const std::string& tower) {
   auto& [width, hidden, num_layers, num_heads, activation, epsilon, mixture] = o;
-  auto& [placement, num_experts, num_selected, capacity, balance] = mixture;
+  auto& [placement, num_experts, num_selected, capacity, balance, balance_over] = mixture;
   auto& [layers] = placement;
   auto& [factor, counts, rounding, multiple_of, minimum] = capacity;
   v(tower + ".width", width);
@@ -31,6 +32,7 @@ void visit_options(Visitor&& v, Options& o, const std::string& tower) {
   v(tower + ".mixture.capacity_multiple_of", multiple_of);
   v(tower + ".mixture.capacity_minimum", minimum);
   v(tower + ".mixture.balance", balance);
+  v(tower + ".mixture.balance_over", balance_over);
 }
 template <class Visitor, class Options>
 requires std::same_as<std::remove_const_t<Options>, ClipOptions>

@@ -149,15 +149,16 @@ struct Vmoe {
     patch_embed.backward(saved.patches, dpatches, grad.patch_embed, ctx);
   }
 
-  /// The same model over packed weights, for inference; norms, positions and routers stay as they are.
-  template <PackedAs<T> F>
-  Vmoe<T, StorageOf<F>> packed() const requires TrainableStorage<W, T> {
-    Vmoe<T, StorageOf<F>> other(options);
-    other.patch_embed = pack<F>(patch_embed);
+  /// The same model over other weights (module/pack.hpp); norms, positions and routers stay as they are.
+  template <class To>
+  requires std::invocable<const To&, const W&>
+  auto over(const To& to) const {
+    Vmoe<T, WeightBy<To, W>> other(options);
+    other.patch_embed = patch_embed.over(to);
     other.class_token = class_token;
     other.position = position;
-    other.trunk = pack<F>(trunk);
-    other.head = pack<F>(head);
+    other.trunk = trunk.over(to);
+    other.head = head.over(to);
     return other;
   }
 

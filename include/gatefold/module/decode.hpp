@@ -58,6 +58,21 @@ void for_each_cache(Cache& cache, Fn&& fn) {
     std::visit([&](auto& part) { for_each_cache(part, fn); }, cache);
 }
 
+/// Throws ShapeError for another number of sequences than a cache has, CacheError where one of them has no room for its
+/// new tokens. // offset [B+1] of the new tokens
+inline void expect_room(std::string_view who, Index capacity, const std::vector<Index>& length,
+                        View<const Index, 1> offset) {
+  if (offset.extent(0) != std::ssize(length) + 1)
+    throw ShapeError(std::string(who) + ": there are rows of " + std::to_string(offset.extent(0) - 1) +
+                     " sequences, expected " + std::to_string(length.size()));
+  for (Index b = 0; b < std::ssize(length); ++b) {
+    const Index taken = length[static_cast<std::size_t>(b)], more = offset[b + 1] - offset[b];
+    if (taken + more > capacity)
+      throw CacheError(std::string(who) + ": sequence " + std::to_string(b) + " has " + std::to_string(taken) + " of " +
+                       std::to_string(capacity) + " tokens, no room for " + std::to_string(more) + " more");
+  }
+}
+
 /// How many tokens, padding not counted, come before each sequence. // [B+1]
 inline View<const Index, 1> token_offset(Index rows, Context& ctx) {
   const Index sequences = ctx.layout ? ctx.layout->num_sequences() : 1;

@@ -11,6 +11,12 @@ enum class RouterScore {
   relu,           ///< max(z, 0); an expert with the score 0 is not asked: ReMoE.
 };
 
+/// Choices counted elsewhere: how many asked for each expert, of so many tokens.
+struct ChoiceCounts {
+  View<const double, 1> choices{};  // [E], or empty: none
+  double tokens = 0;
+};
+
 /// What an auxiliary loss sees of a router's forward pass. Padding rows (layout) enter no loss, and the gradient that
 /// losses give is one by the logits.
 ///
@@ -31,6 +37,7 @@ struct RouterScores {
   RouterScore score = RouterScore::softmax;
   /// The choice is that of the K largest noisy logits: no bias, limit or threshold had a say in it.
   bool chosen_by_logits = true;
+  ChoiceCounts beside{};  ///< Of other layers, for a loss that counts choices over them all (Balance).
 
   Index num_tokens() const { return logits.extent(0); }
   Index num_experts() const { return logits.extent(1); }

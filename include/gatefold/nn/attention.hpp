@@ -133,20 +133,21 @@ struct Attention {
     qkv.backward(saved.qkv, dprojected, dx, grad.qkv, ctx);
   }
 
-  template <PackedAs<T> F>
-  Attention<T, StorageOf<F>> packed() const requires kTrainable {
+  template <class To>
+  requires std::invocable<const To&, const W&>
+  auto over(const To& to) const {
     const Options& o = options;
-    Attention<T, StorageOf<F>> other({.width = o.width,
-                                      .num_heads = o.num_heads,
-                                      .mask = o.mask,
-                                      .num_key_heads = o.num_key_heads,
-                                      .head_width = o.head_width,
-                                      .window = o.window,
-                                      .rotary = o.rotary,
-                                      .scale = o.scale,
-                                      .sinks = o.sinks});
-    other.qkv = pack<F>(qkv);
-    other.out = pack<F>(out);
+    Attention<T, WeightBy<To, W>> other({.width = o.width,
+                                         .num_heads = o.num_heads,
+                                         .mask = o.mask,
+                                         .num_key_heads = o.num_key_heads,
+                                         .head_width = o.head_width,
+                                         .window = o.window,
+                                         .rotary = o.rotary,
+                                         .scale = o.scale,
+                                         .sinks = o.sinks});
+    other.qkv = qkv.over(to);
+    other.out = out.over(to);
     other.query_norm = query_norm;
     other.key_norm = key_norm;
     other.sink = sink;
@@ -165,7 +166,7 @@ struct Attention {
   }
 
   /// forward for tokens that come after those in the cache, to which they are added; it keeps nothing. What the heads
-  /// give are the bits that forward would give; products of 8 rows or less are summed in another order where weights
+  /// give are the bits that forward would give; products of 16 rows or less are summed in another order where weights
   /// are not packed. Reads all keys and values of a sequence once for each 32 queries of a group. Throws CacheError
   /// where there is no room, and ShapeError, before anything is added. // x, y [R, D]
   template <class F>

@@ -80,15 +80,16 @@ struct AttentionPool {
     kernels::add_rows<T>(dprobe, grad.probe, ctx);
   }
 
-  template <PackedAs<T> F>
-  AttentionPool<T, StorageOf<F>> packed() const requires kTrainable {
-    AttentionPool<T, StorageOf<F>> other({.width = probe.extent(1), .num_heads = num_heads, .hidden = mlp.up.out()});
+  template <class To>
+  requires std::invocable<const To&, const W&>
+  auto over(const To& to) const {
+    AttentionPool<T, WeightBy<To, W>> other({.width = probe.extent(1), .num_heads = num_heads, .hidden = mlp.up.out()});
     other.probe = probe;
-    other.query = pack<F>(query);
-    other.key_value = pack<F>(key_value);
-    other.out = pack<F>(out);
+    other.query = query.over(to);
+    other.key_value = key_value.over(to);
+    other.out = out.over(to);
     other.norm = norm;
-    other.mlp = pack<F>(mlp);
+    other.mlp = mlp.over(to);
     return other;
   }
 

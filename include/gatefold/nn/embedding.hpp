@@ -1,4 +1,5 @@
 #pragma once
+#include "gatefold/module/frozen.hpp"
 #include "gatefold/simd/map.hpp"
 
 namespace gatefold {
@@ -36,6 +37,7 @@ struct Embedding {
   void backward(const Saved& saved, Rows<const T> dy, Embedding& grad, Context& ctx) const {
     expect_shape(dy, {saved.ids.extent(0), table.extent(1)}, "Embedding::backward: dy");
     expect_shape(grad.table.view(), table.shape(), "Embedding::backward: grad.table");
+    if (!wants_gradient(table, ctx)) return;
     for (Index i = 0; i < saved.ids.extent(0); ++i) {
       T* const row = grad.table.data() + saved.ids[i] * table.extent(1);
       kernels::simd::transform<T>(

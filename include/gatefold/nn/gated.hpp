@@ -84,12 +84,12 @@ struct Gated {
     open_rows({open.data(), {x.extent(0)}}, y, y, ctx);
   }
 
-  template <class F>
-  auto packed() const requires requires(const L& layer) {
-    pack<F>(layer);
+  template <class To>
+  auto over(const To& to) const requires requires(const L& layer) {
+    with_weights(layer, to);
   }
   {
-    Gated<decltype(pack<F>(inner))> other({.width = gate.in()}, pack<F>(inner));
+    Gated<decltype(with_weights(inner, to))> other({.width = gate.in()}, with_weights(inner, to));
     other.gate = gate;
     return other;
   }

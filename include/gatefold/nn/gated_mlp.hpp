@@ -80,14 +80,23 @@ struct GatedMlp {
         const Index begin = slots.offset[e], end = slots.offset[e + 1];
         if (begin == end) continue;
         const auto seen = kernels::expert_rows(x, slots, e);
-        ins.add(kernels::product<T>(seen, net.gate.weight, hidden.of(gate_pre, e), net.gate.bias_or_null()));
-        ins.add(kernels::product<T>(seen, net.up.weight, hidden.of(up_pre, e), net.up.bias_or_null()));
-        outs.add(
-            kernels::product<T>(hidden.of(product, e), net.down.weight, ys.rows(begin, end), net.down.bias_or_null()));
+        if (ctx.calibration) {
+          ctx.calibration->see<T>(&net.gate.weight, seen, ctx);
+          ctx.calibration->see<T>(&net.up.weight, seen, ctx);
+        }
+        ins.add(kernels::product<T>(seen, detail::dense_weight<T>(net.gate.weight, ctx), hidden.of(gate_pre, e),
+                                    net.gate.bias_or_null()));
+        ins.add(kernels::product<T>(seen, detail::dense_weight<T>(net.up.weight, ctx), hidden.of(up_pre, e),
+                                    net.up.bias_or_null()));
+        outs.add(kernels::product<T>(hidden.of(product, e), detail::dense_weight<T>(net.down.weight, ctx),
+                                     ys.rows(begin, end), net.down.bias_or_null()));
       }
       ins.run(ctx);
       hidden.map(
           product, ctx, [](auto g, auto u) { return Glu::value(g, u); }, gate_pre, up_pre);
+      for (Index e = 0; ctx.calibration && e < slots.num_experts(); ++e)
+        ctx.calibration->see<T>(&experts[static_cast<std::size_t>(e)].down.weight,
+                                kernels::Operand<T>(hidden.of(product, e)), ctx);
       outs.run(ctx);
       return {x, slots, hidden, gate_pre, up_pre, product};
     } else if constexpr (detail::is_packed<W>) {
@@ -129,6 +138,10 @@ struct GatedMlp {
     auto dup = ctx.workspace.take<T>(units.num_units()), dgate = ctx.workspace.take<T>(units.num_units());
     kernels::ProductList<T> hiddens(slots.num_experts(), ctx.workspace), rest(4 * slots.num_experts(), ctx.workspace);
     kernels::ProductList<T> second(slots.num_experts(), ctx.workspace);
+    struct Gradients {
+      Rows<T> gate, up, down;
+    };
+    auto room = ctx.workspace.take<Gradients>(slots.num_experts());
     for (Index e = 0; e < slots.num_experts(); ++e) {
       const GatedMlp& net = experts[static_cast<std::size_t>(e)];
       GatedMlp& grad = grads[static_cast<std::size_t>(e)];
@@ -137,12 +150,20 @@ struct GatedMlp {
       const auto dy = dys.rows(begin, end);
       const auto seen = kernels::expert_rows(saved.x, slots, e);
       const auto dup_here = units.of(dup, e), dgate_here = units.of(dgate, e);
-      hiddens.add(kernels::product_grad_input<T>(dy, net.down.weight, dup_here));
-      rest.add(kernels::product_grad_weight<T>(dy, units.of(saved.product, e), grad.down.weight));
-      rest.add(kernels::product_grad_weight<T>(dgate_here, seen, grad.gate.weight));
-      rest.add(kernels::product_grad_weight<T>(dup_here, seen, grad.up.weight));
-      rest.add(kernels::product_grad_input<T>(dgate_here, net.gate.weight, dxs.rows(begin, end)));
-      second.add(kernels::product_grad_input<T>(dup_here, net.up.weight, dxs.rows(begin, end), kernels::Store::add));
+      const auto add_grad_weight = [&](const auto& weight, Rows<T> into, Rows<const T> d, const auto& x) {
+        if (wants_gradient(weight, ctx)) rest.add(kernels::product_grad_weight<T>(d, x, into));
+      };
+      room[e] = {.gate = detail::gradient_room<T>(grad.gate.weight, ctx),
+                 .up = detail::gradient_room<T>(grad.up.weight, ctx),
+                 .down = detail::gradient_room<T>(grad.down.weight, ctx)};
+      hiddens.add(kernels::product_grad_input<T>(dy, detail::dense_weight<T>(net.down.weight, ctx), dup_here));
+      add_grad_weight(net.down.weight, room[e].down, dy, units.of(saved.product, e));
+      add_grad_weight(net.gate.weight, room[e].gate, dgate_here, seen);
+      add_grad_weight(net.up.weight, room[e].up, dup_here, seen);
+      rest.add(kernels::product_grad_input<T>(dgate_here, detail::dense_weight<T>(net.gate.weight, ctx),
+                                              dxs.rows(begin, end)));
+      second.add(kernels::product_grad_input<T>(dup_here, detail::dense_weight<T>(net.up.weight, ctx),
+                                                dxs.rows(begin, end), kernels::Store::add));
     }
     hiddens.run(ctx);
     units.map(
@@ -151,8 +172,19 @@ struct GatedMlp {
         dup, ctx, [](auto d, auto g, auto u) { return Glu::up_grad(d, g, u); }, dup, saved.gate_pre, saved.up_pre);
     rest.run(ctx);
     second.run(ctx);
+    for (Index e = 0; e < slots.num_experts(); ++e) {
+      if (slots.count(e) == 0) continue;
+      const GatedMlp& net = experts[static_cast<std::size_t>(e)];
+      GatedMlp& grad = grads[static_cast<std::size_t>(e)];
+      detail::take_gradient<T>(net.gate.weight, room[e].gate, grad.gate.weight, ctx);
+      detail::take_gradient<T>(net.up.weight, room[e].up, grad.up.weight, ctx);
+      detail::take_gradient<T>(net.down.weight, room[e].down, grad.down.weight, ctx);
+    }
     const auto bias = [&](auto member) {
-      return [=](Index e) { return View<T, 1>((grads[static_cast<std::size_t>(e)].*member).bias); };
+      return [=, &ctx](Index e) {
+        const auto at = static_cast<std::size_t>(e);
+        return wants_gradient((experts[at].*member).bias, ctx) ? View<T, 1>((grads[at].*member).bias) : View<T, 1>();
+      };
     };
     const Index nets = slots.num_experts();
     kernels::add_expert_column_sums<T>(
@@ -163,12 +195,13 @@ struct GatedMlp {
         nets, [&](Index e) { return units.of(dup, e); }, bias(&GatedMlp::up), ctx);
   }
 
-  template <PackedAs<T> F>
-  GatedMlp<T, Act, StorageOf<F>> packed() const requires kTrainable {
-    GatedMlp<T, Act, StorageOf<F>> other({.width = up.in(), .hidden = up.out()});
-    other.gate = pack<F>(gate);
-    other.up = pack<F>(up);
-    other.down = pack<F>(down);
+  template <class To>
+  requires std::invocable<const To&, const W&>
+  auto over(const To& to) const {
+    GatedMlp<T, Act, WeightBy<To, W>> other({.width = up.in(), .hidden = up.out()});
+    other.gate = gate.over(to);
+    other.up = up.over(to);
+    other.down = down.over(to);
     return other;
   }
 

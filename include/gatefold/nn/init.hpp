@@ -52,7 +52,7 @@ void draw_weights(M& module, Rng& rng, const ParallelFor& parallel_for, Draw&& d
       [&](std::string_view path, auto& t) {
         using Field = std::remove_cvref_t<decltype(t)>;
         using T = typename Field::Scalar;
-        if constexpr (Field::kRank >= 2 && Real<T> && !std::integral<T>) {
+        if constexpr (Field::kRank >= 2 && Real<T> && !std::integral<T> && !is_shared_tensor<Field>) {
           const Fan fan{.in = static_cast<double>(t.extent(Field::kRank - 1)),
                         .out = static_cast<double>(t.extent(Field::kRank - 2))};
           draw_tensor(t.data(), t.size(), {call.seed, stream_of(path, call.stream), 0}, fan, parallel_for, draw);

@@ -29,15 +29,7 @@ struct KeyValueCache {
   /// Throws ShapeError for another number of sequences than the cache has, CacheError where one of them has no room for
   /// its new tokens. // offset [B+1] of the new tokens
   void expect_room(View<const Index, 1> offset) const {
-    if (offset.extent(0) != size.sequences + 1)
-      throw ShapeError("KeyValueCache: there are rows of " + std::to_string(offset.extent(0) - 1) +
-                       " sequences, expected " + std::to_string(size.sequences));
-    for (Index b = 0; b < size.sequences; ++b) {
-      const Index taken = length[static_cast<std::size_t>(b)], more = offset[b + 1] - offset[b];
-      if (taken + more > size.capacity)
-        throw CacheError("KeyValueCache: sequence " + std::to_string(b) + " has " + std::to_string(taken) + " of " +
-                         std::to_string(size.capacity) + " tokens, no room for " + std::to_string(more) + " more");
-    }
+    detail::expect_room("KeyValueCache", size.capacity, length, offset);
   }
 
   /// For the kernels.

@@ -1,5 +1,6 @@
 #pragma once
 #include "gatefold/kernels/norm.hpp"
+#include "gatefold/module/frozen.hpp"
 
 namespace gatefold {
 
@@ -42,7 +43,8 @@ struct LayerNorm {
     expect_shape(dx, saved.x.shape(), "LayerNorm::backward: dx");
     expect_shape(grad.gain.view(), gain.shape(), "LayerNorm::backward: grad.gain");
     expect_shape(grad.bias.view(), gain.shape(), "LayerNorm::backward: grad.bias");
-    kernels::add_layer_norm_grad_params<T>(saved.x, saved.stats, dy, grad.gain, grad.bias, ctx);
+    if (wants_gradient(gain, ctx) || wants_gradient(bias, ctx))
+      kernels::add_layer_norm_grad_params<T>(saved.x, saved.stats, dy, grad.gain, grad.bias, ctx);
     kernels::layer_norm_grad<T>(saved.x, gain, saved.stats, dy, dx, ctx);
   }
 

@@ -1,4 +1,6 @@
 #pragma once
+#include "gatefold/module/frozen.hpp"
+#include "gatefold/nn/calibration.hpp"
 #include "gatefold/nn/weight_storage.hpp"
 #include "gatefold/simd/long_sum.hpp"
 
@@ -39,7 +41,8 @@ struct Linear {
     expect_shape(x, {x.extent(0), in()}, "Linear::forward: x");
     expect_shape(y, {x.extent(0), out()}, "Linear::forward: y");
     if (bias.size()) expect_shape(bias.view(), {out()}, "Linear::forward: bias");
-    if constexpr (TrainableStorage<W, T>)
+    if (ctx.calibration) ctx.calibration->see<T>(&weight, x, ctx);
+    if constexpr (DenseStorage<W, T>)
       kernels::matmul<T>(x, weight, y, ctx, bias_or_null());
     else
       weight.multiply(x, y, ctx, bias_or_null());
@@ -50,7 +53,10 @@ struct Linear {
                 Context& ctx) const requires TrainableStorage<W, T> {
     expect_shape(dy, {saved.x.extent(0), out()}, "Linear::backward: dy");
     expect_shape(dx, saved.x.shape(), "Linear::backward: dx");
-    kernels::matmul_grad_input<T>(dy, weight, dx, ctx);
+    {
+      const auto scope = ctx.workspace.scope();
+      kernels::matmul_grad_input<T>(dy, detail::dense_weight<T>(weight, ctx), dx, ctx);
+    }
     backward_params(saved, dy, grad, ctx);
   }
 
@@ -58,16 +64,23 @@ struct Linear {
   void backward_params(const Saved& saved, Rows<const T> dy, Linear& grad,
                        Context& ctx) const requires TrainableStorage<W, T> {
     expect_shape(dy, {saved.x.extent(0), out()}, "Linear::backward: dy");
-    expect_shape(grad.weight.view(), weight.shape(), "Linear::backward: grad.weight");
+    if (grad.weight.shape() != weight.shape())
+      detail::refuse_shape("Linear::backward: grad.weight", grad.weight.shape(), weight.shape());
     expect_shape(grad.bias.view(), bias.shape(), "Linear::backward: grad.bias");
-    kernels::add_matmul_grad_weight<T>(dy, saved.x, grad.weight, ctx);
-    if (bias.size()) kernels::add_column_sums<T>(dy, grad.bias, ctx);
+    if (wants_gradient(weight, ctx)) {
+      const auto scope = ctx.workspace.scope();
+      const Rows<T> dweight = detail::gradient_room<T>(grad.weight, ctx);
+      kernels::add_matmul_grad_weight<T>(dy, saved.x, dweight, ctx);
+      detail::take_gradient<T>(weight, dweight, grad.weight, ctx);
+    }
+    if (bias.size() && wants_gradient(bias, ctx)) kernels::add_column_sums<T>(dy, grad.bias, ctx);
   }
 
-  template <PackedAs<T> F>
-  Linear<T, StorageOf<F>> packed() const requires TrainableStorage<W, T> {
-    Linear<T, StorageOf<F>> other({.in = in(), .out = out(), .bias = Bias::none});
-    other.weight = StorageOf<F>(weight);
+  template <class To>
+  requires std::invocable<const To&, const W&>
+  auto over(const To& to) const {
+    Linear<T, WeightBy<To, W>> other({.in = in(), .out = out(), .bias = Bias::none});
+    other.weight = to(weight);
     other.bias = bias;
     return other;
   }

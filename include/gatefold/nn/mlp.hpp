@@ -72,10 +72,12 @@ struct Mlp {
         const Mlp& net = experts[static_cast<std::size_t>(e)];
         const Index begin = slots.offset[e], end = slots.offset[e + 1];
         if (begin == end) continue;
-        ups.add(kernels::product<T>(kernels::expert_rows(x, slots, e), net.up.weight, hidden.of(pre, e),
+        const auto seen = kernels::expert_rows(x, slots, e);
+        if (ctx.calibration) ctx.calibration->see<T>(&net.up.weight, seen, ctx);
+        ups.add(kernels::product<T>(seen, detail::dense_weight<T>(net.up.weight, ctx), hidden.of(pre, e),
                                     net.up.bias_or_null()));
-        downs.add(
-            kernels::product<T>(hidden.of(act, e), net.down.weight, ys.rows(begin, end), net.down.bias_or_null()));
+        downs.add(kernels::product<T>(hidden.of(act, e), detail::dense_weight<T>(net.down.weight, ctx),
+                                      ys.rows(begin, end), net.down.bias_or_null()));
       }
       ups.run(ctx, [&](const kernels::ProductBlock& block) {
         const Rows<T> from = kernels::block_of(ups[block.product].c, block);
@@ -83,6 +85,9 @@ struct Mlp {
         kernels::map_block<T>(
             to, ctx.isa, [](auto v) { return Act::value(v); }, from);
       });
+      for (Index e = 0; ctx.calibration && e < slots.num_experts(); ++e)
+        ctx.calibration->see<T>(&experts[static_cast<std::size_t>(e)].down.weight,
+                                kernels::Operand<T>(hidden.of(act, e)), ctx);
       downs.run(ctx);
       return {x, slots, hidden, pre, act};
     } else if constexpr (detail::is_packed<W>) {
@@ -118,6 +123,7 @@ struct Mlp {
     const auto& units = saved.hidden;
     expect_gradients(grads, experts);
     auto dpre = ctx.workspace.take<T>(units.num_units());
+    auto dup = ctx.workspace.take<Rows<T>>(slots.num_experts()), ddown = ctx.workspace.take<Rows<T>>(dup.extent(0));
     kernels::ProductList<T> hidden(slots.num_experts(), ctx.workspace), rest(3 * slots.num_experts(), ctx.workspace);
     for (Index e = 0; e < slots.num_experts(); ++e) {
       const Mlp& net = experts[static_cast<std::size_t>(e)];
@@ -126,10 +132,13 @@ struct Mlp {
       if (begin == end) continue;
       const auto dy = dys.rows(begin, end), act = units.of(saved.act, e);
       const auto d = units.of(dpre, e);
-      hidden.add(kernels::product_grad_input<T>(dy, net.down.weight, d));
-      rest.add(kernels::product_grad_weight<T>(dy, act, grad.down.weight));
-      rest.add(kernels::product_grad_input<T>(d, net.up.weight, dxs.rows(begin, end)));
-      rest.add(kernels::product_grad_weight<T>(d, kernels::expert_rows(saved.x, slots, e), grad.up.weight));
+      dup[e] = detail::gradient_room<T>(grad.up.weight, ctx);
+      ddown[e] = detail::gradient_room<T>(grad.down.weight, ctx);
+      hidden.add(kernels::product_grad_input<T>(dy, detail::dense_weight<T>(net.down.weight, ctx), d));
+      if (wants_gradient(net.down.weight, ctx)) rest.add(kernels::product_grad_weight<T>(dy, act, ddown[e]));
+      rest.add(kernels::product_grad_input<T>(d, detail::dense_weight<T>(net.up.weight, ctx), dxs.rows(begin, end)));
+      if (wants_gradient(net.up.weight, ctx))
+        rest.add(kernels::product_grad_weight<T>(d, kernels::expert_rows(saved.x, slots, e), dup[e]));
     }
     hidden.run(ctx, [&](const kernels::ProductBlock& block) {
       const Rows<T> d = kernels::block_of(hidden[block.product].c, block);
@@ -138,8 +147,18 @@ struct Mlp {
           d, ctx.isa, [](auto v, auto x) { return v * Act::slope(x); }, d, pre);
     });
     rest.run(ctx);
+    for (Index e = 0; e < slots.num_experts(); ++e) {
+      if (slots.count(e) == 0) continue;
+      const Mlp& net = experts[static_cast<std::size_t>(e)];
+      Mlp& grad = grads[static_cast<std::size_t>(e)];
+      detail::take_gradient<T>(net.up.weight, dup[e], grad.up.weight, ctx);
+      detail::take_gradient<T>(net.down.weight, ddown[e], grad.down.weight, ctx);
+    }
     const auto bias = [&](auto member) {
-      return [=](Index e) { return View<T, 1>((grads[static_cast<std::size_t>(e)].*member).bias); };
+      return [=, &ctx](Index e) {
+        const auto at = static_cast<std::size_t>(e);
+        return wants_gradient((experts[at].*member).bias, ctx) ? View<T, 1>((grads[at].*member).bias) : View<T, 1>();
+      };
     };
     const Index nets = slots.num_experts();
     kernels::add_expert_column_sums<T>(
@@ -148,11 +167,12 @@ struct Mlp {
         nets, [&](Index e) { return units.of(dpre, e); }, bias(&Mlp::up), ctx);
   }
 
-  template <PackedAs<T> F>
-  Mlp<T, Act, StorageOf<F>> packed() const requires kTrainable {
-    Mlp<T, Act, StorageOf<F>> other({.width = up.in(), .hidden = up.out()});
-    other.up = pack<F>(up);
-    other.down = pack<F>(down);
+  template <class To>
+  requires std::invocable<const To&, const W&>
+  auto over(const To& to) const {
+    Mlp<T, Act, WeightBy<To, W>> other({.width = up.in(), .hidden = up.out()});
+    other.up = up.over(to);
+    other.down = down.over(to);
     return other;
   }
 

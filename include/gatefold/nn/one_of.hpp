@@ -74,10 +74,10 @@ struct OneOf {
       decode_part(std::get<B>(layer), x, y, std::get<1>(cache), ctx);
   }
 
-  template <class F>
-  auto packed() const {
-    using Other = OneOf<decltype(pack<F>(std::get<0>(layer))), decltype(pack<F>(std::get<1>(layer)))>;
-    return std::visit([](const auto& chosen) { return Other(pack<F>(chosen)); }, layer);
+  template <class To>
+  auto over(const To& to) const {
+    using Other = OneOf<decltype(with_weights(std::get<0>(layer), to)), decltype(with_weights(std::get<1>(layer), to))>;
+    return std::visit([&](const auto& chosen) { return Other(with_weights(chosen, to)); }, layer);
   }
 };
 

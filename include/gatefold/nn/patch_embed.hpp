@@ -61,10 +61,11 @@ struct PatchEmbed {
     projection.backward_params(saved.projection, dy, grad.projection, ctx);
   }
 
-  template <PackedAs<T> F>
-  PatchEmbed<T, StorageOf<F>> packed() const requires TrainableStorage<W, T> {
-    PatchEmbed<T, StorageOf<F>> other({.patch = patch, .channels = channels, .width = projection.out()});
-    other.projection = pack<F>(projection);
+  template <class To>
+  requires std::invocable<const To&, const W&>
+  auto over(const To& to) const {
+    PatchEmbed<T, WeightBy<To, W>> other({.patch = patch, .channels = channels, .width = projection.out()});
+    other.projection = projection.over(to);
     return other;
   }
 

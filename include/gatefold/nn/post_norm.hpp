@@ -60,11 +60,11 @@ struct PostNorm {
     (void)norm.forward(sum, y, ctx);
   }
 
-  template <class F>
-  auto packed() const requires requires(const L& layer) {
-    pack<F>(layer);
+  template <class To>
+  auto over(const To& to) const requires requires(const L& layer) {
+    with_weights(layer, to);
   }
-  { return PostNorm<decltype(pack<F>(inner)), Norm>(norm, pack<F>(inner)); }
+  { return PostNorm<decltype(with_weights(inner, to)), Norm>(norm, with_weights(inner, to)); }
 };
 
 }  // namespace gatefold

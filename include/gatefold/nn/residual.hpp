@@ -70,11 +70,11 @@ struct Residual {
     kernels::add_rows<Scalar>(x, y, ctx);
   }
 
-  template <class F>
-  auto packed() const requires requires(const L& layer) {
-    pack<F>(layer);
+  template <class To>
+  auto over(const To& to) const requires requires(const L& layer) {
+    with_weights(layer, to);
   }
-  { return Residual<decltype(pack<F>(inner)), Norm>(norm, pack<F>(inner)); }
+  { return Residual<decltype(with_weights(inner, to)), Norm>(norm, with_weights(inner, to)); }
 
  private:
   Kept add(Rows<const Scalar> x, Rows<Scalar> y, Context& ctx) const {

@@ -68,11 +68,13 @@ struct Sequence {
     decode_from<0>(cache, x, y, ctx);
   }
 
-  /// Layers without weights to pack, norms say, stay as they are.
-  template <class F>
-  auto packed() const {
+  /// Layers without weights, norms say, stay as they are.
+  template <class To>
+  auto over(const To& to) const {
     return std::apply(
-        [](const auto&... layer) { return Sequence<decltype(pack_if_any<F>(layer))...>(pack_if_any<F>(layer)...); },
+        [&](const auto&... layer) {
+          return Sequence<decltype(with_weights_if_any(layer, to))...>(with_weights_if_any(layer, to)...);
+        },
         layers);
   }
 

@@ -66,9 +66,10 @@ struct Sum {
     kernels::add_rows<Scalar>(other, y, ctx);
   }
 
-  template <class F>
-  auto packed() const {
-    return Sum<decltype(pack_if_any<F>(a)), decltype(pack_if_any<F>(b))>(pack_if_any<F>(a), pack_if_any<F>(b));
+  template <class To>
+  auto over(const To& to) const {
+    return Sum<decltype(with_weights_if_any(a, to)), decltype(with_weights_if_any(b, to))>(with_weights_if_any(a, to),
+                                                                                           with_weights_if_any(b, to));
   }
 };
 

@@ -84,47 +84,57 @@ inline constexpr int kMxfp4Offset = 12;
   return _mm512_castsi512_ps(_mm512_mask_mov_epi32(bits, nan, _mm512_set1_epi32(0x7fc00000)));
 }
 
-/// Sums of four products of unsigned weights and signed digits. The intrinsic, but g++ 12 would copy and spill its
-/// sums.
+/// Sums of four products of unsigned weights and signed digits, which are read from memory each time: g++ 12 would keep
+/// all of them, repeated 16 times, in more registers than there are.
 [[gnu::always_inline, gnu::target("avx512f,avx512vnni")]] inline void add_dot(__m512i& sum, __m512i w,
                                                                               const std::int8_t* x) {
-  std::int32_t four;
-  std::memcpy(&four, x, sizeof four);
-  asm("vpdpbusd {%2, %1, %0|%0, %1, %2}" : "+v"(sum) : "v"(w), "v"(_mm512_set1_epi32(four)));
+  asm("vpdpbusd {%2%{1to16%}, %1, %0|%0, %1, %2%{1to16%}}"
+      : "+v"(sum)
+      : "v"(w), "m"(*reinterpret_cast<const std::int8_t(*)[4]>(x)));
 }
 
-template <int kRows>
-[[gnu::target("avx512f,avx512bw,avx512vl,avx512vnni")]] void run_mxfp4(const Mxfp4Job& job) {
+/// With kVbmi by a look-up that takes no notice of the two upper bits of a byte, and so, in a table that is there four
+/// times, of none but the code's.
+template <int kRows, bool kVbmi>
+[[gnu::target("avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi")]] void run_mxfp4(const Mxfp4Job& job) {
   // 12 + 2 v for the 16 codes.
   const __m512i values =
       _mm512_broadcast_i32x4(_mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0));
-  const __m512i nibble = _mm512_set1_epi8(15);
+  [[maybe_unused]] const __m512i nibble = _mm512_set1_epi8(15);
   __m512 total[kRows][2];
 #pragma GCC unroll 4
   for (int i = 0; i < kRows; ++i) total[i][0] = total[i][1] = _mm512_setzero_ps();
-  const DigitGroup* digits = job.digits;
+  const DigitGroup* digits[kRows];
+#pragma GCC unroll 4
+  for (int i = 0; i < kRows; ++i) digits[i] = job.digits + i * job.groups;
   const std::uint8_t* codes = job.codes;
   const std::uint8_t* scale = job.scale;
-  for (Index group = 0; group < job.groups; ++group, ++digits, codes += 4 * kStepBytes, scale += kPanel) {
+  for (Index group = 0; group < job.groups; ++group, codes += 4 * kStepBytes, scale += kPanel) {
 #pragma GCC unroll 2
     for (int half = 0; half < 2; ++half) {
       __m512i high[kRows], middle[kRows], low[kRows];
 #pragma GCC unroll 4
       for (int i = 0; i < kRows; ++i) {
         high[i] = middle[i] = _mm512_setzero_si512();
-        low[i] = _mm512_set1_epi32(digits[i * job.groups].start);
+        low[i] = _mm512_set1_epi32(digits[i]->start);
       }
 #pragma GCC unroll 4
       for (int step = 0; step < 4; ++step) {
         const std::uint8_t* const line = codes + step * kStepBytes + half * 64;
         const __m512i pair = _mm512_loadu_si512(line);
-        const __m512i w[2] = {_mm512_shuffle_epi8(values, _mm512_and_si512(pair, nibble)),
-                              _mm512_shuffle_epi8(values, _mm512_and_si512(_mm512_srli_epi16(pair, 4), nibble))};
+        const __m512i upper = _mm512_srli_epi16(pair, 4);
+        __m512i w[2];
+        if constexpr (kVbmi) {
+          w[0] = _mm512_permutexvar_epi8(pair, values), w[1] = _mm512_permutexvar_epi8(upper, values);
+        } else {
+          w[0] = _mm512_shuffle_epi8(values, _mm512_and_si512(pair, nibble));
+          w[1] = _mm512_shuffle_epi8(values, _mm512_and_si512(upper, nibble));
+        }
 #pragma GCC unroll 2
         for (int part = 0; part < 2; ++part)
 #pragma GCC unroll 4
           for (int i = 0; i < kRows; ++i) {
-            const auto& digit = digits[i * job.groups].digit;
+            const auto& digit = digits[i]->digit;
             add_dot(high[i], w[part], digit[0] + 8 * step + 4 * part);
             add_dot(middle[i], w[part], digit[1] + 8 * step + 4 * part);
             add_dot(low[i], w[part], digit[2] + 8 * step + 4 * part);
@@ -135,10 +145,12 @@ template <int kRows>
       for (int i = 0; i < kRows; ++i) {
         const __m512i upper = _mm512_add_epi32(_mm512_slli_epi32(high[i], 8), middle[i]);
         const __m512 sum = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(upper, 8), low[i]));
-        const __m512 row_scale = _mm512_set1_ps(digits[i * job.groups].scale);
+        const __m512 row_scale = _mm512_set1_ps(digits[i]->scale);
         total[i][half] = _mm512_fmadd_ps(_mm512_mul_ps(sum, row_scale), column_scale, total[i][half]);
       }
     }
+#pragma GCC unroll 4
+    for (int i = 0; i < kRows; ++i) ++digits[i];
   }
 #pragma GCC unroll 4
   for (int i = 0; i < kRows; ++i) {
@@ -153,14 +165,16 @@ inline constexpr int kMxfp4Rows = 4;
 /// All rows against one panel; `job` tells of the first row. Nothing is fetched ahead: each group begins new sums, so
 /// the CPU sees far enough.
 inline void multiply_mxfp4(Mxfp4Job job, Index rows) {
-  constexpr std::array<void (*)(const Mxfp4Job&), kMxfp4Rows> kTiles{&run_mxfp4<1>, &run_mxfp4<2>, &run_mxfp4<3>,
-                                                                     &run_mxfp4<4>};
+  using Tiles = std::array<void (*)(const Mxfp4Job&), kMxfp4Rows>;
+  constexpr Tiles kShuffled{&run_mxfp4<1, false>, &run_mxfp4<2, false>, &run_mxfp4<3, false>, &run_mxfp4<4, false>};
+  constexpr Tiles kLookedUp{&run_mxfp4<1, true>, &run_mxfp4<2, true>, &run_mxfp4<3, true>, &run_mxfp4<4, true>};
+  const Tiles& tiles = cpu().has(CpuFeatures{CpuFeature::avx512_vbmi}) ? kLookedUp : kShuffled;
   const BalancedSplit split(rows, kMxfp4Rows);
   const Mxfp4Job first = job;
   for (Index block = 0; block < split.count; ++block) {
     job.digits = first.digits + split.begin(block) * job.groups;
     job.out.c = first.out.c + split.begin(block) * job.out.stride;
-    kTiles[static_cast<std::size_t>(split.size(block) - 1)](job);
+    tiles[static_cast<std::size_t>(split.size(block) - 1)](job);
   }
 }
 

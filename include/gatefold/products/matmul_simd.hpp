@@ -15,8 +15,8 @@ inline constexpr Index kTaskColumns = 8 * kPanel;
 /// Rows of one task, unless there are too few tasks. A panel is packed once per task: at 512 rows that costs 1 %.
 inline constexpr Index kTaskRows = 512;
 /// Up to so many rows, packing the panel costs more than dot products along k, whose sums must be collected from the
-/// lanes, but which read b as it lies.
-inline constexpr Index kDotRows = 8;
+/// lanes, but which read b as it lies: 0.2 to 0.9 of the time for 9 to 16 rows of 768 to 3,072 columns.
+inline constexpr Index kDotRows = 16;
 
 /// Tiles whose rows are packed together where rows do not lie along k, so that whole cache lines of them are read.
 inline constexpr Index kTilesAtOnce = 8;
@@ -27,88 +27,106 @@ inline constexpr Index kProductScratch = kDepth * kTaskColumns + kTilesAtOnce * 
 
 namespace detail {
 
-/// MR x NR dot products along k. // a[i], b + j b_stride: [k]
-template <class Arch, int MR, int NR>
-void dot_tile(Index k, const float* const* a, const float* b, Index b_stride, float (*sums)[NR]) {
+/// 4 x 4 accumulators and 5 operands for 32 registers, 2 x 4 and 3 for 16: more columns are more streams from memory,
+/// of which L1 takes only so many where they are a multiple of 4 KiB apart.
+inline constexpr Index kDotColumns = 4;
+
+/// sums // [MR, kDotColumns] of dot products along k: each is kLanes chains and a tree of their sums, whatever MR is.
+/// a[i], b + j b_stride, ahead: [k], where the column `last` stands for those behind it and `ahead` is fetched
+/// meanwhile
+template <class Arch, int MR>
+void dot_tile(Index k, const float* const* a, const float* b, Index b_stride, Index last, const float* ahead,
+              float* sums) {
   using V = simd::Batch<float, Arch>;
-  constexpr Index kWidth = simd::kLanes<float, Arch>;
-  V acc[MR][NR];
+  constexpr int kWidth = static_cast<int>(simd::kLanes<float, Arch>);
+  constexpr int NR = int{kDotColumns}, kSums = MR * NR, kFilled = (kSums + kWidth - 1) / kWidth * kWidth;
+  V acc[kFilled];
+  const float *row[MR], *column[NR];
+#pragma GCC unroll 4
+  for (int i = 0; i < MR; ++i) row[i] = a[i];
 #pragma GCC unroll 8
-  for (int i = 0; i < MR; ++i)
-#pragma GCC unroll 8
-    for (int j = 0; j < NR; ++j) acc[i][j] = V(0.0f);
-  const auto step = [&](const auto& load_a, const auto& load_b) {
-    V y[NR];
-#pragma GCC unroll 8
-    for (int j = 0; j < NR; ++j) y[j] = load_b(j);
-#pragma GCC unroll 8
-    for (int i = 0; i < MR; ++i) {
-      const V x = load_a(i);
-#pragma GCC unroll 8
-      for (int j = 0; j < NR; ++j) acc[i][j] = simd::fma(x, y[j], acc[i][j]);
+  for (Index j = 0; j < NR; ++j) column[j] = b + std::min(j, last) * b_stride;
+#pragma GCC unroll 16
+  for (int i = 0; i < kFilled; ++i) acc[i] = V(0.0f);
+  const auto step = [&](const auto& load) {
+    V x[MR];
+#pragma GCC unroll 4
+    for (int i = 0; i < MR; ++i) x[i] = load(row[i]);
+#pragma GCC unroll 16
+    for (int j = 0; j < NR; ++j) {
+      const V y = load(column[j]);
+#pragma GCC unroll 4
+      for (int i = 0; i < MR; ++i) acc[i * NR + j] = simd::fma(x[i], y, acc[i * NR + j]);
     }
   };
   Index at = 0;
-  for (; at + kWidth <= k; at += kWidth)
-    step([&](int i) { return V::load_unaligned(a[i] + at); },
-         [&](int j) { return V::load_unaligned(b + j * b_stride + at); });
-  if (at < k) {
-    const auto rest = [&](const float* from) {
+  for (; at + kWidth <= k; at += kWidth) {
+    __builtin_prefetch(ahead + at, 0, 2);
+    step([&](const float* from) { return simd::load_once<float, Arch>(from + at); });
+  }
+  if (at < k)
+    step([&](const float* from) {
       alignas(64) float lanes[static_cast<std::size_t>(kWidth)] = {};
-      std::memcpy(lanes, from, static_cast<std::size_t>(k - at) * sizeof(float));
+      std::memcpy(lanes, from + at, static_cast<std::size_t>(k - at) * sizeof(float));
       return V::load_aligned(lanes);
-    };
-    step([&](int i) { return rest(a[i] + at); }, [&](int j) { return rest(b + j * b_stride + at); });
-  }
-#pragma GCC unroll 8
-  for (int i = 0; i < MR; ++i)
-#pragma GCC unroll 8
-    for (int j = 0; j < NR; ++j) sums[i][j] = simd::reduce_add(acc[i][j]);
+    });
+#pragma GCC unroll 4
+  for (int i = 0; i < kFilled; i += kWidth) simd::row_sums(acc + i).store_unaligned(sums + i);
 }
 
-/// 4 x 6 accumulators and 7 operands for 32 registers, 2 x 4 and 5 for 16.
 template <class Arch>
-struct DotTile {
-  static constexpr int kRows = simd::kRegisters<Arch> >= 32 ? 4 : 2;
-  static constexpr int kCols = simd::kRegisters<Arch> >= 32 ? 6 : 4;
-};
+inline constexpr int kDotTileRows = simd::kRegisters<Arch> >= 32 ? 4 : 2;
 
-template <class Arch, int MR, int NR>
-void dot_block(const Product<float>& p, Index i0, Index j0) {
-  const float* rows[MR];
-  for (int i = 0; i < MR; ++i) rows[i] = p.a.row(i0 + i);
-  float sums[MR][NR];
-  dot_tile<Arch, MR, NR>(p.a.cols, rows, p.b.data + j0 * p.b.col_stride, p.b.col_stride, sums);
-  for (int i = 0; i < MR; ++i) {
-    float* const out = p.c.data() + (i0 + i) * p.c.stride(0) + j0;
-    for (int j = 0; j < NR; ++j) {
-      const float v = p.bias ? sums[i][j] + p.bias[j0 + j] : sums[i][j];
-      out[j] = p.store == Store::add ? out[j] + v : v;
+/// Rows i0.. of columns [j0, j1), which are kDotColumns at most: the last one stands for those that are not there.
+/// a // [MR] rows of p.a
+template <class Arch, int MR>
+void dot_block(const Product<float>& p, const float* const* a, const float* ahead, Index i0, Index j0, Index j1) {
+  constexpr Index NR = kDotColumns;
+  alignas(64) float sums[std::max<Index>(MR * NR, simd::kLanes<float, Arch>)];
+  dot_tile<Arch, MR>(p.a.cols, a, p.b.data + j0 * p.b.col_stride, p.b.col_stride, j1 - j0 - 1, ahead, sums);
+  const auto store = [&](auto columns) {
+    for (int i = 0; i < MR; ++i) {
+      float* const out = p.c.data() + (i0 + i) * p.c.stride(0) + j0;
+      for (Index j = 0; j < columns; ++j) {
+        const float v = p.bias ? sums[i * NR + j] + p.bias[j0 + j] : sums[i * NR + j];
+        out[j] = p.store == Store::add ? out[j] + v : v;
+      }
     }
-  }
+  };
+  if (j1 - j0 == NR)
+    store(std::integral_constant<Index, NR>{});
+  else
+    store(j1 - j0);
 }
 
-template <class Arch, int NR>
-void dot_columns(const Product<float>& p, Index i0, Index i1, Index j0) {
-  constexpr int kRows = DotTile<Arch>::kRows;
-  for (; i0 + kRows <= i1; i0 += kRows) dot_block<Arch, kRows, NR>(p, i0, j0);
-  for (; i0 < i1; ++i0) dot_block<Arch, 1, NR>(p, i0, j0);
+/// Rows that stay in the cache while all columns go by.
+inline constexpr Index kDotPart = 16;
+
+/// Rows i0.. of columns [j0, j1) by tiles of MR, and what is left by flatter ones. // a [rows] of p.a
+/// ahead // [rows / MR] what the tiles fetch
+template <class Arch, int MR = kDotTileRows<Arch>>
+void dot_columns(const Product<float>& p, const float* const* a, const float* const* ahead, Index rows, Index i0,
+                 Index j0, Index j1) {
+  const Index whole = rows / MR * MR;
+  for (Index i = 0; i < whole; i += MR) dot_block<Arch, MR>(p, a + i, ahead[i / MR], i0 + i, j0, j1);
+  if constexpr (MR > 1) dot_columns<Arch, MR / 2>(p, a + whole, a + whole, rows - whole, i0 + whole, j0, j1);
 }
 
-/// What the rows take of L1 that all columns go through.
-inline constexpr Index kDotBytes = 24 * 1024;
-
-/// Rows of a lie along k, columns of b too. An element does not depend on what else is computed.
+/// Rows of a lie along k, columns of b too. An element does not depend on what else is computed. The tiles of the first
+/// columns fetch the next rows, one each: 4,096 rows that are not in L2 would take a tenth to a fifth longer.
 template <class Arch>
 void multiply_by_dots(const Product<float>& p, const ProductBlock& block) {
-  constexpr int kCols = DotTile<Arch>::kCols;
-  const BalancedSplit rows(block.i1 - block.i0,
-                           std::max(kDotRows, kDotBytes / (p.a.cols * static_cast<Index>(sizeof(float)))));
+  constexpr Index kTiles = kDotPart / kDotTileRows<Arch>;
+  const BalancedSplit rows(block.i1 - block.i0, kDotPart);
+  const float* a[2 * kDotPart];  // of this part and the next
   for (Index part = 0; part < rows.count; ++part) {
-    const Index i0 = block.i0 + rows.begin(part), i1 = block.i0 + rows.begin(part + 1);
-    Index j = block.j0;
-    for (; j + kCols <= block.j1; j += kCols) dot_columns<Arch, kCols>(p, i0, i1, j);
-    for (; j < block.j1; ++j) dot_columns<Arch, 1>(p, i0, i1, j);
+    const Index i0 = block.i0 + rows.begin(part), size = rows.size(part), there = std::min(2 * kDotPart, block.i1 - i0);
+    // Not by p.a.row: g++ makes masked loads of its choice, which take a hundred cycles where there is no index.
+    for (Index i = 0; i < there; ++i) a[i] = p.a.data + (i0 + i) * p.a.row_stride;
+    for (Index i = 0; i < there && p.a.index; ++i) a[i] = p.a.data + p.a.index[i0 + i] * p.a.row_stride;
+    std::fill(a + there, a + 2 * kDotPart, a[there - 1]);
+    for (Index j = block.j0, tile = 0; j < block.j1; j += kDotColumns, tile += kTiles)
+      dot_columns<Arch>(p, a, tile < kDotPart ? a + size + tile : a, size, i0, j, std::min(j + kDotColumns, block.j1));
   }
 }
 
@@ -216,8 +234,9 @@ void multiply_by_panels(const Product<float>& p, const ProductBlock& block, floa
 }
 
 /// SumOrder::alike takes the way of few rows for all: the other one, whose panels must be packed, would make one row of
-/// 32 x 768 weights take 3 times as long (128 x 2880: 4 times). It costs many rows something: 4,096 of 768 take 0.6 of
-/// the time with 8 columns, 1.4 with 32, 1.3 with 128 and 256 (AVX-512), below half a percent of a mixture's.
+/// 32 x 768 weights take 3 times as long (128 x 2880: 4 times). Against the other way, with 768 or 1,024 inputs, 9 to
+/// 64 rows take 0.2 to 1.0 of the time and more of them 0.3 (8 columns), 0.5 (16) to 1.12 (32 to 256; AVX-512 of Zen
+/// 4).
 inline bool suits_dots(const Product<float>& p) {
   return (p.c.extent(0) <= kDotRows || p.order == SumOrder::alike) && p.a.col_stride == 1 && p.b.row_stride == 1 &&
          !p.b.index && p.a.cols > 0;

@@ -42,10 +42,13 @@ inline std::uint8_t e4m3_code(float v) {
   const unsigned sign = std::signbit(v) ? 128 : 0;
   if (std::isnan(v)) return static_cast<std::uint8_t>(sign | 127);
   if (magnitude >= 448) return static_cast<std::uint8_t>(sign | 126);
-  // In units of the last of four digits, or of the smallest number. What rounds up to 16 is the next exponent's 8.
-  const int exponent = magnitude > 0 ? std::max(std::ilogb(magnitude), -6) : -6;
-  const auto q = static_cast<unsigned>(std::nearbyint(std::ldexp(magnitude, 3 - exponent)));
-  return static_cast<std::uint8_t>(sign | ((static_cast<unsigned>(exponent + 6) << 3) + q));
+  constexpr float kUnit = 0x1p14f;  // a float's last digit is there what E4M3 counts below its normal numbers, 2^-9
+  const auto bits = std::bit_cast<std::uint32_t>(magnitude);
+  // Rounded at the fourth of 24 digits, a carry from which is the next exponent's.
+  const std::uint32_t code = magnitude < 0x1p-6f
+                                 ? std::bit_cast<std::uint32_t>(magnitude + kUnit) - std::bit_cast<std::uint32_t>(kUnit)
+                                 : ((bits + 0x7ffff + (bits >> 20 & 1)) >> 20) - (120u << 3);
+  return static_cast<std::uint8_t>(sign | code);
 }
 
 inline Index fp8_byte(Index k, Index j) { return (k / 4 * kPanel + j) * 4 + k % 4; }

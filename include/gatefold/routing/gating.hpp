@@ -116,15 +116,13 @@ Gating<T> gate_forward(Rows<const T> x, const Gate<T>& gate, View<Index, 2> choi
   if (jitter || padded) {
     auto seen = ws.take<T>(rows, width);
     auto factor = jitter ? ws.take<T>(rows, width) : Rows<T>();
-    const auto state = jitter ? ctx.rng->next_stream().state() : Rng::State{};
+    const Rng stream = jitter ? ctx.rng->next_stream() : Rng(0);
     kernels::for_each_row(rows, width, ctx, [&](Index row) {
       const bool padding = detail::is_padding(ctx.layout, row);  // whose content may be anything, NaN included
       for (Index d = 0; d < width; ++d) {
         seen(row, d) = padding ? T(0) : x(row, d);
         if (!jitter) continue;
-        const auto index = static_cast<std::uint64_t>(row * width + d);
-        Rng at(Rng::State{state.seed, state.stream, 2 * index});  // a uniform takes two words
-        factor(row, d) = T(at.uniform(1 - noise.jitter, 1 + noise.jitter));
+        factor(row, d) = T(stream.uniform_at(row * width + d, 1 - noise.jitter, 1 + noise.jitter));
         seen(row, d) = seen(row, d) * factor(row, d);
       }
     });

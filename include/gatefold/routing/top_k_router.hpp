@@ -32,6 +32,7 @@ struct TopKRouterOptions {
   Renormalise renormalise = Renormalise::none;
   double epsilon = 0, floor = 0;  ///< Of the sum that renormalised gates are divided by.
   double scale = 1;               ///< Of all combine weights.
+  Index zeros = 0;                ///< The last so many experts, if chosen, have the weight 0; the rest share (MoE++).
   double noise = 0;               ///< Training: the logits get N(0, (noise / E)^2).
   double jitter = 0;              ///< Training: the router's view of x is multiplied by U(1 - jitter, 1 + jitter).
   Index group_size = 0;           ///< Consecutive rows that share the seats; 0 means all rows of a call.
@@ -56,6 +57,9 @@ struct TopKRouterOptions {
       throw OptionError(
           "TopKRouter: epsilon or floor of the sum that gates are divided by, without a division; expected 0, or "
           "Renormalise::before_dropping or after_dropping");
+    expect_option(zeros >= 0 && zeros < num_experts, who, "zeros", zeros, "0 to fewer than all experts");
+    expect_option(zeros == 0 || renormalise != Renormalise::none, who, "zeros", zeros,
+                  "0 where weights are not renormalised: what gives 0 needs no weight of 0");
     expect_option(scale > 0 && std::isfinite(scale), who, "scale", scale, "a finite number above 0");
     expect_option(group_size >= 0, who, "group_size", group_size, "0 (all rows) or more");
     expect_option(!by_sequence || noise == 0, who, "noise", noise, "0 where the tokens of a sequence choose together");
@@ -111,7 +115,10 @@ struct TopKRouterOptions {
 ///                             are above 17, whose sigmoids are all 1 in float, the first of these is taken)
 ///   Phi-3.5-MoE               another router: SparseMixerRouter
 ///   Task-MoE                  by_sequence; by a given task: RoutingTape and expert_table.hpp
-///   ReMoE                     score relu, num_selected = num_experts
+///   ReMoE                     score relu, num_selected = num_experts; ReluSparsity and SparsityControl
+///   MoE++                     renormalise, zeros 1 with a ZeroExpert last (free_experts.hpp); that a layer's logits
+///   add
+///                             to the next one's is not built
 /// where «renormalise» is Renormalise::before_dropping. Models that choose without groups have {1, 1}.
 template <Real T>
 struct TopKRouter {
@@ -172,14 +179,14 @@ struct TopKRouter {
     else
       kernels::for_each_row(rows, options.num_selected, ctx, [&](Index row) {
         const auto slots = saved.plan.slots_of_token(row);
-        const auto gate_of = [&](Index i) { return saved.gates(row, saved.plan.expert[slots[i]]); };
+        const auto gate_of = [&](Index i) { return shared_gate(saved, row, saved.plan.expert[slots[i]]); };
         if (!renormalised) {
           for (Index i = 0; i < slots.extent(0); ++i) combine[slots[i]] = gate_of(i) * scale;
           return;
         }
         T sum(0);
         if (options.renormalise == Renormalise::before_dropping)
-          for (Index k = 0; k < saved.plan.requested[row]; ++k) sum = sum + saved.gates(row, choice(row, k));
+          for (Index k = 0; k < saved.plan.requested[row]; ++k) sum = sum + shared_gate(saved, row, choice(row, k));
         else
           for (Index i = 0; i < slots.extent(0); ++i) sum = sum + gate_of(i);
         if (sum < floor) sum = floor;
@@ -235,7 +242,8 @@ struct TopKRouter {
         const bool vanished = vanishes(saved, row);
         for (Index k = 0; k < saved.plan.requested[row]; ++k) {
           const Index e = saved.scores.choice(row, k);
-          const T share = vanished ? share_by_logits(saved, row, e) : T(saved.gates(row, e) / saved.divisor[row]);
+          const T share =
+              vanished ? share_by_logits(saved, row, e) : T(shared_gate(saved, row, e) / saved.divisor[row]);
           dscores(row, e) = share * scale * (T(0) - mean);
         }
       }
@@ -272,18 +280,23 @@ struct TopKRouter {
     const bool all = options.renormalise == Renormalise::before_dropping;
     return all ? saved.scores.choice(row, i) : saved.plan.expert[saved.plan.slots_of_token(row)[i]];
   }
+  bool is_zero(Index expert) const { return expert >= options.num_experts - options.zeros; }
+  T shared_gate(const Saved& saved, Index row, Index expert) const {
+    return is_zero(expert) ? T(0) : saved.gates(row, expert);
+  }
   bool vanishes(const Saved& saved, Index row) const {
     return to_double(saved.divisor[row]) < kVanishing && options.score != RouterScore::relu;
   }
   /// s_e / sum s where the scores themselves vanish: they are then e^z times the same for all, or the root of that.
   T share_by_logits(const Saved& saved, Index row, Index expert) const {
+    if (is_zero(expert)) return T(0);
     const View<const T, 1> logit = saved.gating.noisy_logits[row];
     const T power(options.score == RouterScore::sqrt_softplus ? 0.5 : 1.0);
     T most = logit[expert], sum(0);
     for (Index i = 0; i < num_sharing(saved, row); ++i)
-      if (const T z = logit[sharing(saved, row, i)]; most < z) most = z;
+      if (const Index e = sharing(saved, row, i); !is_zero(e) && most < logit[e]) most = logit[e];
     for (Index i = 0; i < num_sharing(saved, row); ++i)
-      sum = sum + kernels::exp(T((logit[sharing(saved, row, i)] - most) * power));
+      if (const Index e = sharing(saved, row, i); !is_zero(e)) sum = sum + kernels::exp(T((logit[e] - most) * power));
     return kernels::exp(T((logit[expert] - most) * power)) / sum;
   }
 };

@@ -22,7 +22,9 @@ namespace gatefold {
 /// A row is one example; where an example has an image and a text, put both side by side and take them apart with
 /// columns(). What is taken from the workspace in a call goes back after it. ctx.rng stands in the second pass of a
 /// chunk where it stood in the first, so routing noise repeats; ctx.report sees the second pass only. Routing groups
-/// must not cross chunks. Throws ShapeError if the chunks' embeddings differ in width.
+/// must not cross chunks. A penalty on the routing is one of each chunk by itself, not of the batch, and backward adds
+/// each of them whole: give it 1 / number of chunks of its weight (Clip::set_balance) for their mean. Throws ShapeError
+/// if the chunks' embeddings differ in width.
 template <Real T, class Chunks, class Encode, class LossBackward, class Backward>
 auto accumulate_contrastive(Chunks&& chunks, Encode&& encode, LossBackward&& loss_backward, Backward&& backward,
                             Context& ctx) {

@@ -141,10 +141,14 @@ struct Adafactor {
     double rate, keep;
   };
 
-  template <class T, std::size_t Rank>
-  FactoredMoment moment_of(std::string_view path, const Tensor<T, Rank>& t) const {
+  template <class Field>
+  static constexpr bool kHasMoment = Trained<typename Field::Scalar> && !is_shared_tensor<Field>;
+
+  template <class Field>
+  FactoredMoment moment_of(std::string_view path, const Field& t) const {
+    constexpr std::size_t Rank = Field::kRank;
     FactoredMoment moment{std::string(path), {}, {}, {}};
-    if constexpr (Rank >= 2 && Trained<T>) {
+    if constexpr (Rank >= 2 && kHasMoment<Field>) {
       const Index rows = t.extent(Rank - 2), columns = t.extent(Rank - 1);
       if (t.size() > 0 && std::min(rows, columns) >= options.min_dim_to_factor) {
         const Index matrices = t.size() / (rows * columns);
@@ -153,18 +157,19 @@ struct Adafactor {
         return moment;
       }
     }
-    if constexpr (Trained<T>) moment.whole = Tensor<double, 1>(Shape<1>{t.size()});
+    if constexpr (kHasMoment<Field>) moment.whole = Tensor<double, 1>(Shape<1>{t.size()});
     return moment;
   }
 
-  template <class T, std::size_t Rank>
-  static bool fits(const FactoredMoment& moment, const Tensor<T, Rank>& t) {
+  template <class Field>
+  static bool fits(const FactoredMoment& moment, const Field& t) {
+    constexpr std::size_t Rank = Field::kRank;
     if constexpr (Rank >= 2) {
       if (moment.factored())
         return moment.row.extent(1) == t.extent(Rank - 2) && moment.column.extent(1) == t.extent(Rank - 1) &&
                moment.row.size() * t.extent(Rank - 1) == t.size();
     }
-    return moment.whole.size() == (Trained<T> ? t.size() : 0);
+    return moment.whole.size() == (kHasMoment<Field> ? t.size() : 0);
   }
 
   void expect_shapes(const M& model, const M& grad) const {

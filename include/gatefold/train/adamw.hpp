@@ -108,7 +108,8 @@ struct AdamW {
               return update(Rates{lr, decay, t, step_options.gradient_scale}, w.size(), w.data(), g.data(), m.data(),
                             v.data(), ctx);
             }
-          if constexpr (!std::is_const_v<G>) std::ranges::fill(g.flat(), typename Field::Scalar{});
+          if constexpr (!std::is_const_v<G> && !is_shared_tensor<Field>)
+            std::ranges::fill(g.flat(), typename Field::Scalar{});
         },
         model, grad, mean, variance);
   }

@@ -14,7 +14,8 @@ double gradient_norm(const M& grad, const Trainable& trainable, Context& ctx) {
   double squares = 0;
   for_each_param(
       [&](std::string_view path, const auto& g) {
-        if constexpr (Trained<typename std::remove_cvref_t<decltype(g)>::Scalar>)
+        using Field = std::remove_cvref_t<decltype(g)>;
+        if constexpr (Trained<typename Field::Scalar> && !is_shared_tensor<Field>)
           if (trainable(path))
             squares += sum_over_blocks({.count = g.size()}, ctx,
                                        [&](Index begin, Index end) { return sum_of_squares(g.data(), begin, end); });
@@ -49,8 +50,9 @@ double clip_gradient(M& grad, const ClipGradientOptions& options, Context& ctx) 
   if (scale == 1) return norm;
   for_each_param(
       [&](std::string_view path, auto& g) {
-        using T = typename std::remove_cvref_t<decltype(g)>::Scalar;
-        if constexpr (Trained<T>)
+        using Field = std::remove_cvref_t<decltype(g)>;
+        using T = typename Field::Scalar;
+        if constexpr (Trained<T> && !is_shared_tensor<Field>)
           if (options.trainable(path))
             for_each_block({.count = g.size()}, ctx.parallel_for, [&](Index, Index begin, Index end) {
               for (Index i = begin; i < end; ++i) g.data()[i] = g.data()[i] * T(scale);

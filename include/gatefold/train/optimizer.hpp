@@ -39,9 +39,9 @@ concept Optimizer = Module<O> &&
 /// Scalars that a gradient step can move; packed or quantised integers in a model are left alone.
 template <class T>
 concept Trained = Real<T> && !std::integral<T>;
-/// The tensors that one can move, its decay too: those of such scalars, but no buffer.
+/// The tensors that one can move, its decay too: those of such scalars, but no buffer, and nothing that is shared.
 template <class Field>
-concept TrainedField = Trained<typename Field::Scalar> && !is_buffer<Field>;
+concept TrainedField = Trained<typename Field::Scalar> && !is_buffer<Field> && !is_shared_tensor<Field>;
 
 namespace detail {
 [[noreturn, gnu::cold, gnu::noinline]] inline void refuse_like(std::string_view what, std::string_view path,

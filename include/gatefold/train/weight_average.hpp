@@ -53,6 +53,8 @@ struct WeightAverage {
                   ctx.isa, end - begin, [rest](auto a, auto b) { return a + rest * (b - a); }, to, to,
                   w.data() + begin);
             });
+          } else if constexpr (is_shared_tensor<Field>) {
+            m = w;
           } else {
             std::ranges::copy(w.flat(), m.flat().begin());
           }

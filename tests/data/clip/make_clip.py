@@ -19,6 +19,8 @@ import torch
 from safetensors.torch import save_file
 from transformers import CLIPConfig, CLIPModel
 
+from open_ai_clip import open_ai_forward
+
 HERE = pathlib.Path(__file__).parent
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
@@ -131,60 +133,6 @@ def open_ai_names(model):
     return {name: value.detach().clone().contiguous() for name, value in out.items()}
 
 
-def open_ai_forward(state, images, ids, head_width, selected):
-    """OpenAI's model.py over its state dict; blocks with `experts` as CLIP-MoE has them."""
-    result = {}
-
-    def linear(x, name):
-        return x @ state[name + ".weight"].T + state[name + ".bias"]
-
-    def norm(x, name):
-        return torch.nn.functional.layer_norm(x, x.shape[-1:], state[name + ".weight"], state[name + ".bias"], 1e-5)
-
-    def mlp(x, name):
-        hidden = linear(x, name + "c_fc")
-        return linear(hidden * torch.sigmoid(1.702 * hidden), name + "c_proj")
-
-    def mixture(x, name):
-        gates = torch.softmax(x @ state[name + "gate.weight"].T, -1)
-        top, chosen = gates.topk(selected, -1)
-        weight = torch.zeros_like(gates).scatter(-1, chosen, top / top.sum(-1, keepdim=True))
-        return sum(weight[..., e : e + 1] * mlp(x, f"{name}experts.{e}.") for e in range(gates.shape[-1]))
-
-    def blocks(x, name, tower, causal):
-        batch, length, width = x.shape
-        layer = 0
-        result[f"{tower}.hidden.0"] = x
-        while f"{name}{layer}.ln_1.weight" in state:
-            block = f"{name}{layer}."
-            h = norm(x, block + "ln_1")
-            qkv = h @ state[block + "attn.in_proj_weight"].T + state[block + "attn.in_proj_bias"]
-            q, k, v = (p.reshape(batch, length, -1, head_width).transpose(1, 2) for p in qkv.chunk(3, -1))
-            scores = q @ k.transpose(-1, -2) / head_width**0.5
-            if causal:
-                scores += torch.full((length, length), float("-inf")).triu(1)
-            attended = (scores.softmax(-1) @ v).transpose(1, 2).reshape(batch, length, width)
-            x = x + linear(attended, block + "attn.out_proj")
-            h = norm(x, block + "ln_2")
-            x = x + (mixture(h, block) if block + "gate.weight" in state else mlp(h, block + "mlp."))
-            layer += 1
-            result[f"{tower}.hidden.{layer}"] = x
-        return x
-
-    x = torch.nn.functional.conv2d(images, state["visual.conv1.weight"], stride=state["visual.conv1.weight"].shape[-1])
-    x = x.flatten(2).transpose(1, 2)
-    x = torch.cat([state["visual.class_embedding"].expand(len(x), 1, -1), x], 1) + state["visual.positional_embedding"]
-    x = blocks(norm(x, "visual.ln_pre"), "visual.transformer.resblocks.", "vision", False)
-    result["image"] = norm(x[:, 0], "visual.ln_post") @ state["visual.proj"]
-    position = state["positional_embedding"].clone()
-    if "positional_embedding_res" in state:
-        position[20:] = state["positional_embedding_res"][20:]
-    x = state["token_embedding.weight"][ids] + position
-    x = norm(blocks(x, "transformer.resblocks.", "text", True), "ln_final")
-    result["text"] = x[torch.arange(len(x)), ids.argmax(-1)] @ state["text_projection"]
-    return result
-
-
 def mixtures(state, layers, experts):
     """Experts that differ, in the last blocks of both towers."""
     torch.manual_seed(77)
@@ -236,7 +184,7 @@ def main():
     state = open_ai_names(model)
     images, ids = inputs(model, 8)
     expected = expect(folder, model, images, ids)
-    for name, value in open_ai_forward(state, images, ids, 64, 0).items():
+    for name, value in open_ai_forward(state, images, ids, 64, 0)[0].items():
         # transformers takes softmax in float, whatever the model's type.
         assert (value - expected[name]).abs().max() < 1e-6 * expected[name].abs().max(), (name, (value - expected[name]).abs().max())
     extra = {"input_resolution": torch.tensor(8), "context_length": torch.tensor(10), "vocab_size": torch.tensor(40)}
@@ -249,7 +197,7 @@ def main():
     mixtures(state, {1}, experts=3)
     state = {name: value.double() for name, value in stored(state, "F32").items()}
     images, ids = inputs(model, 10)
-    write(folder, images, ids, open_ai_forward(state, images, ids, 4, 2))
+    write(folder, images, ids, open_ai_forward(state, images, ids, 4, 2)[0])
     save_file(stored(state, "F32"), folder / "model.safetensors")
 
     for path in sorted(HERE.glob("*/config.json")):

@@ -1,4 +1,4 @@
-#include "train_limoe/run_folder.hpp"
+#include "training/run_folder.hpp"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -12,7 +12,7 @@
 #include "gatefold/core/error.hpp"
 #include "program.hpp"
 
-namespace train_limoe {
+namespace training {
 
 namespace detail {
 
@@ -67,4 +67,4 @@ void RunFolder::lock() {
                               "; wait until it has ended, or name another folder with --out");
 }
 
-}  // namespace train_limoe
+}  // namespace training

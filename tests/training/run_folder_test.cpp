@@ -1,11 +1,11 @@
-#include "train_limoe/run_folder.hpp"
+#include "training/run_folder.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "tests/io/temporary_folder.hpp"
 
-namespace train_limoe {
+namespace training {
 namespace {
 
 using gatefold::FormatError;
@@ -89,4 +89,4 @@ TEST(RunFolder, TheOwnerIsReadFromTheKernelsList) {
 }
 
 }  // namespace
-}  // namespace train_limoe
+}  // namespace training

@@ -3,7 +3,7 @@
 #include <optional>
 #include <string>
 
-namespace train_limoe {
+namespace training {
 
 namespace detail {
 /// Who holds a lock (of flock) on the inode, if the kernel tells: lines «1: FLOCK ADVISORY WRITE 4711 fe:01:131090 0
@@ -44,4 +44,4 @@ class RunFolder {
   int file_ = -1;
 };
 
-}  // namespace train_limoe
+}  // namespace training
