@@ -27,6 +27,20 @@ Contender packed(const FfnCase& c) {
   return with_format(c.format, [&]<class F>() { return ours(c, [&] { return pack<F>(expert); }); });
 }
 
+/// Of weights of which two of each four are zero, without these.
+Contender without_zeros(const FfnCase& c) {
+  auto expert = filled(Mlp<float>({.width = c.width, .hidden = c.hidden}));
+  for (auto* weight : {&expert.up.weight, &expert.down.weight})
+    for (std::size_t i = 0; i < weight->flat().size(); ++i)
+      if (i % 4 >= 2) weight->flat()[i] = 0;
+  return with_format(c.format, [&]<class F>() -> Contender {
+    if constexpr (kernels::NmFormat<Nm<F, 2, 4>>)
+      return ours(c, [&] { return pack<Nm<F, 2, 4>>(expert); });
+    else
+      return {};
+  });
+}
+
 /// Weights as they are trained: panels are packed in every call.
 Contender unpacked(const FfnCase& c) {
   const auto expert = filled(Mlp<float>({.width = c.width, .hidden = c.hidden}));
@@ -46,6 +60,7 @@ void add(Session& session, const FfnCase& c) {
               .memory = c.experts > 1 ? Limit::dram : Limit::l2};
   row.entrants.push_back({"gatefold", [c] { return packed(c); }});
   if (c.format == Format::fp32) row.entrants.push_back({"unpacked", [c] { return unpacked(c); }, Entrant::Role::self});
+  if (c.format <= Format::int8) row.entrants.push_back({"2:4", [c] { return without_zeros(c); }, Entrant::Role::self});
   add_peers(row.entrants, &Peer::ffn, c);
   session.add(std::move(row));
 }

@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 
 #include "gatefold/module/ops.hpp"
+#include "gatefold/products/packed.hpp"
 #include "tests/io/temporary_folder.hpp"
 
 namespace gatefold {
@@ -245,6 +246,38 @@ TEST(Checkpoint, OneWrongNumberLeavesTheModuleAsItWas) {
   EXPECT_THROW(load(folder / "file", model), FormatError);
   EXPECT_THROW(load(folder / "absent", model), std::system_error);
   EXPECT_EQ(model, example<float>());
+}
+
+/// Panels as a file has them, whatever is in them.
+struct Panels {
+  Tensor<std::uint8_t, 2> values;
+  static void visit(auto& v, auto&... self) { v("values", self.values...); }
+};
+
+// A mask that keeps another number of weights would lead beyond the panel.
+TEST(Checkpoint, AMaskThatIsBrokenIsRefusedByName) {
+  using TwoOfFour = Packed<Nm<bf16, 2, 4>>;
+  Tensor<float, 2> w({40, 64});
+  for (std::size_t i = 0; i < w.flat().size(); ++i) w.flat()[i] = i % 4 < 2 ? 1 + static_cast<float>(i) : 0;
+  const TwoOfFour packed(w);
+  const auto file_of = [](const auto& module) {
+    CheckpointWriter writer;
+    writer.add("w", module);
+    return writer.bytes();
+  };
+  const auto whole = file_of(packed);
+  TwoOfFour read({40, 64});
+  CheckpointReader{SafeTensors{std::span<const std::byte>(whole), "nm"}}.read("w", read);
+  EXPECT_TRUE(std::ranges::equal(read.values.flat(), packed.values.flat()));
+
+  Panels panels{Tensor<std::uint8_t, 2>(packed.values.shape())};
+  std::ranges::copy(packed.values.flat(), panels.values.flat().begin());
+  panels.values.flat().back() ^= 1;
+  const auto broken = file_of(panels);
+  EXPECT_THAT(
+      message_of<CheckpointError>([&] { CheckpointReader{SafeTensors{std::span<const std::byte>(broken), "nm"}}.read("w", read); }),
+      HasSubstr("broken: 'w.values': the mask of outputs 32.., inputs 0.. does not keep 2 of each 4"));
+  EXPECT_TRUE(std::ranges::equal(read.values.flat(), packed.values.flat()));
 }
 
 TEST(Checkpoint, TheOldFileSurvivesAFailedSave) {

@@ -30,8 +30,9 @@ using WeightBy = std::remove_cvref_t<std::invoke_result_t<const To&, const W&>>;
 template <class F>
 struct PackTo;  // nn/weight_storage.hpp
 
-/// The same model over weights packed as F (float, bf16, int8, int4, mxfp4 or fp8; products/packed.hpp), for inference:
-/// pack<bf16>(model). F may also be a storage of your own (WeightStorage).
+/// The same model over weights packed as F (float, bf16, int8, int4, mxfp4, fp8, or pruned ones without their zeros as
+/// Nm<bf16, 2, 4>; products/packed.hpp), for inference: pack<bf16>(model). F may also be a storage of your own
+/// (WeightStorage).
 template <class F, class L>
 requires requires(const L& layer, const PackTo<F>& to) { with_weights(layer, to); }
 auto pack(const L& layer) { return with_weights(layer, PackTo<F>{}); }
