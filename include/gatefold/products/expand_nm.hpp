@@ -163,12 +163,12 @@ struct NmLines {
 
   [[gnu::always_inline]] explicit NmLines(const TileJob& job) {
 #pragma GCC unroll 4
-    for (int p = 0; p < kPanels; ++p) at[p] = job.panel + p * job.stride.values - Block::kMaskBytes;
+    for (int p = 0; p < kPanels; ++p) at[p] = job.panel + p * job.stride.values;
   }
   [[gnu::always_inline]] void begin_chunk(Index chunk) {
     if (chunk % kBlockChunks == 0) {
 #pragma GCC unroll 4
-      for (int p = 0; p < kPanels; ++p) at[p] += Block::kMaskBytes;
+      for (int p = 0; p < kPanels; ++p) at[p] += chunk ? Block::kMaskBytes : 0;
       mask = Block::kValueBytes;
       ahead = kAhead;
     }
