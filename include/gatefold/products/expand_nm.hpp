@@ -159,7 +159,7 @@ struct NmLines {
   static constexpr bool kWhole = kChunkInputs % (4 * Block::kGroupWords) == 0;
   static constexpr Index kAhead = 8192;  // 6 to 12 KiB are as good
   const std::byte* at[kPanels];
-  Index mask, ahead;  // both from `at`
+  Index mask = 0, ahead = 0;  // both from `at`
 
   [[gnu::always_inline]] explicit NmLines(const TileJob& job) {
 #pragma GCC unroll 4
