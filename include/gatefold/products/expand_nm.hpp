@@ -159,16 +159,16 @@ struct NmLines {
   static constexpr bool kWhole = kChunkInputs % (4 * Block::kGroupWords) == 0;
   static constexpr Index kAhead = 8192;  // 6 to 12 KiB are as good
   const std::byte* at[kPanels];
-  Index mask, ahead;  // both from `at`
+  Index mask = 0, ahead = 0;  // both from `at`
 
   [[gnu::always_inline]] explicit NmLines(const TileJob& job) {
 #pragma GCC unroll 4
-    for (int p = 0; p < kPanels; ++p) at[p] = job.panel + p * job.stride.values - Block::kMaskBytes;
+    for (int p = 0; p < kPanels; ++p) at[p] = job.panel + p * job.stride.values;
   }
   [[gnu::always_inline]] void begin_chunk(Index chunk) {
     if (chunk % kBlockChunks == 0) {
 #pragma GCC unroll 4
-      for (int p = 0; p < kPanels; ++p) at[p] += Block::kMaskBytes;
+      for (int p = 0; p < kPanels; ++p) at[p] += chunk ? Block::kMaskBytes : 0;
       mask = Block::kValueBytes;
       ahead = kAhead;
     }
