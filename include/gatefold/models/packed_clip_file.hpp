@@ -71,6 +71,7 @@ inline constexpr const char *kPackedClipKey = "gatefold.clip", *kPackedClipForma
 
 template <PackedFormat F>
 constexpr const char* packed_format_name() {
+  static_assert(!kernels::NmFormat<F>, "a packed CLIP in a file has no name for weights without their zeros yet");
   return std::same_as<F, float>   ? "fp32"
          : std::same_as<F, bf16>  ? "bf16"
          : std::same_as<F, int8>  ? "int8"
