@@ -4,14 +4,8 @@ unset(ENV{COLUMNS})
 file(REMOVE_RECURSE ${FOLDER})
 execute_process(COMMAND ${MAKE} ${FOLDER} COMMAND_ERROR_IS_FATAL ANY)
 
-# expect(STATUS PATTERN PROGRAM ARGUMENT...): the exit status, and a regular expression on all that is printed.
-function(expect wanted pattern)
-  execute_process(COMMAND ${ARGN} WORKING_DIRECTORY ${FOLDER} TIMEOUT 60 RESULT_VARIABLE status OUTPUT_VARIABLE output
-                  ERROR_VARIABLE output)
-  if(NOT status EQUAL wanted OR NOT output MATCHES "${pattern}")
-    message(SEND_ERROR "${ARGN}\nended with ${status}, expected ${wanted} and a match of «${pattern}»:\n${output}")
-  endif()
-endfunction()
+include(${CMAKE_CURRENT_LIST_DIR}/expect.cmake)
+set(limit TIMEOUT 60)
 
 set(repair --calibrate photos --repair captions.tsv --steps 3 --batch 2 --threads 2)
 set(labels --labels cat dog --threads 2 --template {})

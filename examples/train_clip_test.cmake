@@ -9,14 +9,7 @@ unset(ENV{COLUMNS})
 file(REMOVE_RECURSE ${FOLDER})
 file(MAKE_DIRECTORY ${FOLDER})
 
-# expect(STATUS PATTERN PROGRAM ARGUMENT...): the exit status, and a regular expression on all that is printed.
-function(expect wanted pattern)
-  execute_process(COMMAND ${ARGN} WORKING_DIRECTORY ${FOLDER} RESULT_VARIABLE status OUTPUT_VARIABLE output
-                  ERROR_VARIABLE output)
-  if(NOT status EQUAL wanted OR NOT output MATCHES "${pattern}")
-    message(SEND_ERROR "${ARGN}\nended with ${status}, expected ${wanted} and a match of «${pattern}»:\n${output}")
-  endif()
-endfunction()
+include(${CMAKE_CURRENT_LIST_DIR}/expect.cmake)
 
 expect(0 "whole/clip-moe is a CLIP-MoE" ${TRAIN} ${settings} --out whole --threads 1 --evaluation 0)
 expect(1 "whole holds a run already.*--resume whole" ${TRAIN} ${settings} --out whole)

@@ -7,6 +7,7 @@
 #include "gatefold/models/save_clip.hpp"
 #include "train_clip/word_pieces.hpp"
 #include "training/run_folder.hpp"
+#include "wardrobe/feed.hpp"
 
 namespace train_clip {
 namespace {
@@ -23,15 +24,6 @@ constexpr const char* kCompanions[] = {"config.json",
 
 gatefold::ClipTokenizer tokenizer_of(const fs::path& folder, gatefold::ClipNames names, Index context) {
   return gatefold::load_clip_tokenizer(folder, gatefold::clip_tokenizer_options(folder, names, context));
-}
-
-void normalise_rows(gatefold::Rows<float> z) {
-  for (Index i = 0; i < z.extent(0); ++i) {
-    double squares = 0;
-    for (Index j = 0; j < z.extent(1); ++j) squares += double{z(i, j)} * double{z(i, j)};
-    const auto scale = static_cast<float>(squares > 0 ? 1 / std::sqrt(squares) : 0);
-    for (Index j = 0; j < z.extent(1); ++j) z(i, j) *= scale;
-  }
 }
 
 constexpr Index kEmbedBatch = 128;
@@ -134,7 +126,7 @@ Tensor<float, 2> embed_pictures(const Clip& clip, Index count,
     });
     clip.encode_images(images, z.view().rows(begin, end), ctx);
   }
-  normalise_rows(z);
+  wardrobe::normalise_rows(z);
   return z;
 }
 
@@ -149,7 +141,7 @@ Tensor<float, 2> embed_texts(const Model& model, const std::vector<std::string>&
         std::span(texts).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)), ids);
     model.clip.encode_texts(ids, z.view().rows(begin, end), ctx);
   }
-  normalise_rows(z);
+  wardrobe::normalise_rows(z);
   return z;
 }
 

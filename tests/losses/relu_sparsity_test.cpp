@@ -38,15 +38,7 @@ TEST(ReluSparsity, ATokenWithoutAnExpertCounts) {
 }
 
 TEST(ReluSparsity, ObeysTheLawsOfRouterLosses) {
-  const OfRelu loss{{.wanted = 3}};
-  for (const auto& c : random_cases()) {
-    expect_exact_gradient(loss, c);
-    expect_float_agrees(loss, c);
-  }
-  expect_padding_ignored(loss);
-  expect_nan_token_left_out(loss);
-  expect_mean_over_groups(loss);
-  expect_no_allocation_after_first(loss);
+  expect_router_loss_laws_of_values(OfRelu{{.wanted = 3}});
 }
 
 TEST(ReluSparsity, RefusesScoresThatAreNeverZero) {
