@@ -17,6 +17,7 @@ if command -v ccache >/dev/null; then
 fi
 ci=${GATEFOLD_CI:-OFF}
 cmake -S . -B build/check --log-level=NOTICE -D CMAKE_BUILD_TYPE=None -D CMAKE_CXX_FLAGS=-O2 \
+  -D GATEFOLD_QUICK_BUILD=ON \
   -D CMAKE_COMPILE_WARNING_AS_ERROR="$ci" -D GATEFOLD_BUILD_BENCH="$ci" -D GATEFOLD_TEST_REPOSITORY="$ci"
 build build/check
 ctest --test-dir build/check --output-on-failure --no-tests=error -j "$(build_jobs)" "$@"

@@ -165,7 +165,7 @@ TEST(KMeans, RefusesWhatMakesNoSense) {
 class Golden {
  public:
   Golden() {
-    std::ifstream file(testing::test_data("kmeans_goldens.txt"));
+    std::ifstream file(test::test_data("kmeans_goldens.txt"));
     for (std::string line; std::getline(file, line);) {
       std::istringstream words(line);
       std::string name;

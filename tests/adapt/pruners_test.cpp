@@ -54,7 +54,7 @@ struct Golden {
   std::vector<double> weights{};
 };
 Golden golden(const std::string& name) {
-  std::ifstream file(testing::test_data("pruning_goldens.txt"));
+  std::ifstream file(test::test_data("pruning_goldens.txt"));
   for (std::string line; std::getline(file, line);) {
     std::istringstream in(line);
     std::string word;

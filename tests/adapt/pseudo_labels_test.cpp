@@ -57,7 +57,7 @@ TEST(PseudoLabels, ASampleWithoutAClusterStaysWithout) {
 
 // What a stage leaves for the next: labels and the centres that they are of.
 TEST(PseudoLabels, AreKeptBetweenStages) {
-  const testing::TemporaryFolder folder;
+  const test::TemporaryFolder folder;
   PseudoLabels labels(3), loaded(3);
   labels.append(std::vector<Index>{0, 8, -1}, Index{1} << 40);
   labels.append(std::vector<Index>{5, 0, 1}, 9);

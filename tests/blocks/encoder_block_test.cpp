@@ -8,7 +8,7 @@
 #include "gatefold/nn/sequence.hpp"
 #include "tests/support/layer_contract.hpp"
 
-namespace gatefold {
+namespace gatefold::encoder_block_test {
 namespace {
 
 constexpr auto kMake = [](auto type) {
@@ -110,4 +110,4 @@ TEST(EncoderBlock, MayBePacked) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::encoder_block_test

@@ -7,7 +7,7 @@
 #include "gatefold/routing/top_k_router.hpp"
 #include "tests/support/layer_contract.hpp"
 
-namespace gatefold {
+namespace gatefold::encoder_test {
 namespace {
 
 template <Index kLayers>
@@ -168,4 +168,4 @@ TEST(Encoder, PackedKeepsNothing) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::encoder_test

@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-namespace gatefold {
+namespace gatefold::placement_test {
 namespace {
 
 using testing::ElementsAre;
@@ -46,4 +46,4 @@ TEST(Placement, AsksByLayer) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::placement_test

@@ -13,7 +13,7 @@
 #include "gatefold/routing/top_k_router.hpp"
 #include "tests/blocks/exact_gradient.hpp"
 
-namespace gatefold {
+namespace gatefold::sparse_layers_test {
 namespace {
 
 using Net = Mlp<float>;
@@ -34,7 +34,7 @@ auto make() {
                                  : Ffn(net);
     return Block({.width = 8, .num_heads = 2}, ffn);
   });
-  disturb(encoder, 1);
+  disturb_params(encoder, 1);
   return encoder;
 }
 
@@ -79,4 +79,4 @@ TEST(SparseLayers, SumTheirPenaltiesOfAPass) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::sparse_layers_test

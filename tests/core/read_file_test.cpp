@@ -9,9 +9,9 @@
 namespace gatefold {
 namespace {
 
-using gatefold::testing::message_of;
-using gatefold::testing::TemporaryFolder;
-using gatefold::testing::write_text;
+using gatefold::test::message_of;
+using gatefold::test::TemporaryFolder;
+using gatefold::test::write_text;
 using ::testing::HasSubstr;
 
 std::string refusal(const std::filesystem::path& path, std::size_t most = 100) {

@@ -37,9 +37,9 @@ inline std::pair<std::string, std::string> two_of(std::string_view input) {
 
 /// A file for parsers that ask for a path: the one of the process, with these bytes.
 inline std::filesystem::path file_of(std::string_view bytes) {
-  static const gatefold::testing::TemporaryFolder folder;
+  static const gatefold::test::TemporaryFolder folder;
   const auto path = folder / "file";
-  gatefold::testing::write_text(path, std::string(bytes));
+  gatefold::test::write_text(path, std::string(bytes));
   return path;
 }
 

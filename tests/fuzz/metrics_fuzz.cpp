@@ -7,7 +7,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const double last = data[0];
   const auto bytes = fuzz::text_of(data + 1, size - 1);
   const auto path = fuzz::file_of(bytes);
-  const auto text = [&] { return gatefold::testing::read_text(path); };
+  const auto text = [&] { return gatefold::test::read_text(path); };
   try {
     {
       gatefold::CsvWriter csv(path, {"step", "loss"}, last);

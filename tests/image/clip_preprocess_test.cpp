@@ -9,7 +9,7 @@
 #include "gatefold/core/tensor.hpp"
 #include "tests/support/test_data.hpp"
 
-namespace gatefold {
+namespace gatefold::clip_preprocess_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -37,7 +37,7 @@ std::optional<ImageSize> size_of(const std::string& text) {
 }
 
 TEST(ClipPreprocess, EqualsTheReferencesBitForBit) {
-  std::ifstream file(gatefold::testing::test_data("clip_preprocess_goldens.txt"));
+  std::ifstream file(gatefold::test::test_data("clip_preprocess_goldens.txt"));
   ASSERT_TRUE(file);
   std::string reference, resize, crop;
   int filter = 0, cases = 0;
@@ -76,7 +76,7 @@ std::vector<std::uint8_t> from_hexadecimal(const std::string& text) {
 }
 
 TEST(ClipPreprocess, SeesTheColoursThatPillowSees) {
-  std::ifstream file(gatefold::testing::test_data("clip_image_goldens.txt"));
+  std::ifstream file(gatefold::test::test_data("clip_image_goldens.txt"));
   ASSERT_TRUE(file);
   std::string name, rgb, bytes;
   int kinds = 0;
@@ -97,7 +97,7 @@ TEST(ClipPreprocess, SeesTheColoursThatPillowSees) {
 
 // Of make_open_clip_preprocess_goldens.py.
 TEST(ClipPreprocess, EqualsOpenClipInEachOfItsWaysToResize) {
-  std::ifstream file(gatefold::testing::test_data("open_clip_preprocess_goldens.txt"));
+  std::ifstream file(gatefold::test::test_data("open_clip_preprocess_goldens.txt"));
   std::string mode, filter;
   int fill = 0, cases = 0;
   Index edge = 0;
@@ -128,7 +128,7 @@ TEST(ClipPreprocess, EqualsOpenClipInEachOfItsWaysToResize) {
 
 // Of make_clip_transparency_goldens.py.
 TEST(ClipPreprocess, ShowsTransparentPicturesAsEitherReferenceDoes) {
-  std::ifstream file(gatefold::testing::test_data("clip_transparency_goldens.txt"));
+  std::ifstream file(gatefold::test::test_data("clip_transparency_goldens.txt"));
   std::string name, white, beneath, bytes;
   int kinds = 0;
   ImageSize size;
@@ -177,4 +177,4 @@ TEST(ClipPreprocess, RefusesOptionsThatMakeNoImage) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::clip_preprocess_test

@@ -6,7 +6,7 @@
 
 #include <fstream>
 
-namespace gatefold {
+namespace gatefold::decode_test {
 namespace {
 
 using ::testing::AllOf;
@@ -30,7 +30,7 @@ struct Golden {
 };
 
 std::vector<Golden> goldens() {
-  std::ifstream file(gatefold::testing::test_data("image_goldens.txt"));
+  std::ifstream file(gatefold::test::test_data("image_goldens.txt"));
   std::vector<Golden> all;
   Golden golden;
   std::string rgb, bytes;
@@ -185,4 +185,4 @@ TEST(Decode, DoesNotBlameTheFileForTheMachine) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::decode_test

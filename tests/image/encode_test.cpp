@@ -4,7 +4,7 @@
 
 #include "gatefold/image/decode.hpp"
 
-namespace gatefold {
+namespace gatefold::encode_test {
 namespace {
 
 Image gradient(ImageSize size) {
@@ -55,4 +55,4 @@ TEST(Encode, DataUriStartsLikeAPng) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::encode_test

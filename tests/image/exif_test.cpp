@@ -7,7 +7,7 @@
 #include "gatefold/image/decode.hpp"
 #include "tests/support/test_data.hpp"
 
-namespace gatefold {
+namespace gatefold::exif_test {
 namespace {
 
 using Bytes = std::vector<std::uint8_t>;
@@ -59,7 +59,7 @@ Bytes from_hexadecimal(const std::string& text) {
 
 // Of make_exif_goldens.py: EXIF, raw profiles and XMP, in JPEG and PNG, sound and not.
 TEST(Exif, FollowsWhatPillowFollows) {
-  std::ifstream file(gatefold::testing::test_data("exif_goldens.txt"));
+  std::ifstream file(gatefold::test::test_data("exif_goldens.txt"));
   std::string name, text;
   int orientation = 0, cases = 0;
   for (; file >> name >> orientation >> text; ++cases) {
@@ -88,4 +88,4 @@ TEST(Exif, TakesAnythingElseForUpright) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::exif_test

@@ -6,7 +6,7 @@
 
 #include "gatefold/core/tensor.hpp"
 
-namespace gatefold {
+namespace gatefold::image_test {
 namespace {
 
 /// Each byte tells its place: 3 * (width * y + x) + c.
@@ -68,4 +68,4 @@ TEST(Image, RefusesWhatDoesNotFit) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::image_test

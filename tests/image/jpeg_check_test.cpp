@@ -6,7 +6,7 @@
 #include <array>
 #include <vector>
 
-namespace gatefold::detail {
+namespace gatefold::detail::jpeg_check_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -75,4 +75,4 @@ TEST(JpegCheck, MissesTheEnd) {
 }
 
 }  // namespace
-}  // namespace gatefold::detail
+}  // namespace gatefold::detail::jpeg_check_test

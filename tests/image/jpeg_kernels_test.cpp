@@ -8,7 +8,7 @@
 
 #include "gatefold/core/random.hpp"
 
-namespace gatefold::detail {
+namespace gatefold::detail::jpeg_kernels_test {
 namespace {
 
 using ::testing::ElementsAre;
@@ -74,4 +74,4 @@ TEST(JpegKernels, DoublesChromaByTriangles) {
 }
 
 }  // namespace
-}  // namespace gatefold::detail
+}  // namespace gatefold::detail::jpeg_kernels_test

@@ -4,7 +4,7 @@
 
 #include "gatefold/image/decode.hpp"
 
-namespace gatefold {
+namespace gatefold::kind_test {
 namespace {
 
 using namespace std::string_literals;
@@ -69,4 +69,4 @@ TEST(ImageKind, DecodableOnesAreKnownByTheirEndings) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::kind_test

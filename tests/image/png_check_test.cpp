@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-namespace gatefold::detail {
+namespace gatefold::detail::png_check_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -36,4 +36,4 @@ TEST(PngCheck, RefusesAnEmptyFirstData) {
 }
 
 }  // namespace
-}  // namespace gatefold::detail
+}  // namespace gatefold::detail::png_check_test

@@ -5,7 +5,7 @@
 
 #include <fstream>
 
-namespace gatefold {
+namespace gatefold::resize_test {
 namespace {
 
 /// The same pixels as tests/data/make_resize_goldens.py makes.
@@ -29,7 +29,7 @@ std::string hexadecimal(const std::vector<std::uint8_t>& bytes) {
 }
 
 TEST(Resize, EqualsPillowBitForBit) {
-  std::ifstream file(gatefold::testing::test_data("resize_goldens.txt"));
+  std::ifstream file(gatefold::test::test_data("resize_goldens.txt"));
   ASSERT_TRUE(file);
   std::string kernel, expected;
   std::uint32_t seed = 0;
@@ -92,4 +92,4 @@ TEST(Resize, RefusesSizesBeforeAllocating) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::resize_test

@@ -9,7 +9,7 @@
 #define STB_IMAGE_IMPLEMENTATION
 #include <stb/stb_image.h>
 
-namespace gatefold {
+namespace gatefold::stb_test {
 namespace {
 
 /// One green pixel as a BMP: file header, info header (1 x 1, 1 plane, 24 bits), blue green red and padding.
@@ -43,4 +43,4 @@ TEST(Stb, GivesTheDecoderNoMoreThanItsLimit) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::stb_test

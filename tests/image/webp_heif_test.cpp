@@ -7,7 +7,7 @@
 #include "gatefold/image/decode.hpp"
 #include "tests/support/test_data.hpp"
 
-namespace gatefold {
+namespace gatefold::webp_heif_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -34,7 +34,7 @@ bool decodable(const std::string& name) {
 
 /// Of the kinds that this build decodes, and of the others.
 std::vector<Golden> goldens(bool wanted) {
-  std::ifstream file(gatefold::testing::test_data("webp_heif_goldens.txt"));
+  std::ifstream file(gatefold::test::test_data("webp_heif_goldens.txt"));
   std::vector<Golden> all;
   Golden golden;
   std::string rgb, bytes;
@@ -111,4 +111,4 @@ TEST(WebpHeif, AreNamedWhereTheyCannotBeDecoded) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::webp_heif_test

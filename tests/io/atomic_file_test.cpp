@@ -8,13 +8,13 @@
 
 #include "tests/io/temporary_folder.hpp"
 
-namespace gatefold {
+namespace gatefold::atomic_file_test {
 namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-using testing::message_of;
-using testing::read_text;
+using test::message_of;
+using test::read_text;
 
 std::span<const std::byte> bytes(const std::string& text) { return std::as_bytes(std::span(text)); }
 
@@ -39,7 +39,7 @@ class FileSizeLimit {
 };
 
 TEST(AtomicFile, AppearsOnlyWithCommit) {
-  testing::TemporaryFolder folder;
+  test::TemporaryFolder folder;
   {
     AtomicFile file(folder / "file");
     file.write(bytes("one "));
@@ -53,16 +53,16 @@ TEST(AtomicFile, AppearsOnlyWithCommit) {
 }
 
 TEST(AtomicFile, WithoutCommitTheOldFileStaysAndNothingIsLeftBehind) {
-  testing::TemporaryFolder folder;
-  testing::write_text(folder / "file", "old");
+  test::TemporaryFolder folder;
+  test::write_text(folder / "file", "old");
   { AtomicFile(folder / "file").write(bytes("new")); }
   EXPECT_EQ(read_text(folder / "file"), "old");
   EXPECT_EQ(folder.count(), 1);
 }
 
 TEST(AtomicFile, TheOldFileSurvivesAFullDisk) {
-  testing::TemporaryFolder folder;
-  testing::write_text(folder / "file", "old");
+  test::TemporaryFolder folder;
+  test::write_text(folder / "file", "old");
   const auto message = message_of<std::system_error>([&] {
     const FileSizeLimit limit(4096);
     AtomicFile file(folder / "file");
@@ -75,7 +75,7 @@ TEST(AtomicFile, TheOldFileSurvivesAFullDisk) {
 }
 
 TEST(AtomicFile, OverwritesInTheMiddleAndGoesOnAtTheEnd) {
-  testing::TemporaryFolder folder;
+  test::TemporaryFolder folder;
   AtomicFile file(folder / "file");
   file.write(bytes("one two"));
   file.overwrite(1, bytes("NE T"));
@@ -116,7 +116,7 @@ class Writer {
 };
 
 TEST(AtomicFile, RemovesWhatKilledWritersLeft) {
-  testing::TemporaryFolder folder;
+  test::TemporaryFolder folder;
   Writer one(folder / "file"), two(folder / "file");
   EXPECT_EQ(folder.count(), 2);
   one.kill();
@@ -131,13 +131,13 @@ TEST(AtomicFile, RemovesWhatKilledWritersLeft) {
 }
 
 TEST(AtomicFile, NumbersOfProcessesSayNothing) {
-  testing::TemporaryFolder folder;
+  test::TemporaryFolder folder;
   // Of a process that lives, but is no longer the writer.
-  testing::write_text(folder / ("file.tmp-" + std::to_string(::getppid()) + "-0"), "left");
-  testing::write_text(folder / ("file.tmp-" + std::to_string(::getpid()) + "-0"), "left");
+  test::write_text(folder / ("file.tmp-" + std::to_string(::getppid()) + "-0"), "left");
+  test::write_text(folder / ("file.tmp-" + std::to_string(::getpid()) + "-0"), "left");
   // Neither of this name nor one of ours.
   for (const char* name : {"other.tmp-7-0", "file.tmp-copy", "file.tmp-7-0.bak", "myfile.tmp-7-0"})
-    testing::write_text(folder / name, "mine");
+    test::write_text(folder / name, "mine");
   std::filesystem::create_directory(folder / "file.tmp-8-0");
   std::filesystem::create_symlink("other.tmp-7-0", folder / "file.tmp-9-0");
   AtomicFile(folder / "file").commit();
@@ -146,7 +146,7 @@ TEST(AtomicFile, NumbersOfProcessesSayNothing) {
 }
 
 TEST(AtomicFile, TextsAndRenamedFilesReplaceWhatWasThere) {
-  testing::TemporaryFolder folder;
+  test::TemporaryFolder folder;
   write_file(folder / "file", "a text");
   EXPECT_EQ(read_text(folder / "file"), "a text");
   write_file(folder / "other", "another");
@@ -158,7 +158,7 @@ TEST(AtomicFile, TextsAndRenamedFilesReplaceWhatWasThere) {
 }
 
 TEST(AtomicFile, ErrorsNameThePathAndTheReason) {
-  testing::TemporaryFolder folder;
+  test::TemporaryFolder folder;
   EXPECT_THAT(message_of<std::system_error>([&] { AtomicFile file(folder / "absent" / "file"); }),
               AllOf(HasSubstr("absent/file"), HasSubstr("No such file or directory")));
   std::filesystem::create_directory(folder / "folder");
@@ -168,8 +168,8 @@ TEST(AtomicFile, ErrorsNameThePathAndTheReason) {
 }
 
 TEST(AtomicFile, KeepsThePermissionsOfTheFileItReplaces) {
-  testing::TemporaryFolder folder;
-  testing::write_text(folder / "file", "secret");
+  test::TemporaryFolder folder;
+  test::write_text(folder / "file", "secret");
   std::filesystem::permissions(folder / "file", std::filesystem::perms::owner_read);
   AtomicFile file(folder / "file");
   file.write(bytes("new secret"));
@@ -178,7 +178,7 @@ TEST(AtomicFile, KeepsThePermissionsOfTheFileItReplaces) {
 }
 
 TEST(AtomicFile, TwoWritersOfOneNameDoNotMix) {
-  testing::TemporaryFolder folder;
+  test::TemporaryFolder folder;
   AtomicFile a(folder / "file"), b(folder / "file");
   a.write(bytes("aaaa"));
   b.write(bytes("bb"));
@@ -189,4 +189,4 @@ TEST(AtomicFile, TwoWritersOfOneNameDoNotMix) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::atomic_file_test

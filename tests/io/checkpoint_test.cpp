@@ -9,13 +9,13 @@
 #include "gatefold/products/packed.hpp"
 #include "tests/io/temporary_folder.hpp"
 
-namespace gatefold {
+namespace gatefold::checkpoint_test {
 namespace {
 
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using testing::message_of;
+using test::message_of;
 using ::testing::Not;
 
 template <class T>
@@ -60,7 +60,7 @@ Model<T> example(double seed = 0.1) {
 }
 
 TEST(Checkpoint, RoundTripIsExact) {
-  testing::TemporaryFolder folder;
+  test::TemporaryFolder folder;
   const auto model = example<float>();
   save(model, folder / "file");
   Model<float> back;
@@ -75,7 +75,7 @@ TEST(Checkpoint, RoundTripIsExact) {
 }
 
 TEST(Checkpoint, NamesAreThePathsBehindThePrefix) {
-  testing::TemporaryFolder folder;
+  test::TemporaryFolder folder;
   auto model = example<float>();
   model.head = Part<float>({1, 1});
   save(model, folder / "file", {.prefix = "model", .metadata = {{"licence", "CC0"}}});
@@ -93,7 +93,7 @@ TEST(Checkpoint, NamesAreThePathsBehindThePrefix) {
 }
 
 TEST(Checkpoint, Bfloat16IsTheRoundedModel) {
-  testing::TemporaryFolder folder;
+  test::TemporaryFolder folder;
   const auto model = example<float>();
   save(model, folder / "file", {.dtype = Dtype::bf16});
   EXPECT_EQ(CheckpointReader(folder / "file").file().find("bias")->dtype, Dtype::bf16);
@@ -110,11 +110,11 @@ TEST(Checkpoint, Bfloat16IsTheRoundedModel) {
       },
       back, model);
   save(back, folder / "again", {.dtype = Dtype::bf16});
-  EXPECT_EQ(testing::read_text(folder / "again"), testing::read_text(folder / "file"));
+  EXPECT_EQ(test::read_text(folder / "again"), test::read_text(folder / "file"));
 }
 
 TEST(Checkpoint, LoadsIntoAModelOfAnotherScalar) {
-  testing::TemporaryFolder folder;
+  test::TemporaryFolder folder;
   const auto model = example<float>();
   save(model, folder / "file");
   Model<double> wide;
@@ -125,7 +125,7 @@ TEST(Checkpoint, LoadsIntoAModelOfAnotherScalar) {
 }
 
 TEST(Checkpoint, IntegersStayIntegers) {
-  testing::TemporaryFolder folder;
+  test::TemporaryFolder folder;
   Quantised module;
   std::ranges::copy(std::vector<std::int8_t>{-128, -1, 0, 127}, module.q.flat().begin());
   module.scale.data()[0] = 0.5f;
@@ -136,7 +136,7 @@ TEST(Checkpoint, IntegersStayIntegers) {
 }
 
 TEST(Checkpoint, OneFileResumesARun) {
-  testing::TemporaryFolder folder;
+  test::TemporaryFolder folder;
   const auto model = example<float>(), mean = example<float>(0.2), variance = example<float>(0.3);
   {
     CheckpointWriter file;
@@ -238,10 +238,10 @@ TEST(Checkpoint, OneReportNamesAllThatDoesNotFitAndTheModuleStays) {
 }
 
 TEST(Checkpoint, OneWrongNumberLeavesTheModuleAsItWas) {
-  testing::TemporaryFolder folder;
+  test::TemporaryFolder folder;
   save(example<float>(0.2), folder / "file");
-  auto content = testing::read_text(folder / "file");
-  testing::write_text(folder / "file", content.substr(0, content.size() - 1));
+  auto content = test::read_text(folder / "file");
+  test::write_text(folder / "file", content.substr(0, content.size() - 1));
   auto model = example<float>();
   EXPECT_THROW(load(folder / "file", model), FormatError);
   EXPECT_THROW(load(folder / "absent", model), std::system_error);
@@ -281,7 +281,7 @@ TEST(Checkpoint, AMaskThatIsBrokenIsRefusedByName) {
 }
 
 TEST(Checkpoint, TheOldFileSurvivesAFailedSave) {
-  testing::TemporaryFolder folder;
+  test::TemporaryFolder folder;
   const auto old = example<float>();
   save(old, folder / "file");
   EXPECT_THROW(save(example<float>(0.2), folder / "file", {.dtype = Dtype::i8}), OptionError);
@@ -304,10 +304,10 @@ TEST(Checkpoint, TheOldFileSurvivesAFailedSave) {
 }
 
 TEST(Checkpoint, SavingTwiceGivesTheSameBytes) {
-  testing::TemporaryFolder folder;
+  test::TemporaryFolder folder;
   save(example<float>(), folder / "a", {.metadata = {{"x", "1"}, {"a", "2"}}});
   save(example<float>(), folder / "b", {.metadata = {{"a", "2"}, {"x", "1"}}});
-  EXPECT_EQ(testing::read_text(folder / "a"), testing::read_text(folder / "b"));
+  EXPECT_EQ(test::read_text(folder / "a"), test::read_text(folder / "b"));
 }
 
 TEST(Checkpoint, NamesThatClashAreRefused) {
@@ -326,4 +326,4 @@ static_assert(Borrowed<Model<float>&> && Borrowed<const Model<float>&>);
 static_assert(!Borrowed<Model<float>&&>, "a temporary would be gone before write() reads it");
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::checkpoint_test

@@ -8,16 +8,16 @@
 #include "tests/io/damage.hpp"
 #include "tests/support/test_data.hpp"
 
-namespace gatefold {
+namespace gatefold::checksum_test {
 namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-using testing::message_of;
-using testing::read_text;
-using testing::write_text;
+using test::message_of;
+using test::read_text;
+using test::write_text;
 
-const std::filesystem::path kData = testing::test_data("");
+const std::filesystem::path kData = test::test_data("");
 
 std::span<const std::byte> bytes(const std::string& text) { return std::as_bytes(std::span(text)); }
 
@@ -80,16 +80,16 @@ TEST(Checksum, EveryFlippedBitIsNoticed) {
 }
 
 TEST(Checksum, FlipsInALargeCheckpointAreNoticed) {
-  const testing::TemporaryFolder folder;
+  const test::TemporaryFolder folder;
   Tensor<float, 2> matrix({300, 1000});
   for (Index i = 0; i < matrix.size(); ++i) matrix.data()[i] = static_cast<float>(i) / 3;
   CheckpointWriter writer;
   writer.add_tensor("matrix", matrix);
   writer.add_metadata("step", 7);
   writer.write(folder / "file");
-  EXPECT_EQ(testing::unnoticed_flips(folder / "file", 200, [](const auto& path) { CheckpointReader{path}; }), 0);
+  EXPECT_EQ(test::unnoticed_flips(folder / "file", 200, [](const auto& path) { CheckpointReader{path}; }), 0);
   EXPECT_EQ(
-      testing::unnoticed_flips(folder / "file", 20, [](const auto& path) { (void)ShardedSafeTensors::open(path); }), 0);
+      test::unnoticed_flips(folder / "file", 20, [](const auto& path) { (void)ShardedSafeTensors::open(path); }), 0);
 }
 
 TEST(Checksum, FlipsInTheShippedModelAreNoticed) {
@@ -110,7 +110,7 @@ TEST(Checksum, MessagesSayWhichFileWhatWasWantedAndWhatToDo) {
   auto text = read_text(kData / "safetensors_matrix_checksum.safetensors");
   const auto came = std::string(*SafeTensors(bytes(text)).checksum());
   text.back() ^= 1;
-  const auto wanted = *SafeTensors(bytes(testing::with_checksum(text))).checksum();
+  const auto wanted = *SafeTensors(bytes(test::with_checksum(text))).checksum();
   EXPECT_THAT(trouble(text), AllOf(HasSubstr("FILE: checksum came " + came + ", wanted " + wanted),
                                    HasSubstr("take it from where it came"), HasSubstr("«gatefold.checksum»")));
 }
@@ -131,4 +131,4 @@ TEST(Checksum, OfAnotherKindIsRefused) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::checksum_test

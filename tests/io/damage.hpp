@@ -4,7 +4,7 @@
 #include "gatefold/io/checksum.hpp"
 #include "tests/io/temporary_folder.hpp"
 
-namespace gatefold::testing {
+namespace gatefold::test {
 
 /// The text of a file of ours that was changed on purpose, with the checksum that it now has to have.
 inline std::string with_checksum(std::string text) {
@@ -40,4 +40,4 @@ int unnoticed_flips(const std::filesystem::path& path, int count, const Open& op
   return unnoticed;
 }
 
-}  // namespace gatefold::testing
+}  // namespace gatefold::test

@@ -5,7 +5,7 @@
 #include <limits>
 #include <vector>
 
-namespace gatefold {
+namespace gatefold::dtype_test {
 namespace {
 
 // The same text that a decoder of values, written from the definition of the format, yields; exact in double.
@@ -140,4 +140,4 @@ TEST(Dtype, NamesAndSizesAreThoseOfTheFormat) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::dtype_test

@@ -4,12 +4,12 @@
 
 #include "tests/io/temporary_folder.hpp"
 
-namespace gatefold {
+namespace gatefold::json_file_test {
 namespace {
 
-using gatefold::testing::message_of;
-using gatefold::testing::TemporaryFolder;
-using gatefold::testing::write_text;
+using gatefold::test::message_of;
+using gatefold::test::TemporaryFolder;
+using gatefold::test::write_text;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
@@ -70,4 +70,4 @@ TEST(JsonFile, FieldsThatAreNullAreMissing) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::json_file_test

@@ -5,11 +5,11 @@
 
 #include "tests/io/temporary_folder.hpp"
 
-namespace gatefold {
+namespace gatefold::mapped_file_test {
 namespace {
 
 using ::testing::HasSubstr;
-using testing::message_of;
+using test::message_of;
 
 std::string text(const MappedFile& file) {
   return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
@@ -18,32 +18,32 @@ std::string text(const MappedFile& file) {
 static_assert(!std::is_copy_constructible_v<MappedFile> && std::is_nothrow_move_constructible_v<MappedFile>);
 
 TEST(MappedFile, ShowsTheBytesOfTheFile) {
-  testing::TemporaryFolder folder;
+  test::TemporaryFolder folder;
   std::string content(10000, '\0');
   for (std::size_t i = 0; i < content.size(); ++i) content[i] = static_cast<char>(i * 37);
-  testing::write_text(folder / "file", content);
+  test::write_text(folder / "file", content);
   EXPECT_EQ(text(MappedFile(folder / "file")), content);
 }
 
 TEST(MappedFile, AnEmptyFileIsFine) {
-  testing::TemporaryFolder folder;
-  testing::write_text(folder / "file", "");
+  test::TemporaryFolder folder;
+  test::write_text(folder / "file", "");
   EXPECT_TRUE(MappedFile(folder / "file").bytes().empty());
 }
 
 TEST(MappedFile, NobodyCanTakeASmallFileAway) {
-  testing::TemporaryFolder folder;
-  testing::write_text(folder / "file", "as it was");
+  test::TemporaryFolder folder;
+  test::write_text(folder / "file", "as it was");
   const MappedFile file(folder / "file");
-  testing::write_text(folder / "file", "");  // in place, where a page of a mapping would be gone
+  test::write_text(folder / "file", "");  // in place, where a page of a mapping would be gone
   file.forget(file.bytes());
   EXPECT_EQ(text(file), "as it was");
 }
 
 TEST(MappedFile, LargeFilesAreNotCopied) {
-  testing::TemporaryFolder folder;
+  test::TemporaryFolder folder;
   const std::string content(MappedFile::kCopied + 1, 'x');
-  testing::write_text(folder / "file", content);
+  test::write_text(folder / "file", content);
   const MappedFile file(folder / "file");
   EXPECT_EQ(text(file), content);
   file.forget(file.bytes());
@@ -51,9 +51,9 @@ TEST(MappedFile, LargeFilesAreNotCopied) {
 }
 
 TEST(MappedFile, MovingKeepsTheAddress) {
-  testing::TemporaryFolder folder;
-  testing::write_text(folder / "a", "alpha");
-  testing::write_text(folder / "b", "beta");
+  test::TemporaryFolder folder;
+  test::write_text(folder / "a", "alpha");
+  test::write_text(folder / "b", "beta");
   MappedFile a(folder / "a");
   const auto* const data = a.bytes().data();
   MappedFile moved = std::move(a);
@@ -66,15 +66,15 @@ TEST(MappedFile, MovingKeepsTheAddress) {
 }
 
 TEST(MappedFile, SurvivesTheRemovalOfTheName) {
-  testing::TemporaryFolder folder;
-  testing::write_text(folder / "file", "still here");
+  test::TemporaryFolder folder;
+  test::write_text(folder / "file", "still here");
   const MappedFile file(folder / "file");
   std::filesystem::remove(folder / "file");
   EXPECT_EQ(text(file), "still here");
 }
 
 TEST(MappedFile, ErrorsNameThePathAndTheReason) {
-  testing::TemporaryFolder folder;
+  test::TemporaryFolder folder;
   const auto missing = message_of<std::system_error>([&] { MappedFile file(folder / "absent.safetensors"); });
   EXPECT_THAT(missing, HasSubstr((folder / "absent.safetensors").string()));
   EXPECT_THAT(missing, HasSubstr("No such file or directory"));
@@ -83,10 +83,10 @@ TEST(MappedFile, ErrorsNameThePathAndTheReason) {
 }
 
 TEST(MappedFile, RefusesAPipeInsteadOfWaitingForIt) {
-  testing::TemporaryFolder folder;
+  test::TemporaryFolder folder;
   ASSERT_EQ(::mkfifo((folder / "pipe").c_str(), 0600), 0);
   EXPECT_THROW(MappedFile(folder / "pipe"), std::system_error);
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::mapped_file_test

@@ -6,14 +6,14 @@
 #include "tests/io/temporary_folder.hpp"
 #include "tests/support/test_data.hpp"
 
-namespace gatefold {
+namespace gatefold::safetensors_test {
 namespace {
 
 using ::testing::HasSubstr;
-using testing::message_of;
+using test::message_of;
 using ::testing::StartsWith;
 
-const std::filesystem::path kData = testing::test_data("");
+const std::filesystem::path kData = test::test_data("");
 
 std::string length_text(std::uint64_t length) {
   std::string text(8, '\0');
@@ -242,7 +242,7 @@ TEST(SafeTensors, RefusesHostileFilesAndNamesTheTrouble) {
 }
 
 TEST(SafeTensors, RefusesEveryShortenedFile) {
-  const auto content = testing::read_text(kData / "safetensors_matrix.safetensors");
+  const auto content = test::read_text(kData / "safetensors_matrix.safetensors");
   EXPECT_EQ(parse(content).entries().size(), 2u);
   for (std::size_t size = 0; size < content.size(); ++size)
     EXPECT_THROW(parse(content.substr(0, size)), FormatError) << size;
@@ -257,4 +257,4 @@ TEST(SafeTensors, MessagesNeitherFloodNorSteerATerminal) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::safetensors_test

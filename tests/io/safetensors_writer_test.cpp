@@ -7,13 +7,13 @@
 #include "tests/io/temporary_folder.hpp"
 #include "tests/support/test_data.hpp"
 
-namespace gatefold {
+namespace gatefold::safetensors_writer_test {
 namespace {
 
 using ::testing::HasSubstr;
-using testing::message_of;
+using test::message_of;
 
-const std::filesystem::path kData = testing::test_data("");
+const std::filesystem::path kData = test::test_data("");
 
 std::string text(const std::vector<std::byte>& bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
@@ -33,7 +33,7 @@ TEST(SafeTensorsWriter, WritesTheBytesOfTheReference) {
     for (auto entry = golden.entries().rbegin(); entry != golden.entries().rend(); ++entry)
       writer.add_bytes(entry->name, entry->dtype, entry->shape, entry->bytes);
     for (const auto& [key, value] : golden.metadata()) writer.add_metadata(key, value);
-    EXPECT_EQ(text(writer.bytes()), testing::read_text(path)) << name;
+    EXPECT_EQ(text(writer.bytes()), test::read_text(path)) << name;
   }
 }
 
@@ -44,7 +44,7 @@ TEST(SafeTensorsWriter, ViewsWriteTheBytesOfTheReference) {
   SafeTensorsWriter writer;
   writer.add("b.c", b.view());
   writer.add("a", a.view());
-  EXPECT_EQ(text(writer.bytes()), testing::read_text(kData / "safetensors_matrix_checksum.safetensors"));
+  EXPECT_EQ(text(writer.bytes()), test::read_text(kData / "safetensors_matrix_checksum.safetensors"));
 }
 
 TEST(SafeTensorsWriter, TheOrderOfAddingDoesNotShow) {
@@ -58,7 +58,7 @@ TEST(SafeTensorsWriter, TheOrderOfAddingDoesNotShow) {
 }
 
 TEST(SafeTensorsWriter, TheFileHoldsTheBytesAndEveryTensorIsAligned) {
-  testing::TemporaryFolder folder;
+  test::TemporaryFolder folder;
   const auto a = counting({3, 1});
   const std::vector<std::uint8_t> odd = {1, 2, 3};
   const std::vector<double> doubles = {1, 2};
@@ -67,7 +67,7 @@ TEST(SafeTensorsWriter, TheFileHoldsTheBytesAndEveryTensorIsAligned) {
   writer.add("b", a.view());
   writer.add("c", View<const double, 1>(doubles.data(), {2}));
   writer.write(folder / "file");
-  EXPECT_EQ(testing::read_text(folder / "file"), text(writer.bytes()));
+  EXPECT_EQ(test::read_text(folder / "file"), text(writer.bytes()));
   const SafeTensors file{MappedFile(folder / "file")};
   for (const auto& entry : file.entries())
     EXPECT_EQ(reinterpret_cast<std::uintptr_t>(entry.bytes.data()) % size_bytes(entry.dtype), 0u) << entry.name;
@@ -136,17 +136,17 @@ TEST(SafeTensorsWriter, RefusesTextThatNoHeaderHolds) {
 }
 
 TEST(SafeTensorsWriter, TheOldFileSurvivesAFailedWrite) {
-  testing::TemporaryFolder folder;
-  testing::write_text(folder / "file", "old");
+  test::TemporaryFolder folder;
+  test::write_text(folder / "file", "old");
   const auto a = counting({2, 3});
   SafeTensorsWriter writer;
   writer.add("a", a.view());
   EXPECT_THROW(writer.write(folder / "file" / "below a file"), std::system_error);
   std::filesystem::create_directory(folder / "folder");
   EXPECT_THROW(writer.write(folder / "folder"), std::system_error);
-  EXPECT_EQ(testing::read_text(folder / "file"), "old");
+  EXPECT_EQ(test::read_text(folder / "file"), "old");
   EXPECT_EQ(folder.count(), 2);
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::safetensors_writer_test

@@ -6,14 +6,14 @@
 #include "gatefold/io/safetensors_writer.hpp"
 #include "tests/io/temporary_folder.hpp"
 
-namespace gatefold {
+namespace gatefold::sharded_safetensors_test {
 namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-using testing::message_of;
-using testing::TemporaryFolder;
-using testing::write_text;
+using test::message_of;
+using test::TemporaryFolder;
+using test::write_text;
 
 void write(const std::filesystem::path& path, const std::vector<std::pair<std::string, std::vector<float>>>& tensors) {
   SafeTensorsWriter file;
@@ -111,4 +111,4 @@ TEST(ShardedSafeTensors, SaysWhenAFileIsSomethingElse) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::sharded_safetensors_test

@@ -7,7 +7,7 @@
 #include <stdexcept>
 #include <string>
 
-namespace gatefold::testing {
+namespace gatefold::test {
 
 /// An empty folder for one test, removed with all it holds.
 class TemporaryFolder {
@@ -51,4 +51,4 @@ std::string message_of(const Fn& fn) {
   return "nothing thrown";
 }
 
-}  // namespace gatefold::testing
+}  // namespace gatefold::test

@@ -8,7 +8,7 @@
 #include "tests/support/dual.hpp"
 #include "tests/support/threads.hpp"
 
-namespace gatefold::kernels {
+namespace gatefold::kernels::attention_test {
 namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity(), kNan = std::numeric_limits<float>::quiet_NaN();
@@ -418,4 +418,4 @@ TEST(Attention, NoAllocationAfterWarmUp) {
 }
 
 }  // namespace
-}  // namespace gatefold::kernels
+}  // namespace gatefold::kernels::attention_test

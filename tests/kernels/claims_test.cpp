@@ -7,7 +7,7 @@
 
 #include "gatefold/core/random.hpp"
 
-namespace gatefold::kernels {
+namespace gatefold::kernels::claims_test {
 namespace {
 
 /// Counting backwards by looking at every earlier claim.
@@ -47,4 +47,4 @@ TEST(CountClaims, OfEveryLengthNumberOfExpertsAndStride) {
 }
 
 }  // namespace
-}  // namespace gatefold::kernels
+}  // namespace gatefold::kernels::claims_test

@@ -5,7 +5,7 @@
 
 #include "tests/support/threads.hpp"
 
-namespace gatefold::kernels {
+namespace gatefold::kernels::dispatch_test {
 namespace {
 
 using testing::DoubleNear;
@@ -184,4 +184,4 @@ TEST(Dispatch, NothingToMove) {
 }
 
 }  // namespace
-}  // namespace gatefold::kernels
+}  // namespace gatefold::kernels::dispatch_test

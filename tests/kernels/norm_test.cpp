@@ -8,7 +8,7 @@
 #include "tests/support/dual.hpp"
 #include "tests/support/threads.hpp"
 
-namespace gatefold::kernels {
+namespace gatefold::kernels::norm_test {
 namespace {
 
 template <class T>
@@ -148,4 +148,4 @@ TEST(Norm, SameBitsForAnyNumberOfThreads) {
 }
 
 }  // namespace
-}  // namespace gatefold::kernels
+}  // namespace gatefold::kernels::norm_test

@@ -7,7 +7,7 @@
 #include "tests/support/dual.hpp"
 #include "tests/support/threads.hpp"
 
-namespace gatefold::kernels {
+namespace gatefold::kernels::score_top_k_test {
 namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity(), kNan = std::numeric_limits<float>::quiet_NaN();
@@ -190,4 +190,4 @@ TEST(ScoreTopK, RowsDoNotDisturbEachOther) {
 }
 
 }  // namespace
-}  // namespace gatefold::kernels
+}  // namespace gatefold::kernels::score_top_k_test

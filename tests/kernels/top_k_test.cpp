@@ -8,7 +8,7 @@
 #include "tests/support/dual.hpp"
 #include "tests/support/threads.hpp"
 
-namespace gatefold::kernels {
+namespace gatefold::kernels::top_k_test {
 namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity(), kNan = std::numeric_limits<float>::quiet_NaN();
@@ -317,4 +317,4 @@ TEST(TopK, IsASortOfEveryKindOfNumber) {
 }
 
 }  // namespace
-}  // namespace gatefold::kernels
+}  // namespace gatefold::kernels::top_k_test

@@ -10,7 +10,7 @@
 namespace gatefold {
 namespace {
 
-using namespace testing;
+using namespace test;
 
 using Three = AuxLosses<Importance, Balance, ZLoss>;
 

@@ -7,7 +7,7 @@
 namespace gatefold {
 namespace {
 
-using namespace testing;
+using namespace test;
 
 // vmoe/nn/routing_test.py.
 TEST(Balance, PublishedValueAndItsGradient) {

@@ -8,7 +8,7 @@
 #include "tests/support/dual.hpp"
 
 /// Embeddings to test contrastive losses with.
-namespace gatefold::testing {
+namespace gatefold::test {
 
 struct PairShape {
   Index batch = 4, extra = 0, width = 3;  // B, X, P
@@ -75,4 +75,4 @@ inline ParallelFor backwards() {
                       }});
 }
 
-}  // namespace gatefold::testing
+}  // namespace gatefold::test

@@ -2,7 +2,7 @@
 
 #include "tests/support/layer_contract.hpp"
 
-namespace gatefold {
+namespace gatefold::distillation_test {
 namespace {
 
 constexpr double kScale = 7;
@@ -136,4 +136,4 @@ TEST(Distillation, SaysWhatDoesNotFit) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::distillation_test

@@ -7,7 +7,7 @@
 namespace gatefold {
 namespace {
 
-using namespace testing;
+using namespace test;
 
 RouterCase two_tokens() { return from_logits({{1, 0, -1}, {.5, .5, 0}}); }
 

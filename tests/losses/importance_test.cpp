@@ -7,7 +7,7 @@
 namespace gatefold {
 namespace {
 
-using namespace testing;
+using namespace test;
 
 // vmoe/nn/routing_test.py; its literal is 0.03874999 in float32.
 TEST(Importance, PublishedValueAndItsGradient) {

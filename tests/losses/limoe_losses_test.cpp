@@ -7,7 +7,7 @@
 namespace gatefold {
 namespace {
 
-using namespace testing;
+using namespace test;
 
 LimoeLossOptions small() { return {.min_image_experts = 3, .min_text_experts = 2}; }
 

@@ -7,7 +7,7 @@
 namespace gatefold {
 namespace {
 
-using namespace testing;
+using namespace test;
 
 RouterCase published() {
   RouterCase c = from_logits({{.9, .06, .04}, {.7, .18, .12}, {.85, .05, .1}});

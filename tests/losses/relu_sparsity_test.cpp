@@ -7,7 +7,7 @@
 namespace gatefold {
 namespace {
 
-using namespace testing;
+using namespace test;
 
 /// On the logits of any case.
 struct OfRelu {

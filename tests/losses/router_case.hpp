@@ -10,7 +10,7 @@
 #include "tests/support/dual.hpp"
 
 /// Router scores to test losses with, and the laws that hold for each of them.
-namespace gatefold::testing {
+namespace gatefold::test {
 
 inline constexpr double kMasked = -std::numeric_limits<double>::infinity();
 
@@ -344,4 +344,4 @@ void expect_router_loss_laws(const L& loss) {
   expect_wrong_shapes_refused(loss);
 }
 
-}  // namespace gatefold::testing
+}  // namespace gatefold::test

@@ -7,7 +7,7 @@
 namespace gatefold {
 namespace {
 
-using namespace testing;
+using namespace test;
 
 TEST(CosineSimilarity, IsTheCosineAndForgetsLengths) {
   Context ctx;

@@ -9,13 +9,13 @@ namespace gatefold {
 namespace {
 
 using ::testing::ElementsAre;
-using testing::look_at;
-using testing::RouterCase;
+using test::look_at;
+using test::RouterCase;
 
 std::vector<Index> rows(const TokenGroups& groups, Index g) { return {groups[g].begin(), groups[g].end()}; }
 
 RouterCase seven_tokens() {
-  auto c = testing::random_case({.seed = 1, .tokens = 7, .experts = 2});
+  auto c = test::random_case({.seed = 1, .tokens = 7, .experts = 2});
   c.group_size = 3;
   c.modality = {0, 1, 0, kPadding, kPadding, kPadding, 1};
   return c;
@@ -23,7 +23,7 @@ RouterCase seven_tokens() {
 
 TEST(TokenGroups, ListsTokensOfEachGroupThatHasAny) {
   Context ctx;
-  testing::Scored<double> s;
+  test::Scored<double> s;
   look_at(seven_tokens(), s);
   const auto groups = token_groups(s.scores, {}, ctx);
   ASSERT_EQ(groups.count, 2);
@@ -33,7 +33,7 @@ TEST(TokenGroups, ListsTokensOfEachGroupThatHasAny) {
 
 TEST(TokenGroups, FiltersByModalityAndPoolsTheBatch) {
   Context ctx;
-  testing::Scored<double> s;
+  test::Scored<double> s;
   look_at(seven_tokens(), s);
   const auto images = token_groups(s.scores, {.modality = 0}, ctx);
   ASSERT_EQ(images.count, 1);
@@ -47,7 +47,7 @@ TEST(TokenGroups, FiltersByModalityAndPoolsTheBatch) {
 
 TEST(TokenGroups, GroupSizeZeroIsOneGroupAndNoLayoutOneModality) {
   Context ctx;
-  testing::Scored<double> s;
+  test::Scored<double> s;
   auto c = seven_tokens();
   c.group_size = 0;
   c.modality.clear();
@@ -61,11 +61,11 @@ TEST(TokenGroups, GroupSizeZeroIsOneGroupAndNoLayoutOneModality) {
 
 TEST(TokenGroups, LeavesOutTokensWithNaNInLogitsOrNoise) {
   Context ctx;
-  testing::Scored<double> s;
-  auto c = testing::random_case({.seed = 2, .tokens = 4, .experts = 3, .noise_std = 1});
+  test::Scored<double> s;
+  auto c = test::random_case({.seed = 2, .tokens = 4, .experts = 3, .noise_std = 1});
   c.logits.view()(0, 2) = std::numeric_limits<double>::quiet_NaN();
   c.noise.view()(2, 1) = std::numeric_limits<double>::quiet_NaN();
-  for (Index e = 0; e < 3; ++e) c.logits.view()(3, e) = testing::kMasked;  // no expert open: log softmax is NaN
+  for (Index e = 0; e < 3; ++e) c.logits.view()(3, e) = test::kMasked;  // no expert open: log softmax is NaN
   look_at(c, s);
   const auto groups = token_groups(s.scores, {}, ctx);
   ASSERT_EQ(groups.count, 1);
@@ -80,7 +80,7 @@ TEST(TokenGroups, EmptyBatchHasNoGroups) {
 
 TEST(TokenGroups, RefusesWhatDoesNotFit) {
   Context ctx;
-  testing::Scored<double> s;
+  test::Scored<double> s;
   look_at(seven_tokens(), s);
   auto scores = s.scores;
   scores.group_size = -1;

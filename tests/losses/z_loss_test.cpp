@@ -7,7 +7,7 @@
 namespace gatefold {
 namespace {
 
-using namespace testing;
+using namespace test;
 
 TEST(ZLoss, ValueAndGradientByHand) {
   const auto c = from_logits({{1, 0, -1}, {.5, .5, 0}});

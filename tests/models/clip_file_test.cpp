@@ -13,15 +13,15 @@ namespace gatefold {
 namespace {
 
 namespace fs = std::filesystem;
-using gatefold::testing::message_of;
-using gatefold::testing::read_text;
-using gatefold::testing::TemporaryFolder;
-using gatefold::testing::write_text;
+using gatefold::test::message_of;
+using gatefold::test::read_text;
+using gatefold::test::TemporaryFolder;
+using gatefold::test::write_text;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-const fs::path kData = gatefold::testing::test_data("clip");
+const fs::path kData = gatefold::test::test_data("clip");
 
 template <class E>
 std::string refusal(const fs::path& path, const LoadClipOptions& how = {}) {

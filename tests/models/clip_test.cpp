@@ -13,7 +13,7 @@
 namespace gatefold {
 namespace {
 
-std::filesystem::path data_folder(const std::string& name) { return gatefold::testing::test_data("clip") / name; }
+std::filesystem::path data_folder(const std::string& name) { return gatefold::test::test_data("clip") / name; }
 
 /// What the reference made of some pictures and texts (tests/data/clip/make_clip.py).
 struct Golden {

@@ -6,13 +6,13 @@
 #include "gatefold/nn/init.hpp"
 #include "tests/io/damage.hpp"
 
-namespace gatefold {
+namespace gatefold::limoe_file_test {
 namespace {
 
-using gatefold::testing::message_of;
-using gatefold::testing::read_text;
-using gatefold::testing::TemporaryFolder;
-using gatefold::testing::write_text;
+using gatefold::test::message_of;
+using gatefold::test::read_text;
+using gatefold::test::TemporaryFolder;
+using gatefold::test::write_text;
 using ::testing::HasSubstr;
 
 const Vocabulary kVocabulary(std::vector<std::string>{"shirt", "red"});
@@ -80,7 +80,7 @@ void replace(const std::filesystem::path& path, const std::string& from, const s
   const auto at = text.find(from);
   ASSERT_NE(at, std::string::npos) << from;
   ASSERT_EQ(from.size(), to.size());
-  write_text(path, gatefold::testing::with_checksum(text.replace(at, from.size(), to)));
+  write_text(path, gatefold::test::with_checksum(text.replace(at, from.size(), to)));
 }
 
 TEST(LimoeFile, AFileIsAsGoodAsTheModel) {
@@ -221,7 +221,7 @@ TEST(LimoeFile, AnotherVocabularyIsRefused) {
 
 TEST(LimoeFile, EveryFlippedBitIsNoticed) {
   const TemporaryFolder folder;
-  EXPECT_EQ(gatefold::testing::unnoticed_flips(saved(folder, Dtype::bf16), 200,
+  EXPECT_EQ(gatefold::test::unnoticed_flips(saved(folder, Dtype::bf16), 200,
                                                [](const auto& path) { (void)load_limoe(path); }),
             0);
 }
@@ -246,4 +246,4 @@ TEST(LimoeFile, DamagedFilesAreRefused) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::limoe_file_test

@@ -9,14 +9,14 @@
 namespace gatefold {
 namespace {
 
-using gatefold::testing::message_of;
+using gatefold::test::message_of;
 using nlohmann::json;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
 json golden(const std::string& name) {
-  return read_json_object(gatefold::testing::test_data("mixtures") / name / "config.json");
+  return read_json_object(gatefold::test::test_data("mixtures") / name / "config.json");
 }
 MixtureConfig read(const json& config) { return mixture_config(config, "config.json"); }
 TopKRouterOptions router_of(const json& config) { return std::get<TopKRouterOptions>(read(config).options.router); }

@@ -23,7 +23,7 @@ std::set<std::string> tensors_of(const MixtureFile& file) {
 TEST(MixtureFamilies, EveryRowOfTheTablesIsOfATensorInAFileThatTransformersWrote) {
   std::map<const NameRule*, bool> met;
   std::set<std::string_view> families;
-  for (const auto& folder : std::filesystem::directory_iterator(gatefold::testing::test_data("mixtures"))) {
+  for (const auto& folder : std::filesystem::directory_iterator(gatefold::test::test_data("mixtures"))) {
     if (!folder.is_directory()) continue;
     const auto file = open_mixture_file(folder.path());
     const auto tensors = tensors_of(file);

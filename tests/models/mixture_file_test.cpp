@@ -12,15 +12,15 @@ namespace gatefold {
 namespace {
 
 namespace fs = std::filesystem;
-using gatefold::testing::message_of;
-using gatefold::testing::TemporaryFolder;
-using gatefold::testing::write_text;
+using gatefold::test::message_of;
+using gatefold::test::TemporaryFolder;
+using gatefold::test::write_text;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-fs::path folder_of(const std::string& name) { return gatefold::testing::test_data("mixtures") / name; }
+fs::path folder_of(const std::string& name) { return gatefold::test::test_data("mixtures") / name; }
 
 /// The largest deviation, in terms of the largest value.
 double deviation(std::span<const float> got, std::span<const float> wanted) {

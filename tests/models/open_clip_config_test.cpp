@@ -12,13 +12,13 @@ namespace gatefold {
 namespace {
 
 namespace fs = std::filesystem;
-using gatefold::testing::message_of;
-using gatefold::testing::TemporaryFolder;
-using gatefold::testing::write_text;
+using gatefold::test::message_of;
+using gatefold::test::TemporaryFolder;
+using gatefold::test::write_text;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-const fs::path kData = gatefold::testing::test_data("clip/open_clip");  // of make_open_clip.py
+const fs::path kData = gatefold::test::test_data("clip/open_clip");  // of make_open_clip.py
 
 nlohmann::json read(const char* name) { return read_json_object(kData / name); }
 

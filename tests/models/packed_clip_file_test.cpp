@@ -11,11 +11,11 @@ namespace gatefold {
 namespace {
 
 using ::testing::HasSubstr;
-using testing::message_of;
+using test::message_of;
 
 /// CLIP-MoE's golden: mixtures in the towers, another activation than the default.
 Clip<float> golden() {
-  return load_clip(gatefold::testing::test_data("clip/clip_moe"), {.weights = {.head_width = 4}});
+  return load_clip(gatefold::test::test_data("clip/clip_moe"), {.weights = {.head_width = 4}});
 }
 
 class PackedClip : public ::testing::Test {
@@ -51,7 +51,7 @@ class PackedClip : public ::testing::Test {
               static_cast<const void*>(values->bytes.data()));
   }
 
-  const testing::TemporaryFolder folder_;
+  const test::TemporaryFolder folder_;
   const std::filesystem::path path_ = folder_ / "model.safetensors";
   Context ctx_;
 };
@@ -89,9 +89,9 @@ TEST_F(PackedClip, EveryOptionIsWrittenAndRead) {
 TEST_F(PackedClip, RefusesWhatItCannotBe) {
   const auto packed = pack<int8>(golden());
   save_packed_clip(packed, ClipNames::open_clip, path_);
-  const auto sound = testing::read_text(path_);
+  const auto sound = test::read_text(path_);
   const auto refusal = [&](const std::string& bytes) {
-    testing::write_text(path_, bytes);
+    test::write_text(path_, bytes);
     return message_of<FormatError>([&] { (void)load_packed_clip<int8>(open_packed_clip(path_)); });
   };
   EXPECT_EQ(refusal(sound), "nothing thrown");
@@ -102,7 +102,7 @@ TEST_F(PackedClip, RefusesWhatItCannotBe) {
   EXPECT_THAT(refusal(damaged), HasSubstr("checksum"));
 
   const auto with = [&](const std::string& name, const nlohmann::json& value) {
-    testing::write_text(path_, sound);
+    test::write_text(path_, sound);
     const CheckpointReader reader(path_);
     SafeTensorsWriter writer;
     for (const auto& entry : reader.file().entries())
@@ -128,7 +128,7 @@ TEST_F(PackedClip, RefusesWhatItCannotBe) {
   EXPECT_THAT(with("text.num_layers", 1'000'000'000), HasSubstr("a count is 1000000000"));
   EXPECT_THAT(with("vocabulary", 1 << 20), HasSubstr("misshapen"));
   EXPECT_THAT(with("vision.activation", 2), HasSubstr("«vision.activation» is 2"));
-  std::filesystem::copy_file(gatefold::testing::test_data("clip/quick/model.safetensors"), path_,
+  std::filesystem::copy_file(gatefold::test::test_data("clip/quick/model.safetensors"), path_,
                              std::filesystem::copy_options::overwrite_existing);
   EXPECT_THAT(message_of<FormatError>([&] { (void)open_packed_clip(path_); }), HasSubstr("is no packed CLIP"));
 }

@@ -10,8 +10,8 @@
 namespace gatefold {
 namespace {
 
-using testing::TemporaryFolder;
-using testing::write_text;
+using test::TemporaryFolder;
+using test::write_text;
 
 ClipOptions options(Index context) {
   ClipOptions o;

@@ -5,12 +5,12 @@
 
 #include "tests/io/damage.hpp"
 
-namespace gatefold {
+namespace gatefold::vmoe_file_test {
 namespace {
 
-using gatefold::testing::message_of;
-using gatefold::testing::read_text;
-using gatefold::testing::TemporaryFolder;
+using gatefold::test::message_of;
+using gatefold::test::read_text;
+using gatefold::test::TemporaryFolder;
 using ::testing::HasSubstr;
 
 /// Every option differs from its default.
@@ -116,7 +116,7 @@ TEST(VmoeFile, WeightsThatAreNoNumbersAndEveryFlippedBitAreNoticed) {
   const TemporaryFolder folder;
   auto file = random_file();
   save_vmoe(file, folder / "model.safetensors", Dtype::bf16);
-  EXPECT_EQ(gatefold::testing::unnoticed_flips(folder / "model.safetensors", 100,
+  EXPECT_EQ(gatefold::test::unnoticed_flips(folder / "model.safetensors", 100,
                                                [](const auto& path) { (void)load_vmoe(path); }),
             0);
   file.model.head.bias.data()[1] = std::numeric_limits<float>::quiet_NaN();
@@ -127,4 +127,4 @@ TEST(VmoeFile, WeightsThatAreNoNumbersAndEveryFlippedBitAreNoticed) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::vmoe_file_test

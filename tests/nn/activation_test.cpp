@@ -9,7 +9,7 @@
 #include "gatefold/simd/simd.hpp"
 #include "tests/support/dual.hpp"
 
-namespace gatefold {
+namespace gatefold::activation_test {
 namespace {
 
 using Wide = long double;
@@ -141,4 +141,4 @@ TEST(Activation, AtZero) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::activation_test

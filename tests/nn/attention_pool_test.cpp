@@ -2,7 +2,7 @@
 
 #include "tests/support/layer_contract.hpp"
 
-namespace gatefold {
+namespace gatefold::attention_pool_test {
 namespace {
 
 using test::OwnedLayout;
@@ -193,4 +193,4 @@ TEST(AttentionPool, WithoutALayoutAllRowsAreOneSequence) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::attention_pool_test

@@ -4,7 +4,7 @@
 
 #include "tests/support/layer_contract.hpp"
 
-namespace gatefold {
+namespace gatefold::attention_test {
 namespace {
 
 using Mask = Attention<double>::Mask;
@@ -387,4 +387,4 @@ TEST(Attention, RefusesWhatDoesNotFit) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::attention_test

@@ -6,7 +6,7 @@
 #include "gatefold/routing/top_k_router.hpp"
 #include "tests/support/layer_contract.hpp"
 
-namespace gatefold {
+namespace gatefold::calibration_test {
 namespace {
 
 constexpr Index kWidth = 8, kRows = 40;
@@ -143,4 +143,4 @@ TEST(Calibration, CostsNothingWhereThereIsNoneAndAllocatesNothingLater) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::calibration_test

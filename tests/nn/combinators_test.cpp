@@ -8,7 +8,7 @@
 #include "gatefold/nn/sum.hpp"
 #include "tests/support/layer_contract.hpp"
 
-namespace gatefold {
+namespace gatefold::combinators_test {
 namespace {
 
 /// All in one, from 3 columns to 5: in the middle a branch that must be told that it has 4.
@@ -71,4 +71,4 @@ TEST(Combinators, PackedKeepNothingAndGiveTheSame) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::combinators_test

@@ -39,7 +39,7 @@ struct Case {
 
 std::map<std::string, Case> read_cases() {
   std::map<std::string, Case> all;
-  std::ifstream file(testing::test_data("decoder_goldens.txt"));
+  std::ifstream file(test::test_data("decoder_goldens.txt"));
   Case* now = nullptr;
   for (std::string line; std::getline(file, line);) {
     std::istringstream in(line);

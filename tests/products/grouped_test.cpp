@@ -7,7 +7,7 @@
 
 #include "tests/support/threads.hpp"
 
-namespace gatefold::kernels {
+namespace gatefold::kernels::grouped_test {
 namespace {
 
 Tensor<float, 2> random_matrix(Shape<2> shape, std::uint64_t seed) {
@@ -157,4 +157,4 @@ TEST(Grouped, MapsManyHiddenRowsInParallelToTheSameBits) {
 }
 
 }  // namespace
-}  // namespace gatefold::kernels
+}  // namespace gatefold::kernels::grouped_test

@@ -12,7 +12,7 @@
 #include "tests/support/dual.hpp"
 #include "tests/support/threads.hpp"
 
-namespace gatefold::kernels {
+namespace gatefold::kernels::matmul_test {
 namespace {
 
 template <class T>
@@ -519,4 +519,4 @@ TEST(Matmul, SubnormalsAreNotFlushed) {
 }
 
 }  // namespace
-}  // namespace gatefold::kernels
+}  // namespace gatefold::kernels::matmul_test

@@ -10,7 +10,7 @@
 #include "tests/support/packed.hpp"
 #include "tests/support/threads.hpp"
 
-namespace gatefold::kernels {
+namespace gatefold::kernels::packed_ffn_test {
 namespace {
 
 using gatefold::test::AllocGuard;
@@ -386,4 +386,4 @@ TYPED_TEST(PackedFfnTest, NoAllocationAfterWarmUp) {
 }
 
 }  // namespace
-}  // namespace gatefold::kernels
+}  // namespace gatefold::kernels::packed_ffn_test

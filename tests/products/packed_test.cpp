@@ -10,7 +10,7 @@
 #include "tests/support/packed.hpp"
 #include "tests/support/threads.hpp"
 
-namespace gatefold {
+namespace gatefold::packed_test {
 namespace {
 
 using test::Uncertain;
@@ -335,4 +335,4 @@ TEST(PackedFromFile, RefusesOtherShapes) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::packed_test

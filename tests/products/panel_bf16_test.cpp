@@ -4,7 +4,7 @@
 
 #include "tests/support/panel.hpp"
 
-namespace gatefold::kernels {
+namespace gatefold::kernels::panel_bf16_test {
 namespace {
 
 using namespace test;
@@ -197,4 +197,4 @@ TEST(PanelBf16, DenormalsAreZeroOrExact) {
 }
 
 }  // namespace
-}  // namespace gatefold::kernels
+}  // namespace gatefold::kernels::panel_bf16_test

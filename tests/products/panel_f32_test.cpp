@@ -4,7 +4,7 @@
 
 #include "tests/support/panel.hpp"
 
-namespace gatefold::kernels {
+namespace gatefold::kernels::panel_f32_test {
 namespace {
 
 using namespace test;
@@ -135,4 +135,4 @@ TEST(PanelF32, DenormalsAreNotFlushed) {
 }
 
 }  // namespace
-}  // namespace gatefold::kernels
+}  // namespace gatefold::kernels::panel_f32_test

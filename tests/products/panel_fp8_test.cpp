@@ -4,7 +4,7 @@
 
 #include "tests/support/panel.hpp"
 
-namespace gatefold::kernels {
+namespace gatefold::kernels::panel_fp8_test {
 namespace {
 
 using namespace test;
@@ -185,4 +185,4 @@ TEST(PanelFp8, NotANumberStaysInItsRow) {
 }
 
 }  // namespace
-}  // namespace gatefold::kernels
+}  // namespace gatefold::kernels::panel_fp8_test

@@ -4,7 +4,7 @@
 
 #include "tests/support/panel.hpp"
 
-namespace gatefold::kernels {
+namespace gatefold::kernels::panel_int4_test {
 namespace {
 
 using namespace test;
@@ -138,4 +138,4 @@ TEST(PanelInt4, ZerosAndDenormalsGiveZeroAndHugeRowsStayFinite) {
 }
 
 }  // namespace
-}  // namespace gatefold::kernels
+}  // namespace gatefold::kernels::panel_int4_test

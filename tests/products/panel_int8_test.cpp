@@ -4,7 +4,7 @@
 
 #include "tests/support/panel.hpp"
 
-namespace gatefold::kernels {
+namespace gatefold::kernels::panel_int8_test {
 namespace {
 
 using namespace test;
@@ -151,4 +151,4 @@ TEST(PanelInt8, ZerosAndDenormalsGiveZeroAndHugeRowsStayFinite) {
 }
 
 }  // namespace
-}  // namespace gatefold::kernels
+}  // namespace gatefold::kernels::panel_int8_test

@@ -4,7 +4,7 @@
 
 #include "tests/support/panel.hpp"
 
-namespace gatefold::kernels {
+namespace gatefold::kernels::panel_mxfp4_test {
 namespace {
 
 using namespace test;
@@ -274,4 +274,4 @@ TEST(PanelMxfp4, TinyAndHugeActivations) {
 }
 
 }  // namespace
-}  // namespace gatefold::kernels
+}  // namespace gatefold::kernels::panel_mxfp4_test

@@ -9,7 +9,7 @@
 #include "tests/support/packed.hpp"
 #include "tests/support/threads.hpp"
 
-namespace gatefold {
+namespace gatefold::panel_nm_test {
 namespace {
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
@@ -233,4 +233,4 @@ TEST(PanelNmNets, AreThoseOfTheDenseFormat) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::panel_nm_test

@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-namespace gatefold::kernels {
+namespace gatefold::kernels::product_test {
 namespace {
 
 TEST(Product, AnOperandReadsRowsTransposesAndChoices) {
@@ -104,4 +104,4 @@ TEST(Product, TheThreeProductsOfALinearLayerHaveTheRightSizes) {
 }
 
 }  // namespace
-}  // namespace gatefold::kernels
+}  // namespace gatefold::kernels::product_test

@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-namespace gatefold {
+namespace gatefold::capacity_test {
 namespace {
 
 using Counts = Capacity::Counts;
@@ -81,4 +81,4 @@ TEST(Capacity, RefusesWhatLeavesNoSeat) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::capacity_test

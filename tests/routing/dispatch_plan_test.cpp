@@ -8,7 +8,7 @@
 #include "gatefold/routing/plan_top_k.hpp"
 #include "tests/support/threads.hpp"
 
-namespace gatefold {
+namespace gatefold::dispatch_plan_test {
 namespace {
 
 using testing::ElementsAre;
@@ -467,4 +467,4 @@ TEST(Plans, DoNotDependOnThreadsAndStopAllocating) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::dispatch_plan_test

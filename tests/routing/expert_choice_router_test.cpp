@@ -6,7 +6,7 @@
 #include "gatefold/module/ops.hpp"
 #include "tests/routing/logit_router.hpp"
 
-namespace gatefold {
+namespace gatefold::expert_choice_router_test {
 namespace {
 
 using testing::Each;
@@ -117,4 +117,4 @@ TEST(ExpertChoiceRouter, ClosedExpertsTakeNobodyAndATokenWithoutAnyHasNoSeat) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::expert_choice_router_test

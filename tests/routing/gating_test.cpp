@@ -5,7 +5,7 @@
 
 #include "tests/support/dual.hpp"
 
-namespace gatefold {
+namespace gatefold::gating_test {
 namespace {
 
 template <class T>
@@ -84,4 +84,4 @@ TEST(Gating, WithoutNoiseNothingIsCopied) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::gating_test

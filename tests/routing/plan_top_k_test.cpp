@@ -7,7 +7,7 @@
 
 // What a plan of choices means is tested in dispatch_plan_test.cpp; here, that it is the same plan for floats and
 // doubles, for long batches that are cut into blocks, and for any number of threads.
-namespace gatefold {
+namespace gatefold::plan_top_k_test {
 namespace {
 
 using Lists = std::vector<std::vector<Index>>;
@@ -191,4 +191,4 @@ TEST(PlanTopK, StopsAllocating) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::plan_top_k_test

@@ -7,7 +7,7 @@
 
 #include "gatefold/core/random.hpp"
 
-namespace gatefold::detail {
+namespace gatefold::detail::priority_order_test {
 namespace {
 
 template <class T>
@@ -60,4 +60,4 @@ TEST(PriorityOrder, EqualsAStableSortOfFloats) { check_against_stable_sort<float
 TEST(PriorityOrder, EqualsAStableSortOfDoubles) { check_against_stable_sort<double>(); }
 
 }  // namespace
-}  // namespace gatefold::detail
+}  // namespace gatefold::detail::priority_order_test

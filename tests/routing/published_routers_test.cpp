@@ -19,7 +19,7 @@
 #include "tests/support/refused.hpp"
 #include "tests/support/threads.hpp"
 
-namespace gatefold {
+namespace gatefold::published_routers_test {
 namespace {
 
 using Options = TopKRouterOptions;
@@ -411,4 +411,4 @@ TEST(PublishedRouters, RefuseContradictions) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::published_routers_test

@@ -6,7 +6,7 @@
 #include "gatefold/routing/plan_expert_choice.hpp"
 #include "gatefold/routing/top_k_router.hpp"
 
-namespace gatefold {
+namespace gatefold::routing_report_test {
 namespace {
 
 using testing::DoubleNear;
@@ -164,4 +164,4 @@ TEST(SeatSpread, T4OfVMoe) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::routing_report_test

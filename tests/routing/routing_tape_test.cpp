@@ -10,7 +10,7 @@
 #include "tests/support/dual.hpp"
 #include "tests/support/refused.hpp"
 
-namespace gatefold {
+namespace gatefold::routing_tape_test {
 namespace {
 
 template <class T>
@@ -197,4 +197,4 @@ TEST(TopKRouterBySequence, HasExactGradients) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::routing_tape_test

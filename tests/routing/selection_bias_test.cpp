@@ -11,7 +11,7 @@
 #include "tests/io/temporary_folder.hpp"
 #include "tests/support/refused.hpp"
 
-namespace gatefold {
+namespace gatefold::selection_bias_test {
 namespace {
 
 using ::testing::ElementsAre;
@@ -123,7 +123,7 @@ TEST(SelectionBias, IsLeftAloneByOptimisers) {
 }
 
 TEST(SelectionBias, ComesBackFromACheckpointToTheBitEvenOfBfloat16) {
-  const testing::TemporaryFolder folder;
+  const test::TemporaryFolder folder;
   TwoRouters model, other;
   for (auto& r : model.routers) std::ranges::fill(r.selection_bias.flat(), 0.1f + 1e-4f);
   CheckpointWriter file;
@@ -137,4 +137,4 @@ TEST(SelectionBias, ComesBackFromACheckpointToTheBitEvenOfBfloat16) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::selection_bias_test

@@ -4,7 +4,7 @@
 
 #include <numbers>
 
-namespace gatefold {
+namespace gatefold::soft_mixing_test {
 namespace {
 
 TEST(SoftMixing, T9OfVMoe) {
@@ -49,4 +49,4 @@ TEST(SoftMixing, ZeroVectorsAreOrthogonal) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::soft_mixing_test

@@ -11,7 +11,7 @@
 #include "tests/support/refused.hpp"
 #include "tests/support/threads.hpp"
 
-namespace gatefold {
+namespace gatefold::sparse_mixer_router_test {
 namespace {
 
 using ::testing::Contains;
@@ -106,7 +106,7 @@ TEST(SparseMixerRouter, GradientsAreExact) {
   for (const auto& capacity : {Capacity{}, Capacity{.factor = .8}}) {
     auto net = layer<double>(capacity);
     auto lifted = layer<Dual>(capacity);
-    disturb(net, 5, .3);
+    disturb_params(net, 5, .3);
     for (Index e = 0; e < 6; ++e) net.router.weight.view()(e, 0) += 1;  // near each other
     auto x = random_tensor<double>(Shape<2>{13, 4}, 9);
     for (Index i = 0; i < 13; ++i) x.view()(i, 0) = i % 3 ? 2 : -2;
@@ -232,4 +232,4 @@ TEST(SparseMixerRouter, WhatContradictsItselfIsRefused) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::sparse_mixer_router_test

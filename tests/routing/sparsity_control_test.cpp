@@ -6,7 +6,7 @@
 #include "gatefold/module/ops.hpp"
 #include "gatefold/routing/top_k_router.hpp"
 
-namespace gatefold {
+namespace gatefold::sparsity_control_test {
 namespace {
 
 TEST(SparsityControl, GrowsWhileTooManyAreUsedAndShrinksBelow) {
@@ -91,4 +91,4 @@ TEST(SparsityControl, AReportOfCountsDoesNotDo) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::sparsity_control_test

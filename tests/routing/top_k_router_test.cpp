@@ -10,7 +10,7 @@
 #include "tests/support/dual.hpp"
 #include "tests/support/threads.hpp"
 
-namespace gatefold {
+namespace gatefold::top_k_router_test {
 namespace {
 
 using testing::Each;
@@ -398,4 +398,4 @@ TEST(TopKRouter, NoiseDoesNotDependOnThreads) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::top_k_router_test

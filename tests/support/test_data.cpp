@@ -1,5 +1,5 @@
 #include "tests/support/test_data.hpp"
 
-std::filesystem::path gatefold::testing::test_data(const std::filesystem::path& name) {
+std::filesystem::path gatefold::test::test_data(const std::filesystem::path& name) {
   return std::filesystem::path(GATEFOLD_TEST_DATA_DIR) / name;
 }

@@ -64,7 +64,7 @@ struct Model {
 };
 
 std::vector<Model> goldens() {
-  std::ifstream file(gatefold::testing::test_data("bpe_goldens.txt"));
+  std::ifstream file(gatefold::test::test_data("bpe_goldens.txt"));
   std::vector<Model> models;
   for (std::string line; std::getline(file, line);) {
     const auto rest = line.substr(line.find(' ') + 1);

@@ -11,7 +11,7 @@
 #include "gatefold/core/tensor.hpp"
 #include "tests/support/test_data.hpp"
 
-namespace gatefold {
+namespace gatefold::clip_tokenizer_test {
 namespace {
 
 using ::testing::ElementsAre;
@@ -46,7 +46,7 @@ Ids ids_of(const std::string& text) {
 
 const Goldens& goldens() {
   static const auto all = [] {
-    std::ifstream file(gatefold::testing::test_data("clip_tokenizer_goldens.txt"));
+    std::ifstream file(gatefold::test::test_data("clip_tokenizer_goldens.txt"));
     Goldens read;
     for (std::string line; std::getline(file, line);) {
       const auto space = line.find(' ');
@@ -223,4 +223,4 @@ TEST(ClipTokenizer, RefusesWhatIsNoClipVocabulary) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::clip_tokenizer_test

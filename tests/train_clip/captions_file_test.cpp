@@ -9,9 +9,9 @@ namespace train_clip {
 namespace {
 
 using gatefold::FormatError;
-using gatefold::testing::message_of;
-using gatefold::testing::TemporaryFolder;
-using gatefold::testing::write_text;
+using gatefold::test::message_of;
+using gatefold::test::TemporaryFolder;
+using gatefold::test::write_text;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;

@@ -18,7 +18,7 @@ TEST(WordPieces, TheMostFrequentPairIsMergedFirst) {
 }
 
 TEST(WordPieces, EachWordOfTheWardrobeIsOneTokenAndOtherTextsHaveSome) {
-  const gatefold::testing::TemporaryFolder folder;
+  const gatefold::test::TemporaryFolder folder;
   write_tokenizer(learn_merges(count_pieces(wardrobe::told_words()), 4000), folder / "");
   const auto tokenizer = gatefold::load_clip_tokenizer(folder / "", {.context = 24});
   const std::string text = "the image shows a small striped red dress in the upper left on a grainy green background";

@@ -12,10 +12,10 @@ namespace {
 
 using gatefold::CheckpointReader;
 using gatefold::FormatError;
-using gatefold::testing::message_of;
-using gatefold::testing::read_text;
-using gatefold::testing::TemporaryFolder;
-using gatefold::testing::write_text;
+using gatefold::test::message_of;
+using gatefold::test::read_text;
+using gatefold::test::TemporaryFolder;
+using gatefold::test::write_text;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
@@ -44,7 +44,7 @@ void replace(const std::filesystem::path& path, const std::string& from, const s
   std::memcpy(&length, text.data(), sizeof length);
   length += to.size() - from.size();
   std::memcpy(text.data(), &length, sizeof length);
-  write_text(path, gatefold::testing::with_checksum(text));
+  write_text(path, gatefold::test::with_checksum(text));
 }
 
 class RunTest : public testing::Test {
@@ -73,7 +73,7 @@ TEST_F(RunTest, GoesOnFromACheckpointToTheSameBytes) {
 }
 
 TEST_F(RunTest, EveryFlippedBitIsNoticed) {
-  EXPECT_EQ(gatefold::testing::unnoticed_flips(path_, 200, [](const auto& path) { CheckpointReader{path}; }), 0);
+  EXPECT_EQ(gatefold::test::unnoticed_flips(path_, 200, [](const auto& path) { CheckpointReader{path}; }), 0);
 }
 
 TEST_F(RunTest, HostileCheckpointsAreRefusedWithTheFilesName) {
@@ -102,7 +102,7 @@ TEST_F(RunTest, WeightsThatAreNoNumbersAreNotTrainedOn) {
   auto text = read_text(path_);
   const float nan = std::numeric_limits<float>::quiet_NaN();
   std::memcpy(&text[text.size() - sizeof nan], &nan, sizeof nan);
-  write_text(path_, gatefold::testing::with_checksum(text));
+  write_text(path_, gatefold::test::with_checksum(text));
   EXPECT_THAT(refusal(), HasSubstr("holds NaN or infinity"));
 }
 

@@ -10,7 +10,7 @@ namespace train_limoe {
 namespace {
 
 using gatefold::FormatError;
-using gatefold::testing::message_of;
+using gatefold::test::message_of;
 using ::testing::HasSubstr;
 
 /// Every setting differs from its default.

@@ -7,8 +7,8 @@
 namespace search {
 namespace {
 
-using gatefold::testing::message_of;
-using gatefold::testing::write_text;
+using gatefold::test::message_of;
+using gatefold::test::write_text;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
@@ -21,7 +21,7 @@ class CaptionsTest : public ::testing::Test {
   std::string refusal(const std::string& name, const std::string& text) const {
     return message_of<gatefold::FormatError>([&] { (void)read(name, text); });
   }
-  const gatefold::testing::TemporaryFolder folder_;
+  const gatefold::test::TemporaryFolder folder_;
 };
 
 TEST_F(CaptionsTest, OfLinesMayShareAPhotograph) {

@@ -37,7 +37,7 @@ class ClipAnswersTest : public ::testing::Test {
   std::string printed(Index top) { return printed({.terminal = {}, .top = top}); }
 
   gatefold::Tensor<float, 2> z_{{1, 6}}, z_labels_{{3, 6}};
-  const gatefold::testing::TemporaryFolder folder_;
+  const gatefold::test::TemporaryFolder folder_;
   ClipModel clip_{.options = {},
                   .towers = nullptr,
                   .tokenizer = gatefold::ClipTokenizer::of_merges({}, {}),

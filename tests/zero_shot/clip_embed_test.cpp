@@ -18,12 +18,12 @@ class ClipEmbed : public ::testing::Test {
   }
   ClipModel open() const { return open_clip(folder_ / "clip"); }
 
-  const gatefold::testing::TemporaryFolder folder_;
+  const gatefold::test::TemporaryFolder folder_;
   gatefold::Context ctx_;
 };
 
 TEST_F(ClipEmbed, APhotoThatCannotBeReadIsAFaultOfItsOwn) {
-  gatefold::testing::write_text(folder_ / "broken.png", "no picture");
+  gatefold::test::write_text(folder_ / "broken.png", "no picture");
   const std::vector<fs::path> photos{folder_ / "broken.png", folder_ / "photos" / "red.png", folder_ / "gone.png",
                                      folder_ / "photos" / "green.png"};
   const std::vector<fs::path> good{photos[1], photos[3]};

@@ -9,7 +9,7 @@
 namespace zero_shot {
 namespace {
 
-using gatefold::testing::message_of;
+using gatefold::test::message_of;
 using ::testing::HasSubstr;
 
 class ClipLabelCache : public ::testing::Test {
@@ -30,7 +30,7 @@ class ClipLabelCache : public ::testing::Test {
     return LabelCache(path_, clip, templates).size();
   }
 
-  const gatefold::testing::TemporaryFolder folder_;
+  const gatefold::test::TemporaryFolder folder_;
   const std::filesystem::path path_ = folder_ / "labels.safetensors";
   FileSums sums_;
   gatefold::Context ctx_;
@@ -126,12 +126,12 @@ TEST_F(ClipLabelCache, SaysAtOnceThatItCannotBeWritten) {
 TEST_F(ClipLabelCache, NoFlippedBitIsUsed) {
   const auto clip = open();
   (void)embed(clip, {"cat", "dog"});
-  const auto sound = gatefold::testing::read_text(path_);
+  const auto sound = gatefold::test::read_text(path_);
   std::mt19937 random(5);
   for (int i = 0; i < 200; ++i) {
     auto damaged = sound;
     damaged[random() % damaged.size()] ^= static_cast<char>(1 << random() % 8);
-    gatefold::testing::write_text(path_, damaged);
+    gatefold::test::write_text(path_, damaged);
     try {
       EXPECT_EQ(size(clip), 0);
     } catch (const gatefold::FormatError&) {  // no longer to be told from a file of somebody else
@@ -142,9 +142,9 @@ TEST_F(ClipLabelCache, NoFlippedBitIsUsed) {
 TEST_F(ClipLabelCache, LeavesOtherFilesAlone) {
   const auto clip = open();
   const auto refusal = [&] { return message_of<gatefold::FormatError>([&] { (void)embed(clip, {"cat"}); }); };
-  gatefold::testing::write_text(path_, "a letter");
+  gatefold::test::write_text(path_, "a letter");
   EXPECT_THAT(refusal(), HasSubstr("is no cache of labels"));
-  EXPECT_EQ(gatefold::testing::read_text(path_), "a letter");
+  EXPECT_EQ(gatefold::test::read_text(path_), "a letter");
   std::filesystem::copy_file(folder_ / "clip" / "model.safetensors", path_,
                              std::filesystem::copy_options::overwrite_existing);
   EXPECT_THAT(refusal(), HasSubstr("is left alone; name another file"));

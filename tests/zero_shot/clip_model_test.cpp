@@ -13,10 +13,10 @@ namespace {
 
 namespace fs = std::filesystem;
 using gatefold::FormatError;
-using gatefold::testing::message_of;
-using gatefold::testing::read_text;
-using gatefold::testing::TemporaryFolder;
-using gatefold::testing::write_text;
+using gatefold::test::message_of;
+using gatefold::test::read_text;
+using gatefold::test::TemporaryFolder;
+using gatefold::test::write_text;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 

@@ -8,7 +8,7 @@
 namespace zero_shot {
 namespace {
 
-using testing::count;
+using html::count;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -44,7 +44,7 @@ class ClipPage : public ::testing::Test {
     return page_html(reading, page_model(answers_, clip, "<model>"), 5);
   }
 
-  const gatefold::testing::TemporaryFolder folder_;
+  const gatefold::test::TemporaryFolder folder_;
   gatefold::Context ctx_;
   std::vector<std::filesystem::path> photos_;
   ClipAnswers answers_;
@@ -108,8 +108,8 @@ TEST_F(ClipPage, ADenseModelShowsPicturesAndScoresAlone) {
   EXPECT_THAT(html, HasSubstr("«a {}» and 1 others"));
   for (const auto* of_limoe : {"LIMoE", "seen", "hatchbox", "garments", "Who does what", "expert"})
     EXPECT_THAT(html.substr(html.find("<main>")), Not(HasSubstr(std::string(">") + of_limoe))) << of_limoe;
-  testing::expect_to_need_nothing_but_itself(html);
-  testing::expect_to_close_what_it_opens(html);
+  html::expect_to_need_nothing_but_itself(html);
+  html::expect_to_close_what_it_opens(html);
 }
 
 TEST_F(ClipPage, OfMixturesShowsEveryPatchAndEveryWord) {
@@ -122,8 +122,8 @@ TEST_F(ClipPage, OfMixturesShowsEveryPatchAndEveryWord) {
     EXPECT_THAT(html, HasSubstr("Who does what"));
     EXPECT_THAT(html, HasSubstr("□<sup>"));
     EXPECT_THAT(html, Not(HasSubstr("with the seats of training")));
-    testing::expect_to_need_nothing_but_itself(html);
-    testing::expect_to_close_what_it_opens(html);
+    html::expect_to_need_nothing_but_itself(html);
+    html::expect_to_close_what_it_opens(html);
   }
 }
 

@@ -10,9 +10,9 @@ namespace zero_shot {
 namespace {
 
 namespace fs = std::filesystem;
-using gatefold::testing::message_of;
-using gatefold::testing::TemporaryFolder;
-using gatefold::testing::write_text;
+using gatefold::test::message_of;
+using gatefold::test::TemporaryFolder;
+using gatefold::test::write_text;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;

@@ -7,7 +7,7 @@
 namespace zero_shot {
 namespace {
 
-using gatefold::testing::message_of;
+using gatefold::test::message_of;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
@@ -27,8 +27,8 @@ TEST(ClipTemplates, ImageNetsAreEightyAndAllDiffer) {
 TEST(ClipTemplates, ComeFromTheCommandLineAFileOrTheDefault) {
   EXPECT_THAT(templates_of({}, ""), ElementsAre("a photo of a {}."));
   EXPECT_THAT(templates_of({"{}", "a {}", "{}"}, ""), ElementsAre("{}", "a {}"));
-  const gatefold::testing::TemporaryFolder folder;
-  gatefold::testing::write_text(folder / "mine.txt", "# mine\nmy {}\n");
+  const gatefold::test::TemporaryFolder folder;
+  gatefold::test::write_text(folder / "mine.txt", "# mine\nmy {}\n");
   EXPECT_THAT(templates_of({"{}"}, (folder / "mine.txt").string()), ElementsAre("{}", "my {}"));
 }
 

@@ -40,7 +40,7 @@ struct Program {
     return *this;
   }
   std::string refusal(const std::vector<std::string>& arguments) {
-    return testing::message_of<UsageError>([&] { (void)parse(arguments); });
+    return test::message_of<UsageError>([&] { (void)parse(arguments); });
   }
   std::string shown(const std::vector<std::string>& arguments) {
     ::testing::internal::CaptureStdout();

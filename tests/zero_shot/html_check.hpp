@@ -4,7 +4,7 @@
 #include <regex>
 #include <string>
 
-namespace zero_shot::testing {
+namespace zero_shot::html {
 
 inline std::ptrdiff_t count(const std::string& text, const std::string& piece) {
   std::ptrdiff_t n = 0;
@@ -29,4 +29,4 @@ inline void expect_to_close_what_it_opens(const std::string& html) {
     EXPECT_EQ(count(html, "<" + tag + " ") + count(html, "<" + tag + ">"), count(html, "</" + tag + ">")) << tag;
 }
 
-}  // namespace zero_shot::testing
+}  // namespace zero_shot::html

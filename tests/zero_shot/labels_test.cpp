@@ -38,7 +38,7 @@ TEST(ReadLabels, DoesNotCareWhoWroteTheFile) {
 TEST(ReadLabels, RefusesWhatIsNotUtf8) {
   using namespace std::string_literals;
   const auto why = [](const std::string& text) {
-    return gatefold::testing::message_of<gatefold::FormatError>([&] { read(text); });
+    return gatefold::test::message_of<gatefold::FormatError>([&] { read(text); });
   };
   EXPECT_THAT(why("\xff\xfe"
                   "c\0a\0t\0"s),
@@ -85,8 +85,8 @@ TEST(AllLabels, AreWordsAndEachOnce) {
 }
 
 TEST(AllLabels, AreDoubtedWhereTheyCannotBeMeant) {
-  const gatefold::testing::TemporaryFolder folder;
-  gatefold::testing::write_text(folder / "b.png", "");
+  const gatefold::test::TemporaryFolder folder;
+  gatefold::test::write_text(folder / "b.png", "");
   EXPECT_THAT(doubts_about({"cat", "dog"}), ElementsAre());
   EXPECT_THAT(doubts_about({"cat"}), ElementsAre(HasSubstr("one label alone gets 100 %")));
   EXPECT_THAT(doubts_about({"cat", (folder / "b.png").string()}), ElementsAre(HasSubstr("is the name of a file")));

@@ -11,7 +11,7 @@
 namespace zero_shot {
 namespace {
 
-using testing::count;
+using html::count;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -27,7 +27,7 @@ std::string page_of(const gatefold::LimoeOptions& options) {
   return page_html(reading, page_model(reader, "<model>"), 5);
 }
 
-TEST(LimoePage, NeedsNothingButItself) { testing::expect_to_need_nothing_but_itself(page_of(tiny::options())); }
+TEST(LimoePage, NeedsNothingButItself) { html::expect_to_need_nothing_but_itself(page_of(tiny::options())); }
 
 TEST(LimoePage, EscapesWhatComesFromOutside) {
   const std::string html = page_of(tiny::options());
@@ -42,7 +42,7 @@ TEST(LimoePage, ClosesWhatItOpens) {
   for (const auto towers : {gatefold::LimoeOptions::Towers::one, gatefold::LimoeOptions::Towers::two}) {
     auto options = tiny::options();
     options.towers = towers;
-    testing::expect_to_close_what_it_opens(page_of(options));
+    html::expect_to_close_what_it_opens(page_of(options));
   }
 }
 

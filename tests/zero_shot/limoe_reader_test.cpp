@@ -8,7 +8,7 @@
 #include "tests/io/damage.hpp"
 #include "tests/zero_shot/tiny_reader.hpp"
 
-namespace zero_shot {
+namespace zero_shot::limoe_reader_test {
 namespace {
 
 using testing::HasSubstr;
@@ -185,7 +185,7 @@ TEST_F(OpenModel, RefusesADamagedOneAndSaysWhatToDo) {
   EXPECT_THAT(refusal(), HasSubstr("checksum"));
   EXPECT_THAT(refusal(), HasSubstr("fetch it again"));
   // Where the sum is right, the answers are still those of another model.
-  gatefold::testing::write_text(path_, gatefold::testing::with_checksum(gatefold::testing::read_text(path_)));
+  gatefold::test::write_text(path_, gatefold::test::with_checksum(gatefold::test::read_text(path_)));
   EXPECT_THAT(refusal(), HasSubstr("self-check"));
   EXPECT_THAT(refusal(), HasSubstr("fetch it again"));
   std::filesystem::resize_file(path_, 100);
@@ -196,7 +196,7 @@ TEST_F(OpenModel, SaysOfAFileOfAnotherKindThatItIsNoModel) {
   save(tiny::file());
   const std::string png = "\x89PNG\r\n\x1a\n" + std::string(3, '\0') + "\rIHDR";
   for (const std::string& text : {png, std::string("hello"), std::string()}) {
-    gatefold::testing::write_text(path_, text);
+    gatefold::test::write_text(path_, text);
     EXPECT_THAT(refusal(), ::testing::StartsWith(path_.string() + ": is no model, for it does not begin as"));
     EXPECT_THAT(refusal(), ::testing::Not(HasSubstr("header length")));
   }
@@ -210,4 +210,4 @@ TEST_F(OpenModel, RefusesWeightsThatAreNoNumbers) {
 }
 
 }  // namespace
-}  // namespace zero_shot
+}  // namespace zero_shot::limoe_reader_test

@@ -13,8 +13,8 @@ int main(int argc, char** argv) {
     write_clip_moe(folder / "clip_moe");
     write_photos(folder / "photos");
     write_photos(folder / "with_broken");
-    gatefold::testing::write_text(folder / "with_broken" / "broken.png", "no picture");
-    gatefold::testing::write_text(
+    gatefold::test::write_text(folder / "with_broken" / "broken.png", "no picture");
+    gatefold::test::write_text(
         folder / "captions.tsv", "photos/red.png\ta red cat\nphotos/green.png\tgrass\nphotos/deep/blue.png\tthe sea\n");
     fs::create_directories(folder / "empty");
   } catch (const std::exception& error) {

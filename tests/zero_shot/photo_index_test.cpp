@@ -12,8 +12,8 @@
 namespace search {
 namespace {
 
-using gatefold::testing::message_of;
-using gatefold::testing::write_text;
+using gatefold::test::message_of;
+using gatefold::test::write_text;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 namespace tiny = zero_shot::tiny;
@@ -63,7 +63,7 @@ class PhotoIndexTest : public ::testing::Test {
     return message_of<gatefold::FormatError>([&] { (void)read_index(path_); });
   }
 
-  const gatefold::testing::TemporaryFolder folder_;
+  const gatefold::test::TemporaryFolder folder_;
   const fs::path photos_ = folder_ / "photos", path_ = folder_ / "photos.index.safetensors";
   zero_shot::FileSums sums_;
   gatefold::Context ctx_;
@@ -92,7 +92,7 @@ TEST_F(PhotoIndexTest, EmbedsOnlyWhatChanged) {
   // Another photograph of the same size and time, as cp -p and unpacking make them.
   const auto red = photos_ / "red.png";
   const auto time = fs::last_write_time(red);
-  auto bytes = gatefold::testing::read_text(red);
+  auto bytes = gatefold::test::read_text(red);
   gatefold::write_png(tiny::photo({210, 30, 20}), red);
   ASSERT_EQ(fs::file_size(red), bytes.size());
   fs::last_write_time(red, time);
@@ -322,7 +322,7 @@ TEST_F(PhotoIndexTest, TheNearestComeFirst) {
 
 TEST_F(PhotoIndexTest, NoticesEveryFlippedBit) {
   write_index(update(open(), std::nullopt).index, path_);
-  const auto sound = gatefold::testing::read_text(path_);
+  const auto sound = gatefold::test::read_text(path_);
   std::mt19937 random(5);
   for (int i = 0; i < 200; ++i) {
     auto damaged = sound;

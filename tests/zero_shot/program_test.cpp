@@ -66,8 +66,8 @@ TEST(Program, AMisuseHasAStatusOfItsOwn) {
 }
 
 TEST(ProgramDeathTest, SaysThatAFileWasShortenedWhileItWasRead) {
-  const testing::TemporaryFolder folder;
-  testing::write_text(folder / "model", std::string(MappedFile::kCopied + 100'000, 'x'));
+  const test::TemporaryFolder folder;
+  test::write_text(folder / "model", std::string(MappedFile::kCopied + 100'000, 'x'));
   static std::filesystem::path path;
   path = folder / "model";
   const auto work = [](int, char**) -> int {

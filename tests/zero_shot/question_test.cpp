@@ -10,7 +10,7 @@
 namespace search {
 namespace {
 
-using gatefold::testing::message_of;
+using gatefold::test::message_of;
 using ::testing::HasSubstr;
 namespace fs = std::filesystem;
 namespace tiny = zero_shot::tiny;
@@ -41,7 +41,7 @@ class EmbedQuestions : public ::testing::Test {
     tiny::write_clip(folder_ / "clip");
     tiny::write_photos(folder_ / "photos");
   }
-  const gatefold::testing::TemporaryFolder folder_;
+  const gatefold::test::TemporaryFolder folder_;
   gatefold::Context ctx_;
 };
 
@@ -74,7 +74,7 @@ TEST_F(EmbedQuestions, RefusesWhatHasNoDirection) {
     return message_of<gatefold::FormatError>([&] { (void)embed_questions(clip, questions_of(words), "{}", {}, ctx_); });
   };
   EXPECT_THAT(refusal({"cat", "-", "cat"}), HasSubstr("«cat - cat» take each other away"));
-  gatefold::testing::write_text(folder_ / "broken.png", "no picture");
+  gatefold::test::write_text(folder_ / "broken.png", "no picture");
   EXPECT_THAT(refusal({(folder_ / "broken.png").string()}), HasSubstr("broken.png"));
 }
 
@@ -88,11 +88,11 @@ Embeddings some() {
 }
 
 TEST(EmbeddingsOut, NpyIsToTheByteAsNumpyWritesIt) {
-  const gatefold::testing::TemporaryFolder folder;
+  const gatefold::test::TemporaryFolder folder;
   write_npy(some(), folder / "z.npy");
-  EXPECT_EQ(gatefold::testing::read_text(folder / "z.npy"),
-            gatefold::testing::read_text(gatefold::testing::test_data("three_by_three.npy")));
-  const auto names = nlohmann::json::parse(gatefold::testing::read_text(folder / "z.npy.json"));
+  EXPECT_EQ(gatefold::test::read_text(folder / "z.npy"),
+            gatefold::test::read_text(gatefold::test::test_data("three_by_three.npy")));
+  const auto names = nlohmann::json::parse(gatefold::test::read_text(folder / "z.npy.json"));
   EXPECT_EQ(names["images"], (std::vector<std::string>{"a.png"}));
   EXPECT_EQ(names["labels"], (std::vector<std::string>{"cat", "a\xef\xbf\xbd"}));
   EXPECT_EQ(names["format"], "fp32");
@@ -104,7 +104,7 @@ TEST(EmbeddingsOut, NpyIsToTheByteAsNumpyWritesIt) {
 }
 
 TEST(EmbeddingsOut, SafetensorsHaveTheNamesInTheirMetadata) {
-  const gatefold::testing::TemporaryFolder folder;
+  const gatefold::test::TemporaryFolder folder;
   write_safetensors(some(), folder / "z.safetensors");
   const gatefold::SafeTensors file{gatefold::MappedFile(folder / "z.safetensors")};
   EXPECT_EQ(file.metadata().at("images"), R"(["a.png"])");

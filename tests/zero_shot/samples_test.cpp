@@ -60,10 +60,10 @@ TEST(Manifest, SaysWhatIsWrongWhere) {
 
 TEST(Manifest, IsNotWaitedForNorNestedWithoutEnd) {
   EXPECT_THAT(refusal(std::string(95'000, '[')), HasSubstr("manifest.json: is nested deeper than 64 levels"));
-  const gatefold::testing::TemporaryFolder folder;
+  const gatefold::test::TemporaryFolder folder;
   ASSERT_EQ(::mkfifo((folder / "manifest.json").c_str(), 0600), 0);
   EXPECT_THAT(
-      gatefold::testing::message_of<gatefold::FormatError>([&] { (void)read_manifest(folder / "manifest.json"); }),
+      gatefold::test::message_of<gatefold::FormatError>([&] { (void)read_manifest(folder / "manifest.json"); }),
       HasSubstr("a pipe that nobody writes into; make the samples"));
 }
 
@@ -86,7 +86,7 @@ TEST(Manifest, ThatCannotBeReadNamesTheProgramThatMakesOne) {
 }
 
 TEST(ShippedSamples, AreWholeAndMostlyNeverSeen) {
-  const auto folder = gatefold::testing::test_data("../../examples/samples");
+  const auto folder = gatefold::test::test_data("../../examples/samples");
   const Manifest manifest = read_manifest(folder / "manifest.json");
   int never_seen = 0, pairs = 0;
   for (const Sample& sample : manifest.pictures) {

@@ -10,8 +10,8 @@
 namespace zero_shot {
 namespace {
 
-using gatefold::testing::message_of;
-using gatefold::testing::write_text;
+using gatefold::test::message_of;
+using gatefold::test::write_text;
 using ::testing::HasSubstr;
 
 TEST(SaveClock, SavesSoOftenAndTakesATwentiethOfTheTime) {
@@ -59,11 +59,11 @@ TEST(StopSignals, NotesTheFirstAndRestoresWhatWas) {
 }
 
 TEST(Saving, AsksFirstWhetherAFileCanBeWritten) {
-  const gatefold::testing::TemporaryFolder folder;
+  const gatefold::test::TemporaryFolder folder;
   write_text(folder / "old", "words");
   expect_writable(folder / "old", "the index");
   expect_writable(folder / "new", "the index");
-  EXPECT_EQ(gatefold::testing::read_text(folder / "old"), "words");
+  EXPECT_EQ(gatefold::test::read_text(folder / "old"), "words");
   EXPECT_EQ(folder.count(), 1);
   const auto refusal = [](const std::filesystem::path& path) {
     return message_of<gatefold::FormatError>([&] { expect_writable(path, "the index"); });
@@ -73,7 +73,7 @@ TEST(Saving, AsksFirstWhetherAFileCanBeWritten) {
 }
 
 TEST(Saving, TheLockIsOfOneWriterAndLeavesNothing) {
-  const gatefold::testing::TemporaryFolder folder;
+  const gatefold::test::TemporaryFolder folder;
   const int file = ::open((folder / "").c_str(), O_RDONLY | O_DIRECTORY);
   {
     const WriterLock lock(folder / "cache");
@@ -85,7 +85,7 @@ TEST(Saving, TheLockIsOfOneWriterAndLeavesNothing) {
 }
 
 TEST(FileSums, AreKeptInWhatDependsOnThem) {
-  const gatefold::testing::TemporaryFolder folder;
+  const gatefold::test::TemporaryFolder folder;
   const auto weights = folder / "weights", index = folder / "index";
   write_text(weights, std::string(600'000, 'w'));
   const auto keep = [&](const FileSums& sums) {
@@ -120,7 +120,7 @@ TEST(FileSums, AreKeptInWhatDependsOnThem) {
 }
 
 TEST(FileSums, DoesNotWaitForAPipe) {
-  const gatefold::testing::TemporaryFolder folder;
+  const gatefold::test::TemporaryFolder folder;
   ASSERT_EQ(::mkfifo((folder / "pipe").c_str(), 0600), 0);
   EXPECT_THROW((void)sum_file(folder / "pipe"), std::system_error);
   EXPECT_THROW((void)sum_file(folder / ""), std::system_error);

@@ -16,7 +16,7 @@ namespace {
 /// so that a tokenizer can have it, and the positions of texts.
 void write_weights(const std::string& golden, const std::map<std::string, Index>& rows, const fs::path& to) {
   const gatefold::SafeTensors file{
-      gatefold::MappedFile(gatefold::testing::test_data("clip") / golden / "model.safetensors")};
+      gatefold::MappedFile(gatefold::test::test_data("clip") / golden / "model.safetensors")};
   gatefold::SafeTensorsWriter writer;
   std::list<gatefold::Tensor<float, 2>> tables;  // which the writer borrows
   for (const auto& entry : file.entries()) {
@@ -36,11 +36,11 @@ void write_weights(const std::string& golden, const std::map<std::string, Index>
 }  // namespace
 
 void write_clip(const fs::path& folder) {
-  using gatefold::testing::write_text;
+  using gatefold::test::write_text;
   fs::create_directories(folder);
   write_weights("quick", {{"text_model.embeddings.token_embedding.weight", kVocabulary}}, folder / "model.safetensors");
   auto config =
-      nlohmann::json::parse(gatefold::testing::read_text(gatefold::testing::test_data("clip/quick/config.json")));
+      nlohmann::json::parse(gatefold::test::read_text(gatefold::test::test_data("clip/quick/config.json")));
   config["text_config"]["vocab_size"] = kVocabulary;
   write_text(folder / "config.json", config.dump());
   write_text(folder / "merges.txt", "#version: 0.2\nc a\nca t</w>\n");
@@ -50,7 +50,7 @@ void write_clip(const fs::path& folder) {
 void write_openai_clip(const fs::path& folder) {
   fs::create_directories(folder);
   write_weights("openai", {{"token_embedding.weight", kVocabulary}}, folder / "tiny.safetensors");
-  gatefold::testing::write_text(folder / "merges.txt", "#version: 0.2\nc a\nca t</w>\n");
+  gatefold::test::write_text(folder / "merges.txt", "#version: 0.2\nc a\nca t</w>\n");
 }
 
 void write_clip_moe(const fs::path& folder) {
@@ -59,7 +59,7 @@ void write_clip_moe(const fs::path& folder) {
       "clip_moe",
       {{"token_embedding.weight", kVocabulary}, {"positional_embedding", 248}, {"positional_embedding_res", 248}},
       folder / "model.safetensors");
-  gatefold::testing::write_text(folder / "merges.txt", "#version: 0.2\nc a\nca t</w>\n");
+  gatefold::test::write_text(folder / "merges.txt", "#version: 0.2\nc a\nca t</w>\n");
 }
 
 gatefold::Image photo(std::array<std::uint8_t, 3> colour) {

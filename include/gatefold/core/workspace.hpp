@@ -45,8 +45,6 @@ class Workspace {
 #ifndef NDEBUG
       if constexpr (std::numeric_limits<T>::has_quiet_NaN)
         std::fill_n(data, count, std::numeric_limits<T>::quiet_NaN());
-      else
-        std::memset(static_cast<void*>(data), 0xA5, count * sizeof(T));
 #endif
     }
     return {data, shape};
@@ -91,6 +89,7 @@ class Workspace {
     void* const at = block.memory.get() + block.used;
 #ifndef NDEBUG
     watch(block.used, n);
+    std::memset(at, 0xA5, n);  // here and not in take, whose callers g++ 13 and later believe to ask for negative sizes
 #endif
     block.used += n;
     return at;
