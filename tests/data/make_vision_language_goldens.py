@@ -53,7 +53,7 @@ def linear(p, name, x, out, bias=True):
 
 
 def norm(p, name, x):
-    return F.layer_norm(x, x.shape[-1:], p(name + ".gain", x.shape[-1]), p(name + ".bias", x.shape[-1]), 1e-6)
+    return F.layer_norm(x, x.shape[-1:], p(name + ".gain", x.shape[-1]), p(name + ".bias", x.shape[-1]), 1e-5)
 
 
 def see(p, images, projector):
