@@ -1,0 +1,96 @@
+#pragma once
+#include "gatefold/models/model_file.hpp"
+#include "gatefold/models/vision_language.hpp"
+#include "gatefold/models/words_file.hpp"
+
+namespace gatefold {
+
+/// Every option of a VisionLanguage under its name, once, for writing and reading.
+template <class Visitor, class Options>
+requires std::same_as<std::remove_const_t<Options>, VisionLanguageOptions>
+void visit_options(Visitor&& v, Options& o) {
+  const auto eyes = [&](const std::string& name, auto& value) { v("eyes_" + name, value); };
+  visit_picture_options(eyes, o.vision);
+  visit_transformer_options(eyes, o.vision);
+  v("projector", o.projector);
+  v("vocabulary", o.vocabulary);
+  v("context", o.context);
+  visit_transformer_options(v, o);
+  v("num_key_heads", o.num_key_heads);
+  v("head_width", o.head_width);
+  v("rotary_base", o.rotary_base);
+  v("epsilon", o.epsilon);
+  v("attention_bias", o.attention_bias);
+  v("query_key_norm", o.query_key_norm);
+  v("head", o.head);
+}
+
+constexpr int num_values(VisionLanguageOptions::Projector) { return 2; }
+constexpr int num_values(VisionLanguageOptions::Head) { return 2; }
+constexpr int num_values(QueryKeyNorm) { return 3; }
+
+namespace detail {
+/// What a model of these options holds.
+inline double count_numbers(const VisionLanguageOptions& o) {
+  const auto number = [](Index n) { return static_cast<double>(n); };
+  const auto& eyes = o.vision;
+  const double s = number(eyes.width), across = number(eyes.image_size / eyes.patch);
+  const double seen = s * (number(eyes.patch) * number(eyes.patch) * number(eyes.channels) + across * across) +
+                      number(eyes.num_layers) * (4 * s * s + 2 * s * number(eyes.hidden));
+  const double d = number(o.width), width = number(o.head_width ? o.head_width : o.width / o.num_heads);
+  const double heads = number(o.num_heads) + number(o.num_key_heads ? o.num_key_heads : o.num_heads);
+  const double block = d * (2 * heads * width + 3 * number(o.hidden));
+  const bool mlp = o.projector == VisionLanguageOptions::Projector::mlp;
+  const bool tied = o.head == VisionLanguageOptions::Head::tied;
+  return seen + d * (s + (mlp ? d : 0)) + (tied ? 1 : 2) * d * number(o.vocabulary) + number(o.num_layers) * block;
+}
+inline constexpr const char* kVisionLanguageKey = "gatefold.vision_language";
+}  // namespace detail
+
+/// The options as JSON.
+inline std::string to_json(const VisionLanguageOptions& options) { return options_to_json(options); }
+
+/// Throws FormatError that names the first option that is missing, unknown or of another kind.
+inline VisionLanguageOptions vision_language_options_from_json(const std::string& text, const std::string& source) {
+  const auto o = options_from_json<VisionLanguageOptions>(text, source);
+  const auto maybe = [](Index size) { return size == 0 ? 1 : size; };
+  detail::expect_file_sizes(
+      source, {o.vision.image_size, o.vision.patch, o.vision.channels, o.vision.width, o.vision.hidden,
+               maybe(o.vision.num_layers), o.vision.num_heads, o.vocabulary, o.context, o.width, o.hidden, o.num_layers,
+               o.num_heads, maybe(o.num_key_heads), maybe(o.head_width)});
+  return o;
+}
+
+/// A model together with what is needed to use it: its words, and what is to be said of it.
+struct VisionLanguageFile {
+  VisionLanguage<float> model;
+  Vocabulary vocabulary;
+  std::map<std::string, std::string> card = {};  ///< licence, data, seed, command...
+};
+
+/// Writes weights, configuration, vocabulary and card. Throws as CheckpointWriter does; an old file survives every
+/// error.
+inline void save_vision_language(const VisionLanguageFile& file, const std::filesystem::path& path,
+                                 std::optional<Dtype> dtype = std::nullopt) {
+  CheckpointWriter writer;
+  writer.add("model", file.model, dtype);
+  writer.add_metadata(detail::kVisionLanguageKey, to_json(file.model.options));
+  detail::add_words(file.vocabulary, writer);
+  detail::add_card(file.card, writer);
+  writer.write(path);
+}
+
+/// Throws FormatError (with everything that is wrong) if the file is no sound VisionLanguage or has weights that are no
+/// finite numbers, std::system_error if it cannot be read.
+inline VisionLanguageFile load_vision_language(const std::filesystem::path& path) {
+  const CheckpointReader reader(path);
+  const auto options = vision_language_options_from_json(reader.metadata(detail::kVisionLanguageKey), path.string());
+  auto vocabulary = detail::read_words(reader, options.vocabulary);
+  detail::expect_stored(detail::count_numbers(options), reader);
+  VisionLanguageFile file{detail::make_from_file<VisionLanguage<float>>(options, path.string()), std::move(vocabulary),
+                          detail::read_card(reader)};
+  detail::read_finite(reader, file.model);
+  return file;
+}
+
+}  // namespace gatefold
