@@ -2,7 +2,7 @@
 """Writes vision_language_goldens.txt: tiny language models of transformers behind a picture, with random weights. For
 each the logits of all words of three sequences of unlike lengths, what greedy generation with a cache makes of the
 beginnings of them, and some of each parameter's gradient of the mean cross entropy of the answers. What goes in,
-parameters too, is made by a formula (drawn) on both sides; the eyes are written out below.
+parameters too, is made by a formula (drawn) on both sides; the vision encoder is written out below.
 
     python3 make_vision_language_goldens.py > vision_language_goldens.txt     # needs torch and transformers
 """
@@ -60,16 +60,16 @@ def see(p, images, projector):
     """A vision transformer of one block, and the projector. [B, 4, WIDTH]"""
     across = SIZE // PATCH
     cut = images.reshape(-1, across, PATCH, across, PATCH, CHANNELS).transpose(2, 3)
-    x = linear(p, "eyes.patch_embed.projection", cut.reshape(-1, across**2, PATCH * PATCH * CHANNELS), SEEN)
-    x = x + p("eyes.position.table", across**2, SEEN)
-    at = "eyes.trunk.blocks.0."
+    x = linear(p, "vision.patch_embed.projection", cut.reshape(-1, across**2, PATCH * PATCH * CHANNELS), SEEN)
+    x = x + p("vision.position.table", across**2, SEEN)
+    at = "vision.trunk.blocks.0."
     q, k, v = (part.reshape(*x.shape[:2], SEEN_HEADS, -1).transpose(1, 2) for part in linear(
         p, at + "attention.inner.qkv", norm(p, at + "attention.norm", x), 3 * SEEN).chunk(3, dim=-1))
     mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape)
     x = x + linear(p, at + "attention.inner.out", mixed, SEEN)
     hidden = linear(p, at + "ffn.inner.up", norm(p, at + "ffn.norm", x), SEEN_HIDDEN)
     x = x + linear(p, at + "ffn.inner.down", F.gelu(hidden, approximate="tanh"), SEEN)
-    x = norm(p, "eyes.trunk.norm", x)
+    x = norm(p, "vision.trunk.norm", x)
     if projector == "linear":
         return linear(p, "projector", x, WIDTH)
     return linear(p, "projector.down", F.gelu(linear(p, "projector.up", x, WIDTH)), WIDTH)

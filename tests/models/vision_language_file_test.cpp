@@ -80,8 +80,8 @@ TEST(VisionLanguageFile, BadConfigurationsAreRefusedByName) {
   EXPECT_EQ(refusal("rotary_base", "much"), "file: model configuration: «rotary_base» has another type");
   EXPECT_EQ(refusal("attention_bias", 1), "file: model configuration: «attention_bias» has another type");
   EXPECT_EQ(refusal("depth", 1), "file: model configuration: it holds options that this version does not know");
-  for (const char* name : {"eyes_image_size", "eyes_patch", "eyes_channels", "eyes_width", "eyes_hidden",
-                           "eyes_num_layers", "eyes_num_heads", "vocabulary", "context", "width", "hidden",
+  for (const char* name : {"vision_image_size", "vision_patch", "vision_channels", "vision_width", "vision_hidden",
+                           "vision_num_layers", "vision_num_heads", "vocabulary", "context", "width", "hidden",
                            "num_layers", "num_heads", "num_key_heads", "head_width"})
     EXPECT_EQ(refusal(name, 70000), "file: model configuration: a size is 70000, expected 1..65536") << name;
 }

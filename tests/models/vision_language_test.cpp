@@ -85,15 +85,15 @@ TEST(VisionLanguage, ListsItsParameters) {
     for_each_param([&](std::string_view path, const auto&) { paths.emplace_back(path); }, model);
     return paths;
   };
-  std::vector<std::string> wanted{"eyes.patch_embed.projection.weight", "eyes.patch_embed.projection.bias",
-                                  "eyes.position.table"};
+  std::vector<std::string> wanted{"vision.patch_embed.projection.weight", "vision.patch_embed.projection.bias",
+                                  "vision.position.table"};
   for (const std::string part :
        {"attention.norm.gain", "attention.norm.bias", "attention.inner.qkv.weight", "attention.inner.qkv.bias",
         "attention.inner.out.weight", "attention.inner.out.bias", "ffn.norm.gain", "ffn.norm.bias",
         "ffn.inner.up.weight", "ffn.inner.up.bias", "ffn.inner.down.weight", "ffn.inner.down.bias"})
-    wanted.push_back("eyes.trunk.blocks.0." + part);
+    wanted.push_back("vision.trunk.blocks.0." + part);
   for (const char* path :
-       {"eyes.trunk.norm.gain", "eyes.trunk.norm.bias", "projector.weight", "projector.bias", "words.table"})
+       {"vision.trunk.norm.gain", "vision.trunk.norm.bias", "projector.weight", "projector.bias", "words.table"})
     wanted.emplace_back(path);
   for (const std::string block : {"0", "1"})
     for (const std::string part :
@@ -226,10 +226,10 @@ TEST(VisionLanguage, BeginsByKnowingNothing) {
   EXPECT_NE(norm(model.words), 0);
   EXPECT_NE(norm(model.projector), 0);
   EXPECT_NE(norm(model.decoder.blocks[1].ffn.inner), 0);
-  EXPECT_NE(norm(model.eyes.position), 0);
+  EXPECT_NE(norm(model.vision.position), 0);
 }
 
-/// Eyes that see a picture as two rows, its halves.
+/// An encoder that sees a picture as two rows, its halves.
 struct Halves {
   using Scalar = float;
   struct Saved {
@@ -247,7 +247,7 @@ struct Halves {
   }
 };
 
-TEST(VisionLanguage, SeesByOtherEyes) {
+TEST(VisionLanguage, SeesByAnotherEncoder) {
   const auto o = test::tiny_vision_language();
   using Model = VisionLanguage<float, Tensor<float, 2>, Halves>;
   Model model(o, Halves(), [&](Index) { return make_decoder_block<float>(o); });

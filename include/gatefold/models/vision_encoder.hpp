@@ -7,7 +7,7 @@
 
 namespace gatefold {
 
-/// What makes rows of pictures, as many of each: the eyes of a VisionLanguage.
+/// What makes rows of pictures, as many of each: how a VisionLanguage sees.
 ///   Saved forward(View<const T, 4> images, Rows<T> y, Context&) const;        // y [B tokens_per_image, width]
 ///   void backward(const Saved&, Rows<const T> dy, V& grad, Context&) const;   // where it can be trained
 ///   auto over(const To&) const;                                               // where it is to be packed

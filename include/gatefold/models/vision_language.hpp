@@ -16,11 +16,11 @@ inline constexpr std::uint8_t kPicture = 0, kQuestion = 1, kAnswer = 2;
 
 /// How a VisionLanguage is made; sizes with the axis letters of core/shape.hpp.
 struct VisionLanguageOptions {
-  /// From the rows of the eyes to those of the decoder: one map, or two with GELU between them (LLaVA-1.5).
+  /// From the rows of the vision encoder to those of the decoder: one map, or two with GELU between them (LLaVA-1.5).
   enum class Projector { linear, mlp };
   /// Whether words are told by the table that embeds them, or by a matrix of its own.
   enum class Head { tied, free };
-  PatchEncoderOptions vision{};  ///< Says nothing where the eyes are others.
+  PatchEncoderOptions vision{};  ///< Says nothing where the vision encoder is another.
   Projector projector = Projector::linear;
   Index vocabulary = 0, context = 128;                            // V; tokens of a sequence at most, its picture's too
   Index width = 96, hidden = 256, num_layers = 8, num_heads = 4;  // D, H, -, -
@@ -56,13 +56,14 @@ DecoderBlock<T, W> make_decoder_block(const VisionLanguageOptions& o) {
 }
 
 /// A language model that sees one picture before each text (the shape of LLaVA, arXiv 2304.08485; γ-MoD, arXiv
-/// 2410.13859): eyes make rows of the picture, a projector takes them to the width of the decoder, where they stand
-/// before the words. Sequences of any lengths are packed: no padding is computed, and the head sees only what it is
-/// asked for. Eyes are any VisionEncoder (patches trained along, a CLIP), the blocks of the decoder any layer.
-/// 2 (2 D² (1 + G / H) + 3 D H + 2 T D) flops a token and dense block.
-template <Real T, WeightStorage<T> W = Tensor<T, 2>, class Eyes = PatchEncoder<T, W>, class Layer = DecoderBlock<T, W>>
+/// 2410.13859): an encoder makes rows of the picture, a projector takes them to the width of the decoder, where they
+/// stand before the words. Sequences of any lengths are packed: no padding is computed, and the head sees only what it
+/// is asked for. Both are open: Vision is any VisionEncoder, Layer any block that decodes. 2 (2 D² (1 + G / H) + 3 D H
+/// + 2 T D) flops a token and dense block.
+template <Real T, WeightStorage<T> W = Tensor<T, 2>, class Vision = PatchEncoder<T, W>,
+          class Layer = DecoderBlock<T, W>>
 struct VisionLanguage {
-  static_assert(VisionEncoder<Eyes>, "VisionLanguage sees by a VisionEncoder");
+  static_assert(VisionEncoder<Vision>, "VisionLanguage sees by a VisionEncoder");
   using Scalar = T;
   using Options = VisionLanguageOptions;
   using Projector = OneOf<Linear<T, W>, Mlp<T, GeluErf, W>>;
@@ -95,7 +96,7 @@ struct VisionLanguage {
     }
   };
   struct Saved {
-    typename Eyes::Saved eyes;
+    typename Vision::Saved vision;
     typename Projector::Saved projector;
     typename Embedding<T>::Saved words;
     typename Decoder::Saved decoder;
@@ -106,7 +107,7 @@ struct VisionLanguage {
   };
 
   Options options;
-  Eyes eyes;
+  Vision vision;
   Projector projector;
   Embedding<T> words;
   Decoder decoder;
@@ -114,14 +115,14 @@ struct VisionLanguage {
 
   /// Throws OptionError for options that contradict each other.
   explicit VisionLanguage(
-      const Options& o) requires std::same_as<Eyes, PatchEncoder<T, W>> && std::same_as<Layer, DecoderBlock<T, W>>
-      : VisionLanguage(o, Eyes(o.vision), [&](Index) { return make_decoder_block<T, W>(o); }) {}
-  /// Of other eyes, or of one block for each call of make(layer).
+      const Options& o) requires std::same_as<Vision, PatchEncoder<T, W>> && std::same_as<Layer, DecoderBlock<T, W>>
+      : VisionLanguage(o, Vision(o.vision), [&](Index) { return make_decoder_block<T, W>(o); }) {}
+  /// Of another vision encoder, or of one block for each call of make(layer).
   template <std::invocable<Index> Make>
-  VisionLanguage(const Options& o, Eyes e, Make&& make)
+  VisionLanguage(const Options& o, Vision v, Make&& make)
       : options(checked(o)),
-        eyes(std::move(e)),
-        projector(make_projector(o, eyes.width())),
+        vision(std::move(v)),
+        projector(make_projector(o, vision.width())),
         words({.vocabulary = o.vocabulary, .width = o.width}),
         decoder({.width = o.width, .epsilon = o.epsilon}, o.num_layers, make) {
     expect_option(tokens_per_image() < o.context, "VisionLanguage", "context", o.context,
@@ -130,27 +131,27 @@ struct VisionLanguage {
   }
 
   static void visit(auto& v, auto&... self) {
-    v("eyes", self.eyes...);
+    v("vision", self.vision...);
     v("projector", self.projector...);
     v("words", self.words...);
     v("decoder", self.decoder...);
     v("head", self.head...);
   }
   static void visit_layers(auto& v, auto& self, auto&... saved) {
-    v("eyes", self.eyes, saved.eyes...);
+    v("vision", self.vision, saved.vision...);
     v("decoder", self.decoder, saved.decoder...);
   }
 
-  Index tokens_per_image() const { return eyes.tokens_per_image(); }
+  Index tokens_per_image() const { return vision.tokens_per_image(); }
   /// Tokens of a sequence, its picture's too.
   Index length(const Batch& batch, Index b) const {
     return tokens_per_image() + batch.text_offset[b + 1] - batch.text_offset[b];
   }
 
-  /// First weights: initialise_matrices in the eyes and in the decoder, words normal with 0.02, a head of its own zero,
-  /// so that training starts from the loss of knowing nothing.
+  /// First weights: initialise_matrices in the vision encoder and in the decoder, words normal with 0.02, a head of its
+  /// own zero, so that training starts from the loss of knowing nothing.
   void initialise(Rng& rng, Context& ctx) {
-    eyes.initialise(rng, ctx);
+    vision.initialise(rng, ctx);
     init::xavier_uniform(projector, rng, ctx);
     init::truncated_normal(words, rng, 0.02, ctx);
     initialise_matrices(decoder, options.num_layers, rng, ctx);
@@ -189,7 +190,7 @@ struct VisionLanguage {
     auto dnormed = ctx.workspace.take<T>(saved.row.extent(0), width),
          dchosen = ctx.workspace.take<T>(dnormed.shape()[0], width);
     auto dx = ctx.workspace.take<T>(rows, width), dparts = ctx.workspace.take<T>(rows, width);
-    auto dseen = ctx.workspace.take<T>(seen, eyes.width());
+    auto dseen = ctx.workspace.take<T>(seen, vision.width());
     expect_shape(dlogits, {dnormed.extent(0), options.vocabulary}, "VisionLanguage::backward: dlogits");
     if (head.has_value() != grad.head.has_value())
       throw ShapeError("VisionLanguage::backward: the gradient has another head than the model, expected the same");
@@ -207,7 +208,7 @@ struct VisionLanguage {
     pool_at<T>(dx, saved.place, dparts, ctx);
     words.backward(saved.words, dparts.rows(seen, rows), grad.words, ctx);
     projector.backward(saved.projector, dparts.rows(0, seen), dseen, grad.projector, ctx);
-    eyes.backward(saved.eyes, dseen, grad.eyes, ctx);
+    vision.backward(saved.vision, dseen, grad.vision, ctx);
   }
 
   /// What the decoder remembers of so many sequences (module/decode.hpp), numbers kept as F.
@@ -246,11 +247,11 @@ struct VisionLanguage {
   template <class To>
   requires std::invocable<const To&, const W&>
   auto over(const To& to) const {
-    using Other = VisionLanguage<T, WeightBy<To, W>, decltype(with_weights(eyes, to)),
+    using Other = VisionLanguage<T, WeightBy<To, W>, decltype(with_weights(vision, to)),
                                  decltype(with_weights(decoder.blocks[0], to))>;
     auto other_options = options;
     other_options.head = Options::Head::free;
-    Other other(other_options, with_weights(eyes, to),
+    Other other(other_options, with_weights(vision, to),
                 [&](Index layer) { return with_weights(decoder.blocks[static_cast<std::size_t>(layer)], to); });
     other.projector = with_weights(projector, to);
     other.words = words;
@@ -330,9 +331,9 @@ struct VisionLanguage {
   Rows<const T> embed(const Batch& batch, const TokenLayout& layout, Saved& saved, Context& ctx) const {
     const Index sequences = batch.num_sequences(), seen = sequences * tokens_per_image();
     const Index rows = seen + batch.ids.extent(0);
-    auto rows_seen = ctx.workspace.take<T>(seen, eyes.width());
+    auto rows_seen = ctx.workspace.take<T>(seen, vision.width());
     auto parts = ctx.workspace.take<T>(rows, options.width), x = ctx.workspace.take<T>(rows, options.width);
-    saved.eyes = eyes.forward(batch.images, rows_seen, ctx);
+    saved.vision = vision.forward(batch.images, rows_seen, ctx);
     saved.projector = projector.forward(rows_seen, parts.rows(0, seen), ctx);
     saved.words = words.forward(batch.ids, parts.rows(seen, rows), ctx);
     auto place = ctx.workspace.take<Index>(rows), part = ctx.workspace.take<Index>(rows);

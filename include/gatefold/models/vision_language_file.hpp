@@ -9,9 +9,9 @@ namespace gatefold {
 template <class Visitor, class Options>
 requires std::same_as<std::remove_const_t<Options>, VisionLanguageOptions>
 void visit_options(Visitor&& v, Options& o) {
-  const auto eyes = [&](const std::string& name, auto& value) { v("eyes_" + name, value); };
-  visit_picture_options(eyes, o.vision);
-  visit_transformer_options(eyes, o.vision);
+  const auto vision = [&](const std::string& name, auto& value) { v("vision_" + name, value); };
+  visit_picture_options(vision, o.vision);
+  visit_transformer_options(vision, o.vision);
   v("projector", o.projector);
   v("vocabulary", o.vocabulary);
   v("context", o.context);
@@ -33,10 +33,10 @@ namespace detail {
 /// What a model of these options holds.
 inline double count_numbers(const VisionLanguageOptions& o) {
   const auto number = [](Index n) { return static_cast<double>(n); };
-  const auto& eyes = o.vision;
-  const double s = number(eyes.width), across = number(eyes.image_size / eyes.patch);
-  const double seen = s * (number(eyes.patch) * number(eyes.patch) * number(eyes.channels) + across * across) +
-                      number(eyes.num_layers) * (4 * s * s + 2 * s * number(eyes.hidden));
+  const auto& vision = o.vision;
+  const double s = number(vision.width), across = number(vision.image_size / vision.patch);
+  const double seen = s * (number(vision.patch) * number(vision.patch) * number(vision.channels) + across * across) +
+                      number(vision.num_layers) * (4 * s * s + 2 * s * number(vision.hidden));
   const double d = number(o.width), width = number(o.head_width ? o.head_width : o.width / o.num_heads);
   const double heads = number(o.num_heads) + number(o.num_key_heads ? o.num_key_heads : o.num_heads);
   const double block = d * (2 * heads * width + 3 * number(o.hidden));
