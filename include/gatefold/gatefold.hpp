@@ -29,6 +29,7 @@
 #include "gatefold/losses/sigmoid_contrastive.hpp"
 #include "gatefold/models/clip.hpp"
 #include "gatefold/models/clip_init.hpp"
+#include "gatefold/models/clip_patches.hpp"
 #include "gatefold/models/generate.hpp"
 #include "gatefold/models/limoe.hpp"
 #include "gatefold/models/long_context.hpp"
