@@ -58,8 +58,8 @@ DecoderBlock<T, W> make_decoder_block(const VisionLanguageOptions& o) {
 /// A language model that sees one picture before each text (the shape of LLaVA, arXiv 2304.08485; γ-MoD, arXiv
 /// 2410.13859): an encoder makes rows of the picture, a projector takes them to the width of the decoder, where they
 /// stand before the words. Sequences of any lengths are packed: no padding is computed, and the head sees only what it
-/// is asked for. Both are open: Vision is any VisionEncoder, Layer any block that decodes. 2 (2 D² (1 + G / H) + 3 D H
-/// + 2 T D) flops a token and dense block.
+/// is asked for. Both are open: Vision is any VisionEncoder, Layer any block that decodes. 2 (2 D² (1 + g) + 3 D H + T
+/// D) flops a token and dense block, with g heads of keys for each of queries.
 template <Real T, WeightStorage<T> W = Tensor<T, 2>, class Vision = PatchEncoder<T, W>,
           class Layer = DecoderBlock<T, W>>
 struct VisionLanguage {
@@ -187,11 +187,11 @@ struct VisionLanguage {
                 Context& ctx) const requires TrainableStorage<W, T> {
     const auto scope = ctx.workspace.scope();
     const Index width = options.width, rows = saved.place.extent(0), seen = rows - saved.words.ids.extent(0);
-    auto dnormed = ctx.workspace.take<T>(saved.row.extent(0), width),
-         dchosen = ctx.workspace.take<T>(dnormed.shape()[0], width);
+    const Index told = saved.row.extent(0);
+    auto dnormed = ctx.workspace.take<T>(told, width), dchosen = ctx.workspace.take<T>(told, width);
     auto dx = ctx.workspace.take<T>(rows, width), dparts = ctx.workspace.take<T>(rows, width);
     auto dseen = ctx.workspace.take<T>(seen, vision.width());
-    expect_shape(dlogits, {dnormed.extent(0), options.vocabulary}, "VisionLanguage::backward: dlogits");
+    expect_shape(dlogits, {told, options.vocabulary}, "VisionLanguage::backward: dlogits");
     if (head.has_value() != grad.head.has_value())
       throw ShapeError("VisionLanguage::backward: the gradient has another head than the model, expected the same");
     if (head) {
@@ -311,9 +311,12 @@ struct VisionLanguage {
     for (Index b = 0; b < sequences; ++b) {
       const Index answer = batch.answer_begin(b) + (b + 1) * seen;
       offset[b + 1] = batch.text_offset[b + 1] + (b + 1) * seen;
-      std::fill(&modality[offset[b]], &modality[offset[b]] + seen, kPicture);
-      std::fill(modality.data() + offset[b] + seen, modality.data() + answer, kQuestion);
-      std::fill(modality.data() + answer, modality.data() + offset[b + 1], kAnswer);
+      const auto mark = [&](Index begin, Index end, std::uint8_t what) {
+        std::fill(modality.data() + begin, modality.data() + end, what);
+      };
+      mark(offset[b], offset[b] + seen, kPicture);
+      mark(offset[b] + seen, answer, kQuestion);
+      mark(answer, offset[b + 1], kAnswer);
     }
     return {.offset = offset, .modality = modality, .num_modalities = 3};
   }
@@ -357,8 +360,8 @@ struct VisionLanguage {
   /// New rows of the decoder go into a cache; logits are told from some of them. // x [R, D], row [N], logits [N, V]
   void go_on(Rows<const T> x, const TokenLayout& layout, View<const Index, 1> row, Rows<T> logits, auto& cache,
              Context& ctx) const {
-    auto y = ctx.workspace.take<T>(x.extent(0), options.width),
-         chosen = ctx.workspace.take<T>(row.extent(0), options.width);
+    auto y = ctx.workspace.take<T>(x.extent(0), options.width);
+    auto chosen = ctx.workspace.take<T>(row.extent(0), options.width);
     {
       const LayoutScope scope(ctx, layout);
       decode(decoder, x, y, cache, ctx);
