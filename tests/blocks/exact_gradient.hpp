@@ -24,7 +24,7 @@ Tensor<T, Rank> random_tensor(Shape<Rank> shape, std::uint64_t seed) {
 }
 /// Adds N(0, std^2) to every parameter: symmetric starts must not hide a gradient.
 template <Module M>
-void disturb(M& module, std::uint64_t seed, double std = 0.7) {
+void disturb_params(M& module, std::uint64_t seed, double std = 0.7) {
   Rng rng(seed);
   for_each_param(
       [&](std::string_view, auto& t) {

@@ -39,7 +39,7 @@ const ConstantExpert<T>& constant_of(const NoNet<T>& free) {
 
 TEST(FreeExperts, GiveWhatTheySay) {
   auto layer = mixture<float>();
-  disturb(layer, 1);
+  disturb_params(layer, 1);
   const auto x = random_tensor<float>(Shape<2>{300, 6}, 2);
   Tensor<float, 2> y(x.shape()), net({1, 6});
   std::vector<float> first;
@@ -74,7 +74,7 @@ TEST(FreeExperts, GiveWhatTheySay) {
 TEST(FreeExperts, HaveExactGradients) {
   auto layer = mixture<double>();
   auto lifted = mixture<Dual>();
-  disturb(layer, 3);
+  disturb_params(layer, 3);
   expect_exact_gradient(layer, lifted, random_tensor<double>(Shape<2>{17, 6}, 4));
   layer.weighed = lifted.weighed = Weighed::inputs;
   expect_exact_gradient(layer, lifted, random_tensor<double>(Shape<2>{9, 6}, 4));
@@ -91,7 +91,7 @@ TEST(FreeExperts, HaveExactGradients) {
 
 TEST(FreeExperts, ArePackedAndSavedWithTheNets) {
   auto layer = mixture<float>(32), other = mixture<float>(32);
-  disturb(layer, 6, 0.2);
+  disturb_params(layer, 6, 0.2);
   const testing::TemporaryFolder folder;
   save(layer, folder / "layer.safetensors");
   load(folder / "layer.safetensors", other);

@@ -65,7 +65,7 @@ void expect_equal(const Results<L>& a, const Results<L>& b) {
 TEST(Layout, MayDieAfterForward) {
   for_each_layer([](const char* name, auto layer) {
     SCOPED_TRACE(name);
-    disturb(layer, 1);
+    disturb_params(layer, 1);
     std::vector<Index> offset{0, 5, 8, kRows};
     std::vector<std::uint8_t> modality{0, 0, 1, kPadding, 1, 1, 0, 1, 0, kPadding, 0, 1};
     TokenLayout layout{.offset = {offset.data(), {4}}, .modality = {modality.data(), {kRows}}, .num_modalities = 2};
@@ -86,7 +86,7 @@ TEST(Layout, MayDieAfterForward) {
 TEST(Layout, NoneMeansOneSequenceWithoutPadding) {
   for_each_layer([](const char* name, auto layer) {
     SCOPED_TRACE(name);
-    disturb(layer, 1);
+    disturb_params(layer, 1);
     const Index offset[] = {0, kRows};
     const std::vector<std::uint8_t> modality(kRows);
     const TokenLayout layout{.offset = {offset, {2}}, .modality = {modality.data(), {kRows}}};

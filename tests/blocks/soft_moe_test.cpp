@@ -73,7 +73,7 @@ template <class T>
 SoftMoe<Mlp<T>> soft_moe(Index slots_per_expert) {
   SoftMoe<Mlp<T>> layer({.width = 4, .num_experts = 3, .slots_per_expert = slots_per_expert},
                         Mlp<T>({.width = 4, .hidden = 5}));
-  disturb(layer, 1);
+  disturb_params(layer, 1);
   return layer;
 }
 
@@ -157,7 +157,7 @@ TEST(SoftMoe, GradientIsExactAtScaleZero) {
 TEST(SoftMoe, ResultsDoNotDependOnThreadsAndMemorySettles) {
   SoftMoe<Mlp<float>> layer({.width = 24, .num_experts = 5, .slots_per_expert = 4},
                             Mlp<float>({.width = 24, .hidden = 40}));
-  disturb(layer, 2);
+  disturb_params(layer, 2);
   const auto x = random_tensor<float>(Shape<2>{700, 24}, 7);
   const std::array<Index, 4> offset{0, 100, 333, 700};
   std::vector<std::uint8_t> modality(700, 0);

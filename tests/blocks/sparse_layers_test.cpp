@@ -34,7 +34,7 @@ auto make() {
                                  : Ffn(net);
     return Block({.width = 8, .num_heads = 2}, ffn);
   });
-  disturb(encoder, 1);
+  disturb_params(encoder, 1);
   return encoder;
 }
 

@@ -165,7 +165,7 @@ static_assert(Layer<Net<float>> && Expert<Net<double>>);
 template <class T>
 Net<T> top_k_net(const typename TopKRouter<T>::Options& o) {
   Net<T> net(TopKRouter<T>(o), Mlp<T>({.width = o.width, .hidden = 5}));
-  disturb(net, 1);
+  disturb_params(net, 1);
   return net;
 }
 
@@ -318,7 +318,7 @@ TEST(SparseMlp, GradientIsExactWithPenalties) {
     return net;
   };
   auto net = make(0.0);
-  disturb(net, 2);
+  disturb_params(net, 2);
   auto lifted = make(Dual{});
   expect_exact_gradient(net, lifted, x, {.layout = &kLayout, .seed = 3});
 }
@@ -332,7 +332,7 @@ TEST(SparseMlp, GradientIsExactWhereExpertsChoose) {
   };
   for (const double noise : {0.0, 1.0}) {
     auto net = make(0.0, noise);
-    disturb(net, 3);
+    disturb_params(net, 3);
     auto lifted = make(Dual{}, noise);
     expect_exact_gradient(net, lifted, x, {.layout = &kLayout, .seed = 4});
   }
@@ -366,7 +366,7 @@ TEST(SparseMlp, ResultsDoNotDependOnThreadsAndMemorySettles) {
                          .priority = Priority::max_gate,
                          .noise = 1}),
       Mlp<float>({.width = 24, .hidden = 40}), limoe_losses({.min_image_experts = 4, .min_text_experts = 4}));
-  disturb(net, 4);
+  disturb_params(net, 4);
   const auto x = random_tensor<float>(Shape<2>{700, 24}, 12);
   std::vector<float> first;
   for (const Index workers : {1, 2, 7}) {
@@ -425,7 +425,7 @@ TEST(SparseMlp, GroupedExpertsEqualOneCallPerExpert) {
   const TopKRouter<double>::Options o{.width = 3, .num_experts = 4, .num_selected = 2, .capacity = {.factor = .7}};
   SparseMlp<TopKRouter<double>, Affine<double>> plain(TopKRouter<double>(o), Affine<double>{});
   SparseMlp<TopKRouter<double>, GroupedAffine> grouped(TopKRouter<double>(o), GroupedAffine{});
-  disturb(plain, 6);
+  disturb_params(plain, 6);
   convert(plain, grouped);
   const auto x = random_tensor<double>(Shape<2>{17, 3}, 13);
   Tensor<double, 2> y({17, 3}), dx({17, 3}), grouped_y({17, 3}), grouped_dx({17, 3});
@@ -462,7 +462,7 @@ TEST(SparseMlp, ReportsWhatItDid) {
       TopKRouter<double>({.width = 4, .num_experts = 4, .capacity = {.factor = 1}}),
       Mlp<double>({.width = 4, .hidden = 5}),
       limoe_losses({.coefficient = 1, .min_image_experts = 3, .min_text_experts = 3, .load = false}));
-  disturb(net, 7);
+  disturb_params(net, 7);
   net.aux_scale = .5;
   const auto x = random_tensor<double>(Shape<2>{10, 4}, 14);
   Tensor<double, 2> y({10, 4});
@@ -501,7 +501,7 @@ void expect_grouped_equals_one_by_one(double tolerance) {
   SparseMlp<TopKRouter<T>, Mlp<T>> grouped(TopKRouter<T>(o), Mlp<T>({.width = 20, .hidden = 40}));
   SparseMlp<TopKRouter<T>, OneByOne<T>> single(TopKRouter<T>(o),
                                                OneByOne<T>(typename Mlp<T>::Options{.width = 20, .hidden = 40}));
-  disturb(grouped, 6);
+  disturb_params(grouped, 6);
   std::fill_n(&grouped.router.weight.view()(3, 0), 20, T(-30));  // and an expert that nearly nobody asks
   convert(grouped, single);
   const auto x = random_tensor<T>(Shape<2>{170, 20}, 13);
@@ -534,7 +534,7 @@ TEST(SparseMlp, PackedExpertsAreNearlyTheSameAndSeatTheSameTokens) {
   for (const Index selected : {1, 2}) {
     Whole net(TopKRouter<float>({.width = 64, .num_experts = 5, .num_selected = selected, .capacity = {.factor = .9}}),
               Mlp<float>({.width = 64, .hidden = 200}));
-    disturb(net, 7, .15);
+    disturb_params(net, 7, .15);
     net.aux_scale = .25;
     const auto x = random_tensor<float>(Shape<2>{300, 64}, 14);
     const auto check = [&]<class F>(std::type_identity<F>, double tolerance) {
@@ -618,7 +618,7 @@ TEST(SparseMlp, WeighedInputsHaveExactGradients) {
     const auto check = [&](auto plain, auto dual) {
       auto layer = weighed_inputs<double>(plain, capacity);
       auto lifted = weighed_inputs<Dual>(dual, capacity);
-      disturb(layer, 31);
+      disturb_params(layer, 31);
       expect_exact_gradient(layer, lifted, random_tensor<double>(Shape<2>{9, 4}, 32));
     };
     check(Mlp<double>({.width = 4, .hidden = 3}), Mlp<Dual>({.width = 4, .hidden = 3}));  // grouped
@@ -628,7 +628,7 @@ TEST(SparseMlp, WeighedInputsHaveExactGradients) {
 
 TEST(SparseMlp, WeighedInputsArePackedAsSuch) {
   auto layer = weighed_inputs<float>(Mlp<float>({.width = 4, .hidden = 8}));
-  disturb(layer, 33);
+  disturb_params(layer, 33);
   const auto packed = pack<float>(layer);
   const auto x = random_tensor<float>(Shape<2>{20, 4}, 34);
   Tensor<float, 2> y({20, 4}), wanted({20, 4}), outputs({20, 4});
@@ -644,7 +644,7 @@ TEST(SparseMlp, WeighedInputsArePackedAsSuch) {
 TEST(SparseMlp, InputNoiseIsWhatRouterAndExpertsSee) {
   for (const Weighed weighed : {Weighed::outputs, Weighed::inputs}) {
     auto layer = weighed_inputs<double>(Linear<double>({.in = 4, .out = 4}));
-    disturb(layer, 35);
+    disturb_params(layer, 35);
     layer.weighed = weighed;
     auto noisy = layer;
     noisy.input_noise = 0.3;
@@ -688,7 +688,7 @@ TEST(SparseMlp, APackedTokenIsTheSameInAnyBatch) {
     SparseMlp<TopKRouter<float>, GatedMlp<float>> net(
         TopKRouter<float>({.width = kWidth, .num_experts = 12, .num_selected = 3, .score = score}),
         GatedMlp<float>({.width = kWidth, .hidden = 24}));
-    disturb(net, 22, .3);
+    disturb_params(net, 22, .3);
     const auto packed = pack<F>(net);
     for (const Isa isa : isas_here()) {
       Context ctx;

@@ -77,10 +77,10 @@ void expect_the_definition(const Layer& layer, Index rows, std::uint64_t seed) {
 TEST(UnlikeExperts, AreTheirDefinition) {
   for (const auto& hidden : {std::vector<Index>{64, 16}, {16, 64}, {1, 130, 7, 64}}) {
     auto plain = unlike<Mlp<float, GeluErf>>(32, hidden);
-    disturb(plain, 1, 0.2);
+    disturb_params(plain, 1, 0.2);
     expect_the_definition(plain, 90, 2);
     auto gated = unlike<GatedMlp<float, Silu>>(32, hidden);
-    disturb(gated, 3, 0.2);
+    disturb_params(gated, 3, 0.2);
     expect_the_definition(gated, 90, 4);
   }
 }
@@ -89,7 +89,7 @@ template <template <class> class E>
 void expect_exact() {
   auto layer = unlike<E<double>>(4, {5, 1, 7});
   auto lifted = unlike<E<Dual>>(4, {5, 1, 7});
-  disturb(layer, 5);
+  disturb_params(layer, 5);
   expect_exact_gradient(layer, lifted, random_tensor<double>(Shape<2>{9, 4}, 6));
 }
 template <class T>
@@ -125,9 +125,9 @@ void expect_packed_as_one_by_one(const Layer& layer, Index rows) {
 
 TEST(UnlikeExperts, MayBePacked) {
   auto plain = unlike<Mlp<float>>(48, {600, 40, 96, 17});
-  disturb(plain, 8, 0.1);
+  disturb_params(plain, 8, 0.1);
   auto gated = unlike<GatedMlp<float>>(48, {40, 600, 17});
-  disturb(gated, 9, 0.1);
+  disturb_params(gated, 9, 0.1);
   for (const Index rows : {3, 40}) {
     expect_packed_as_one_by_one<float>(plain, rows);
     expect_packed_as_one_by_one<bf16>(gated, rows);
@@ -141,7 +141,7 @@ TEST(UnlikeExperts, MayBePacked) {
 TEST(UnlikeExperts, ComeBackFromACheckpoint) {
   const testing::TemporaryFolder folder;
   auto layer = unlike<Mlp<float>>(8, {16, 4});
-  disturb(layer, 10);
+  disturb_params(layer, 10);
   save(layer, folder / "layer.safetensors");
   auto other = unlike<Mlp<float>>(8, {16, 4}), turned = unlike<Mlp<float>>(8, {4, 16});
   load(folder / "layer.safetensors", other);
@@ -168,7 +168,7 @@ TEST(UnlikeExperts, ComeBackFromACheckpoint) {
 TEST(UnlikeExperts, MayBeAssigned) {
   auto layer = unlike<Mlp<float, GeluErf>>(32, {16, 16});
   layer.experts[1] = Mlp<float, GeluErf>({.width = 32, .hidden = 50});
-  disturb(layer, 12, 0.2);
+  disturb_params(layer, 12, 0.2);
   expect_the_definition(layer, 40, 13);
 }
 

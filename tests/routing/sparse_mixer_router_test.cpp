@@ -106,7 +106,7 @@ TEST(SparseMixerRouter, GradientsAreExact) {
   for (const auto& capacity : {Capacity{}, Capacity{.factor = .8}}) {
     auto net = layer<double>(capacity);
     auto lifted = layer<Dual>(capacity);
-    disturb(net, 5, .3);
+    disturb_params(net, 5, .3);
     for (Index e = 0; e < 6; ++e) net.router.weight.view()(e, 0) += 1;  // near each other
     auto x = random_tensor<double>(Shape<2>{13, 4}, 9);
     for (Index i = 0; i < 13; ++i) x.view()(i, 0) = i % 3 ? 2 : -2;

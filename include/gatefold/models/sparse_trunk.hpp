@@ -88,8 +88,8 @@ void initialise_matrices(M& model, Index num_layers, Rng& rng, Context& ctx) {
 /// Routers begin nearly without an opinion: normal with 0.02.
 template <Module M>
 void initialise_routers(M& model, Rng& rng, Context& ctx) {
-  for_each_sparse(model,
-                  [&](std::string_view, auto& sparse) { init::truncated_normal(sparse.router, rng, 0.02, ctx); });
+  for_each_routed(model,
+                  [&](std::string_view, auto& routed) { init::truncated_normal(routed.router, rng, 0.02, ctx); });
 }
 
 }  // namespace gatefold
