@@ -32,7 +32,7 @@
 #include "gatefold/models/clip_init.hpp"
 #include "gatefold/models/clip_patches.hpp"
 #include "gatefold/models/generate.hpp"
-#include "gatefold/models/limoe.hpp"
+#include "gatefold/models/limoe_patches.hpp"
 #include "gatefold/models/long_context.hpp"
 #include "gatefold/models/mixture.hpp"
 #include "gatefold/models/mixture_family.hpp"

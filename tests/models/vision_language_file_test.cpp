@@ -34,11 +34,26 @@ Options options() {
       .query_key_norm = QueryKeyNorm::whole,
       .head = Options::Head::free};
 }
-VisionLanguageFile random_file(const Options& o = options()) {
-  VisionLanguageFile file{VisionLanguage<float>(o), kVocabulary, {{"licence", "Apache-2.0"}, {"seed", "7"}}};
+/// The first and the last of three blocks skip, each by every option otherwise than by default.
+VisionLanguageFile random_file(const Options& o = options(), const std::vector<Index>& skipping = {0, 2}) {
   Rng rng(1);
+  Context ctx;
+  const MixtureOfDepthsOptions depths{.skipped = 0.25,
+                                      .always = 6,
+                                      .first_always = true,
+                                      .choice = MixtureOfDepthsOptions::Choice::threshold,
+                                      .threshold = 0.75,
+                                      .gate = MixtureOfDepthsOptions::Gate::block,
+                                      .places = MixtureOfDepthsOptions::Places::kept,
+                                      .aux_weight = 0.125};
+  VisionLanguageFile file{with_depths(VisionLanguage<float>(o), skipping, depths, rng, ctx),
+                          kVocabulary,
+                          {{"licence", "Apache-2.0"}, {"seed", "7"}}};
   init::truncated_normal(file.model, rng, 0.3);
   return file;
+}
+MixtureOfDepthsOptions& depths_of(VisionLanguageFile& file, std::size_t layer) {
+  return std::get<1>(file.model.decoder.blocks[layer].layer).options;
 }
 
 TEST(VisionLanguageFile, AFileIsAsGoodAsTheModel) {
@@ -47,17 +62,50 @@ TEST(VisionLanguageFile, AFileIsAsGoodAsTheModel) {
   plain.projector = Options::Projector::linear, plain.head = Options::Head::tied;
   plain.attention_bias = false, plain.query_key_norm = QueryKeyNorm::none, plain.vision.num_layers = 0;
   for (const auto& o : {options(), plain}) {
-    const auto original = random_file(o);
+    auto original = random_file(o);
+    depths_of(original, 2).threshold = 0.5;
     save_vision_language(original, folder / "model.safetensors");
-    const auto file = load_vision_language(folder / "model.safetensors");
+    auto file = load_vision_language(folder / "model.safetensors");
     for_each_param([](std::string_view at, const auto& a, const auto& b) { EXPECT_EQ(a, b) << at; }, file.model,
                    original.model);
     EXPECT_EQ(to_json(file.model.options), to_json(o));
     EXPECT_EQ(file.card, original.card);
     EXPECT_EQ(file.vocabulary, original.vocabulary);
-    EXPECT_EQ(file.model.decoder.blocks[1].ffn.norm.epsilon, 0.25);
-    EXPECT_EQ(file.model.decoder.blocks[2].attention.inner.options.rotary.base, 500);
+    EXPECT_EQ(std::get<0>(file.model.decoder.blocks[1].layer).ffn.norm.epsilon, o.epsilon);
+    EXPECT_EQ(std::get<0>(file.model.decoder.blocks[1].layer).attention.inner.options.rotary.base, o.rotary_base);
+    for (const std::size_t layer : {0u, 2u}) {
+      EXPECT_EQ(options_to_json(depths_of(file, layer)), options_to_json(depths_of(original, layer)));
+      EXPECT_EQ(depths_of(file, layer).width, o.width);
+    }
+    EXPECT_EQ(depths_of(file, 0).threshold, 0.75);
+    EXPECT_EQ(depths_of(file, 0).always, 6u);
+    EXPECT_EQ(depths_of(file, 2).threshold, 0.5);
   }
+}
+
+TEST(VisionLanguageFile, BlocksThatSkipAreRefusedByName) {
+  const TemporaryFolder folder;
+  const auto file = random_file();
+  const auto refusal = [&](const std::string& key, const std::string& text) {
+    CheckpointWriter writer;
+    writer.add("model", file.model);
+    writer.add_metadata("gatefold.vision_language", to_json(options()));
+    writer.add_metadata("gatefold.vocabulary", kVocabulary.serialize());
+    writer.add_metadata("gatefold.depths." + key, text);
+    writer.write(folder / "model.safetensors");
+    return message_of<FormatError>([&] { (void)load_vision_language(folder / "model.safetensors"); });
+  };
+  auto original = file;
+  auto json = nlohmann::ordered_json::parse(options_to_json(depths_of(original, 0)));
+  EXPECT_THAT(refusal("3", json.dump()), HasSubstr("«gatefold.depths.3» is of no block, expected 0..2"));
+  EXPECT_THAT(refusal("00", json.dump()), HasSubstr("«gatefold.depths.00» is of no block, expected 0..2"));
+  EXPECT_THAT(refusal("0", json.dump()), HasSubstr("unexpected: 'model.decoder.blocks.2.router.weight'"));
+  json["threshold"] = 1.5;
+  EXPECT_THAT(refusal("0", json.dump()), HasSubstr("MixtureOfDepths: threshold is 1.5, expected a score in [0, 1]"));
+  json["gate"] = 2;
+  EXPECT_THAT(refusal("0", json.dump()), HasSubstr("«gate» is 2"));
+  json["always"] = -1;
+  EXPECT_THAT(refusal("0", json.dump()), HasSubstr("«always» is -1"));
 }
 
 TEST(VisionLanguageFile, OptionsGoThroughJson) {

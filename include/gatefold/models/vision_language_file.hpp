@@ -1,6 +1,6 @@
 #pragma once
 #include "gatefold/models/model_file.hpp"
-#include "gatefold/models/vision_language.hpp"
+#include "gatefold/models/vision_language_depths.hpp"
 #include "gatefold/models/words_file.hpp"
 
 namespace gatefold {
@@ -25,6 +25,23 @@ void visit_options(Visitor&& v, Options& o) {
   v("head", o.head);
 }
 
+/// The same of a block that skips, but for its width, which is the model's.
+template <class Visitor, class Options>
+requires std::same_as<std::remove_const_t<Options>, MixtureOfDepthsOptions>
+void visit_options(Visitor&& v, Options& o) {
+  v("skipped", o.skipped);
+  v("always", o.always);
+  v("first_always", o.first_always);
+  v("choice", o.choice);
+  v("threshold", o.threshold);
+  v("gate", o.gate);
+  v("places", o.places);
+  v("aux_weight", o.aux_weight);
+}
+
+constexpr int num_values(MixtureOfDepthsOptions::Choice) { return 2; }
+constexpr int num_values(MixtureOfDepthsOptions::Gate) { return 2; }
+constexpr int num_values(MixtureOfDepthsOptions::Places) { return 2; }
 constexpr int num_values(VisionLanguageOptions::Projector) { return 2; }
 constexpr int num_values(VisionLanguageOptions::Head) { return 2; }
 constexpr int num_values(QueryKeyNorm) { return 3; }
@@ -45,6 +62,26 @@ inline double count_numbers(const VisionLanguageOptions& o) {
   return seen + d * (s + (mlp ? d : 0)) + (tied ? 1 : 2) * d * number(o.vocabulary) + number(o.num_layers) * block;
 }
 inline constexpr const char* kVisionLanguageKey = "gatefold.vision_language";
+inline constexpr std::string_view kDepthsPrefix = "gatefold.depths.";
+inline std::string depths_key(Index layer) { return std::string(kDepthsPrefix) + std::to_string(layer); }
+
+/// The blocks that skip. Throws FormatError for one that the model has not.
+inline std::map<Index, MixtureOfDepthsOptions> read_depths(const CheckpointReader& reader,
+                                                           const VisionLanguageOptions& model) {
+  std::map<Index, MixtureOfDepthsOptions> depths;
+  for (const auto& [key, text] : reader.file().metadata()) {
+    if (!key.starts_with(kDepthsPrefix)) continue;
+    Index layer = 0;
+    while (layer < model.num_layers && key != depths_key(layer)) ++layer;
+    if (layer == model.num_layers)
+      refuse_configuration(reader.file().source(),
+                           "«" + key + "» is of no block, expected 0.." + std::to_string(model.num_layers - 1));
+    auto options = options_from_json<MixtureOfDepthsOptions>(text, reader.file().source());
+    options.width = model.width;
+    depths.emplace(layer, options);
+  }
+  return depths;
+}
 }  // namespace detail
 
 /// The options as JSON.
@@ -61,20 +98,25 @@ inline VisionLanguageOptions vision_language_options_from_json(const std::string
   return o;
 }
 
-/// A model together with what is needed to use it: its words, and what is to be said of it.
+/// A model, some of whose blocks may skip, together with what is needed to use it: its words, and what is to be said of
+/// it.
 struct VisionLanguageFile {
-  VisionLanguage<float> model;
+  DepthsVisionLanguage<float> model;
   Vocabulary vocabulary;
   std::map<std::string, std::string> card = {};  ///< licence, data, seed, command...
 };
 
-/// Writes weights, configuration, vocabulary and card. Throws as CheckpointWriter does; an old file survives every
-/// error.
+/// Writes weights, configuration, which blocks skip and how, vocabulary and card. Throws as CheckpointWriter does; an
+/// old file survives every error.
 inline void save_vision_language(const VisionLanguageFile& file, const std::filesystem::path& path,
                                  std::optional<Dtype> dtype = std::nullopt) {
   CheckpointWriter writer;
   writer.add("model", file.model, dtype);
   writer.add_metadata(detail::kVisionLanguageKey, to_json(file.model.options));
+  const auto& blocks = file.model.decoder.blocks;
+  for (std::size_t layer = 0; layer < blocks.size(); ++layer)
+    if (const auto* const skipping = std::get_if<1>(&blocks[layer].layer))
+      writer.add_metadata(detail::depths_key(static_cast<Index>(layer)), options_to_json(skipping->options));
   detail::add_words(file.vocabulary, writer);
   detail::add_card(file.card, writer);
   writer.write(path);
@@ -83,12 +125,22 @@ inline void save_vision_language(const VisionLanguageFile& file, const std::file
 /// Throws FormatError (with everything that is wrong) if the file is no sound VisionLanguage or has weights that are no
 /// finite numbers, std::system_error if it cannot be read.
 inline VisionLanguageFile load_vision_language(const std::filesystem::path& path) {
+  using Model = DepthsVisionLanguage<float>;
+  using Layer = Model::Decoder::Block;
   const CheckpointReader reader(path);
-  const auto options = vision_language_options_from_json(reader.metadata(detail::kVisionLanguageKey), path.string());
+  const auto source = path.string();
+  const auto options = vision_language_options_from_json(reader.metadata(detail::kVisionLanguageKey), source);
   auto vocabulary = detail::read_words(reader, options.vocabulary);
   detail::expect_stored(detail::count_numbers(options), reader);
-  VisionLanguageFile file{detail::make_from_file<VisionLanguage<float>>(options, path.string()), std::move(vocabulary),
-                          detail::read_card(reader)};
+  const auto depths = detail::read_depths(reader, options);
+  const auto make = [&](Index layer) {
+    auto block = make_decoder_block<float>(options);
+    const auto at = depths.find(layer);
+    return at == depths.end() ? Layer(std::move(block)) : Layer(MixtureOfDepths(at->second, std::move(block)));
+  };
+  VisionLanguageFile file{
+      detail::make_from_file(source, [&] { return Model(options, PatchEncoder<float>(options.vision), make); }),
+      std::move(vocabulary), detail::read_card(reader)};
   detail::read_finite(reader, file.model);
   return file;
 }
