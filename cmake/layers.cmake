@@ -19,7 +19,7 @@ set(levels
 set(third_party
     "xsimd/ -> simd/simd\\.hpp"
     "immintrin\\.h -> products/(avx512|amx)\\.hpp"
-    "(unsupported/)?Eigen/ -> products/matmul_eigen\\.hpp|interop/.*"
+    "(unsupported/)?Eigen/ -> products/matmul_eigen\\.hpp|interop/.*|adapt/attention_rank\\.hpp"
     "nlohmann/ -> io/.*|models/.*"
     "xxhash\\.h -> io/checksum\\.hpp"
     "(stb/.*|stb_image(_write)?\\.h|(assert|limits|math|stdarg|stddef|stdint|stdlib|string)\\.h)$ -> image/stb\\.hpp"
@@ -35,7 +35,7 @@ set(third_party
     "gatefold/needs/c\\+\\+20 -> core/language\\.hpp")
 # What the umbrella header leaves to others, with all that stands on it: folders, and packages beyond those of the core.
 set(further_folders "^(io|image|text)/")
-set(further_packages "^(nlohmann/|fcntl\\.h)")  # elsewhere; the others are in these folders only
+set(further_packages "^(nlohmann/|Eigen/SVD|fcntl\\.h)")  # elsewhere; the others are in these folders only
 # Slow to compile, and no business of a library.
 set(unwanted iostream regex)
 

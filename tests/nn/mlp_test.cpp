@@ -51,6 +51,13 @@ TEST(Mlp, MayBePacked) {
   test::disturb(mlp, 1, 0.1);
   test::check_packed(mlp, {.in = 70, .out = 70, .products = 2});
   test::check_packed(mlp, {.in = 70, .out = 70, .rows = 230, .products = 2});
+  for (const Index out : {30, 150}) {  // narrower and wider than it came
+    auto other = mlp;
+    other.down = Linear<float>({.in = mlp.up.out(), .out = out});
+    test::disturb(other.down, 2, 0.1);
+    for (const Index rows : {1, 37})
+      test::check_packed_as<bf16>(other, {.in = 70, .out = out, .rows = rows, .products = 2});
+  }
 }
 
 TEST(Mlp, ManyPackedOnesInOneGoAreTheSameAsOneByOne) {

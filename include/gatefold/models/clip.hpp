@@ -76,18 +76,12 @@ struct ClipVision {
                 Context& ctx) const requires TrainableStorage<W, T> {
     if (saved.batch == 0) return;
     const auto scope = ctx.workspace.scope();
-    const Index rows = saved.batch * tokens_per_image(), width = tower.width();
-    const auto dnormed = ctx.workspace.take<T>(rows, width);
-    const auto dx = has_pre_norm ? ctx.workspace.take<T>(rows, width) : dnormed;
-    const auto dpatches = ctx.workspace.take<T>(rows - saved.batch, width);
-    tower.backward(saved.tower, dz, dnormed, grad.tower, ctx);
-    if (has_pre_norm) pre_norm.backward(saved.pre_norm, dnormed, dx, grad.pre_norm, ctx);
-    position.backward(saved.position, dx, grad.position, ctx);
-    class_token.backward(saved.batch, dx, dpatches, grad.class_token, ctx);
-    patch_embed.backward(saved.patches, dpatches, grad.patch_embed, ctx);
+    const auto dx = ctx.workspace.take<T>(saved.batch * tokens_per_image(), tower.width());
+    tower.backward(saved.tower, dz, dx, grad.tower, ctx);
+    embed_backward(saved, dx, grad, ctx);
   }
 
- private:
+  /// What goes into the blocks: patches behind the class token. // images [B, image_size, image_size, channels]
   ClipTokens<T> embed(View<const T, 4> images, Saved& saved, Context& ctx) const {
     const Index batch = images.extent(0), length = tokens_per_image(), width = tower.width();
     expect_shape(images, {batch, image_size, image_size, patch_embed.channels}, "ClipVision: images");
@@ -103,6 +97,31 @@ struct ClipVision {
     const auto normed = ctx.workspace.take<T>(batch * length, width);
     saved.pre_norm = pre_norm.forward(x, normed, ctx);
     return {normed, detail::clip_layout(offset, ctx), offset.rows(0, batch)};
+  }
+  /// // dtokens [B T, D]
+  void embed_backward(const Saved& saved, Rows<const T> dtokens, ClipVision& grad,
+                      Context& ctx) const requires TrainableStorage<W, T> {
+    const auto scope = ctx.workspace.scope();
+    const Index rows = dtokens.extent(0), width = tower.width();
+    const auto dpatches = ctx.workspace.take<T>(rows - saved.batch, width);
+    Rows<const T> dx = dtokens;
+    if (has_pre_norm) {
+      const auto before = ctx.workspace.take<T>(rows, width);
+      pre_norm.backward(saved.pre_norm, dtokens, before, grad.pre_norm, ctx);
+      dx = before;
+    }
+    position.backward(saved.position, dx, grad.position, ctx);
+    class_token.backward(saved.batch, dx, dpatches, grad.class_token, ctx);
+    patch_embed.backward(saved.patches, dpatches, grad.patch_embed, ctx);
+  }
+
+  template <class To>
+  void over_into(const To& to, ClipVision<T, WeightBy<To, W>>& other) const {
+    other.patch_embed = patch_embed.over(to);
+    other.class_token = class_token;
+    other.position = position;
+    other.pre_norm = pre_norm;
+    tower.over_into(to, other.tower);
   }
 };
 
@@ -291,11 +310,7 @@ struct Clip {
   requires std::invocable<const To&, const W&>
   auto over(const To& to) const {
     Clip<T, WeightBy<To, W>> other(options);
-    other.vision.patch_embed = vision.patch_embed.over(to);
-    other.vision.class_token = vision.class_token;
-    other.vision.position = vision.position;
-    other.vision.pre_norm = vision.pre_norm;
-    vision.tower.over_into(to, other.vision.tower);
+    vision.over_into(to, other.vision);
     other.text.word_embed = text.word_embed;
     other.text.position = text.position;
     text.tower.over_into(to, other.text.tower);

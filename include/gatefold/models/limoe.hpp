@@ -145,11 +145,7 @@ struct Limoe {
     saved.num_images = batch.num_images();
     if (image_rows) {
       saved.patches = patch_embed.forward(batch.images, x.rows(0, image_rows), ctx);
-      kernels::for_each_row(image_rows, options.width, ctx, [&](Index i) {
-        const T* const position = image_position.data() + i % patches_per_image() * options.width;
-        kernels::simd::transform<T>(
-            ctx.isa, options.width, [](auto a, auto b) { return a + b; }, &x(i, 0), &x(i, 0), position);
-      });
+      add_positions<T>(image_position, x.rows(0, image_rows), ctx);
     }
     if (text_rows) {
       const auto text = x.rows(image_rows, image_rows + text_rows);

@@ -2,7 +2,7 @@
 #include "gatefold/models/limoe.hpp"
 #include "gatefold/models/model_file.hpp"
 #include "gatefold/models/sparsity_file.hpp"
-#include "gatefold/text/vocabulary.hpp"
+#include "gatefold/models/words_file.hpp"
 
 namespace gatefold {
 
@@ -66,7 +66,6 @@ struct LimoeFile {
 
 namespace detail {
 inline constexpr const char* kConfigKey = "gatefold.limoe";
-inline constexpr const char* kVocabularyKey = "gatefold.vocabulary";
 
 /// Embeddings of one image and one text, with seats for everybody: which of two tokens with almost equal gates got the
 /// last seat would differ between machines. // [2, P]
@@ -106,7 +105,7 @@ inline void save_limoe(const LimoeFile& file, View<const float, 4> probe_image, 
   writer.add_tensor("probe.input.ids", ids);
   writer.add_tensor("probe.output", answer);
   writer.add_metadata(detail::kConfigKey, to_json(stored.model.options));
-  writer.add_metadata(detail::kVocabularyKey, stored.vocabulary.serialize());
+  detail::add_words(stored.vocabulary, writer);
   detail::add_card(stored.card, writer);
   for (const auto& [weight, text] : stored.sparsity) writer.add_metadata(sparsity_key("model." + weight), text);
   writer.write(path);
@@ -122,10 +121,7 @@ inline void expect_stored(const LimoeOptions& options, const CheckpointReader& r
 inline LimoeFile load_limoe(const std::filesystem::path& path) {
   const CheckpointReader reader(path);
   const auto options = limoe_options_from_json(reader.metadata(detail::kConfigKey), path.string());
-  auto vocabulary = Vocabulary::parse(reader.metadata(detail::kVocabularyKey));
-  if (vocabulary.size() != options.vocabulary)
-    throw FormatError(path.string() + ": the vocabulary holds " + std::to_string(vocabulary.size()) +
-                      " tokens, but the model was made for " + std::to_string(options.vocabulary));
+  auto vocabulary = detail::read_words(reader, options.vocabulary);
   expect_stored(options, reader);
   expect_sparsity(reader.file());
   LimoeFile file{detail::make_from_file<Limoe<float>>(options, path.string()), std::move(vocabulary),

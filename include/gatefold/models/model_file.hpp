@@ -82,14 +82,18 @@ inline void expect_stored(double numbers, const CheckpointReader& reader) {
     refuse_configuration(reader.file().source(), "it asks for more than the file holds");
 }
 
-/// Options that contradict each other are, in a file, a fault of the file.
-template <class Model, class Options>
-Model make_from_file(const Options& options, const std::string& source) {
+/// make(); options that contradict each other are, in a file, a fault of the file.
+template <class Make>
+auto make_from_file(const std::string& source, Make&& make) {
   try {
-    return Model(options);
+    return make();
   } catch (const OptionError& error) {
     refuse_configuration(source, error.what());
   }
+}
+template <class Model, class Options>
+Model make_from_file(const Options& options, const std::string& source) {
+  return make_from_file(source, [&] { return Model(options); });
 }
 
 /// The weights under "model.". Throws FormatError for those that are no finite numbers.

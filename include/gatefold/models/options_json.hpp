@@ -1,5 +1,6 @@
 #pragma once
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <optional>
 #include <string>
@@ -70,6 +71,11 @@ Options options_from_json(const std::string& text, const std::string& source) {
             value = static_cast<Value>(number);
           } else if constexpr (std::is_same_v<Value, Index>) {
             value = whole(*at);
+          } else if constexpr (std::is_same_v<Value, std::uint32_t>) {
+            const Index number = whole(*at);
+            if (number < 0 || number > Index{std::numeric_limits<std::uint32_t>::max()})
+              refuse("«" + name + "» is " + std::to_string(number));
+            value = static_cast<std::uint32_t>(number);
           } else if constexpr (std::is_same_v<Value, std::optional<Index>>) {
             value.reset();
             if (!at->is_null()) value = whole(*at);

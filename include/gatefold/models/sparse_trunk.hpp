@@ -48,19 +48,25 @@ struct SparseTrunk {
   }
 };
 
-/// Throws OptionError for sizes below 1, a picture that patches do not fill and sparse blocks that do not exist.
+/// Throws OptionError for sizes below 1 and a picture that patches do not fill.
 template <class O>
-void expect_trunk_options(std::string_view who, const O& o) {
+void expect_patch_options(std::string_view who, const O& o) {
   expect_size(who, "image_size", o.image_size);
   expect_size(who, "patch", o.patch);
   expect_size(who, "channels", o.channels);
+  expect_option(o.image_size % o.patch == 0, std::string(who) + ": image_size " + std::to_string(o.image_size) +
+                                                 " is not a multiple of patch " + std::to_string(o.patch));
+}
+
+/// The same, and for sparse blocks that do not exist.
+template <class O>
+void expect_trunk_options(std::string_view who, const O& o) {
+  expect_patch_options(who, o);
   expect_size(who, "width", o.width);
   expect_size(who, "hidden", o.hidden);
   expect_size(who, "num_layers", o.num_layers);
   expect_size(who, "num_heads", o.num_heads);
   const auto name = std::string(who);
-  expect_option(o.image_size % o.patch == 0, name + ": image_size " + std::to_string(o.image_size) +
-                                                 " is not a multiple of patch " + std::to_string(o.patch));
   for (const Index layer : o.sparse.layers)
     expect_option(0 <= layer && layer < o.num_layers, name + ": sparse layer " + std::to_string(layer) +
                                                           " does not exist, expected 0.." +
@@ -82,8 +88,8 @@ void initialise_matrices(M& model, Index num_layers, Rng& rng, Context& ctx) {
 /// Routers begin nearly without an opinion: normal with 0.02.
 template <Module M>
 void initialise_routers(M& model, Rng& rng, Context& ctx) {
-  for_each_sparse(model,
-                  [&](std::string_view, auto& sparse) { init::truncated_normal(sparse.router, rng, 0.02, ctx); });
+  for_each_routed(model,
+                  [&](std::string_view, auto& routed) { init::truncated_normal(routed.router, rng, 0.02, ctx); });
 }
 
 }  // namespace gatefold

@@ -6,6 +6,7 @@
 #include "gatefold/module/ops.hpp"
 #include "gatefold/nn/class_token.hpp"
 #include "gatefold/nn/layout_scope.hpp"
+#include "gatefold/nn/padding.hpp"
 #include "gatefold/nn/patch_embed.hpp"
 #include "gatefold/nn/pool.hpp"
 #include "gatefold/nn/position.hpp"
@@ -174,11 +175,8 @@ struct Vmoe {
   Pooling pooling() const { return has_class_token() ? Pooling::first : Pooling::mean; }
 
   const TokenLayout* lay_out(Index batch, Context& ctx) const {
-    const Index length = tokens_per_image();
-    auto offset = ctx.workspace.take<Index>(batch + 1);
-    for (Index b = 0; b <= batch; ++b) offset[b] = b * length;
     auto layout = ctx.workspace.take<TokenLayout>(1);
-    layout[0] = {.offset = offset, .modality = ctx.workspace.take_zeroed<std::uint8_t>(batch * length)};
+    layout[0] = equal_sequences(batch, tokens_per_image(), ctx.workspace);
     return layout.data();
   }
 };

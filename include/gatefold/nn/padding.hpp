@@ -15,13 +15,14 @@ inline void expect_sequences(View<const Index, 1> offset, Index rows, std::strin
                      std::to_string(rows) + "]");
 }
 
-/// The layout that no layout stands for: all rows are one sequence, without padding. // in the workspace
-inline TokenLayout one_sequence(Index rows, Workspace& workspace) {
-  auto offset = workspace.take<Index>(2);
-  offset[0] = 0;
-  offset[1] = rows;
-  return {.offset = offset, .modality = workspace.take_zeroed<std::uint8_t>(rows)};
+/// Sequences of as many tokens each, of one modality, without padding. // in the workspace
+inline TokenLayout equal_sequences(Index sequences, Index length, Workspace& workspace) {
+  auto offset = workspace.take<Index>(sequences + 1);
+  for (Index b = 0; b <= sequences; ++b) offset[b] = b * length;
+  return {.offset = offset, .modality = workspace.take_zeroed<std::uint8_t>(sequences * length)};
 }
+/// The layout that no layout stands for: all rows are one sequence.
+inline TokenLayout one_sequence(Index rows, Workspace& workspace) { return equal_sequences(1, rows, workspace); }
 
 /// x with zeros in the rows of padding, which may hold anything: 0 times that need not be 0. x itself where nothing is
 /// padding, else a copy in the workspace. // [R, D]

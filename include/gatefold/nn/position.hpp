@@ -140,6 +140,18 @@ struct LearnedPosition {
 
 static_assert(Layer<LearnedPosition<float>>);
 
+/// x[i] += table[i mod T]: positions that are not learnt, of sequences of T tokens each. // x [B T, D], table [T, D]
+template <Real T>
+void add_positions(Rows<const T> table, Rows<T> x, Context& ctx) {
+  const Index length = table.extent(0), width = table.extent(1);
+  expect_shape(x, {x.extent(0), width}, "add_positions: x");
+  kernels::for_each_row(x.extent(0), width, ctx, [&](Index i) {
+    T* const row = x.data() + i * x.stride(0);
+    kernels::simd::transform<T>(
+        ctx.isa, width, [](auto a, auto b) { return a + b; }, row, row, table.data() + i % length * table.stride(0));
+  });
+}
+
 struct SinCos2d {
   Index height, width_in_patches;
   Index width;  ///< D, a multiple of 4

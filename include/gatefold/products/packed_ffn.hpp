@@ -10,13 +10,14 @@ template <PackedFormat F>
 struct PackedFfn {
   const Packed<F>* gate = nullptr;  // [H, D] or null
   const Packed<F>* up;              // [H, D]
-  const Packed<F>* down;            // [D, H]
+  const Packed<F>* down;            // [D', H]
   const float* gate_bias = nullptr;
   const float* up_bias = nullptr;
   const float* down_bias = nullptr;
 
   Index width() const { return up->extent(1); }
   Index hidden() const { return up->extent(0); }
+  Index outputs() const { return down->extent(0); }
 };
 
 /// Hidden units of a piece: sums over hidden units are taken piece by piece, so that they do not depend on how many
@@ -197,14 +198,14 @@ void run_ffn_block(Isa isa, ActivateUnits activate, const PackedFfn<F>& net, con
                  u1 < h1 ? net.up->panel_data(u1 / kPanel) : net.down->panel_data(0, h0));
       own.add_hidden(u1 - u0, [&](Index i) { return units.row(i); });
     } while ((u0 = u1) < h1);
-    add_outputs(isa, net, own.hidden(), h0, h1, 0, num_panels(net.width()), y, rows.y.stride(0),
+    add_outputs(isa, net, own.hidden(), h0, h1, 0, num_panels(net.outputs()), y, rows.y.stride(0),
                 h1 < hidden ? net.up->panel_data(h1 / kPanel) : next);
   } while ((h0 = h1) < hidden);
 }
 
 }  // namespace detail
 
-/// All nets on their rows. // nets [E], x [S, D], y [N, D]
+/// All nets, of any hidden width each, on their rows. // nets [E], x [S, D], y [N, D']
 /// Tasks are blocks of rows, the largest first, so that skewed loads keep all workers busy. Where there are few of
 /// them, what is left after one, two, ... for each worker is shared out: first its hidden units, then its outputs. The
 /// result is the same either way. 4 N D H operations (6 with gates).
@@ -287,7 +288,7 @@ void packed_ffn(detail::ActivateUnits activate, View<const PackedFfn<F>, 1> nets
                          h1 < end ? net.up->panel_data(h1 / kPanel) : nullptr);
     }
   });
-  share(width, [&](const detail::FfnBlock& block, Rows<const float> units, Index p0, Index p1, auto& own) {
+  share(nets[0].outputs(), [&](const detail::FfnBlock& block, Rows<const float> units, Index p0, Index p1, auto& own) {
     const auto& net = nets[block.net];
     const Index at_once = detail::units_at_once<F>(ctx.isa, block.rows(), net.hidden());
     for (Index h0 = 0; h0 == 0 || h0 < net.hidden(); h0 += at_once) {
