@@ -1,6 +1,8 @@
 // A transformer block forward, dense (experts:0) and sparse: 8 sequences of 256 tokens.
 // block/<format>/tokens:<R>/width:<D>/experts:<E>/selected:<K>/threads:<t>
+// The dense one on a share of the tokens (skipped, in %) beside all of them: depths/<format>/.../skipped:<s>
 #include "bench/transformer.hpp"
+#include "gatefold/blocks/mixture_of_depths.hpp"
 
 namespace gatefold::bench {
 namespace {
@@ -39,6 +41,26 @@ void add(Session& session, const BlockCase& c) {
   session.add(std::move(row));
 }
 
+void add_depths(Session& session, const BlockCase& c, Index skipped) {
+  BlockCase run = c;
+  run.length = c.length - c.length * skipped / 100;
+  Case row;
+  row.name = block_name("depths", c) + "/skipped:" + std::to_string(skipped);
+  row.threads = c.threads;
+  row.work = {.flops = block_flops(run), .format = c.format};
+  row.entrants.push_back({"gatefold", [c, skipped] {
+                            return with_format(c.format, [&]<class F>() {
+                              const MixtureOfDepthsOptions o{.width = c.width,
+                                                             .skipped = static_cast<double>(skipped) / 100};
+                              return ours(MixtureOfDepths(o, pack<F>(dense_block(c))), c);
+                            });
+                          }});
+  row.entrants.push_back({"all_tokens", [c] {
+                            return with_format(c.format, [&]<class F>() { return ours(pack<F>(dense_block(c)), c); });
+                          }});
+  session.add(std::move(row));
+}
+
 }  // namespace
 
 void add_cases(Session& session) {
@@ -57,6 +79,9 @@ void add_cases(Session& session) {
         c.format = format, c.threads = threads, c.experts = experts;
         add(session, c);
       }
+  c.format = Format::fp32, c.experts = 0;
+  for (const Index threads : {1, 2})
+    for (const Index skipped : {0, 50}) c.threads = threads, add_depths(session, c, skipped);
 }
 
 }  // namespace gatefold::bench
