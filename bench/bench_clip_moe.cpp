@@ -25,13 +25,8 @@ ClipOptions tiny_clip() {
   const Tower text{.width = 96, .hidden = 384, .num_layers = 3, .num_heads = 3};
   auto vision = text;
   vision.num_layers = 4;
-  return {.image_size = 48,
-          .patch = 6,
-          .vocabulary = 512,
-          .context = 24,
-          .embedding = 64,
-          .vision = vision,
-          .text = text};
+  return {
+      .image_size = 48, .patch = 6, .vocabulary = 512, .context = 24, .embedding = 64, .vision = vision, .text = text};
 }
 
 struct Model {
@@ -128,9 +123,8 @@ void add_steps(Session& session, Index threads) {
     Case row;
     row.name = sizes(nets_only ? "clip_step/nets" : "clip_step/all");
     row.threads = threads;
-    row.work = {.flops = static_cast<double>(pairs) * flops(o, nets_only),
-                .unit = "pair",
-                .units = static_cast<double>(pairs)};
+    row.work = {
+        .flops = static_cast<double>(pairs) * flops(o, nets_only), .unit = "pair", .units = static_cast<double>(pairs)};
     const auto trained = nets_only ? feed_forward_only() : Trainable();
     row.entrants.push_back(
         {"gatefold", [=, name = row.name] { return step(o, false, trained, pairs, threads, name); }});
@@ -221,10 +215,7 @@ void add_kmeans(Session& session, Index rows, Index threads) {
       }
       auto ctx = std::make_shared<Context>(with_threads(threads));
       return Contender{
-          .run =
-              [=] {
-                (void)kmeans<float>(x->view(), {.num_clusters = kClusters, .batch = batch, .seed = 1}, *ctx);
-              },
+          .run = [=] { (void)kmeans<float>(x->view(), {.num_clusters = kClusters, .batch = batch, .seed = 1}, *ctx); },
           .scratch = [ctx] { return ctx->workspace.size_bytes(); }};
     };
   };

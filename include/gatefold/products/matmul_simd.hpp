@@ -145,8 +145,8 @@ inline void copy_neighbours(const float* from, Index n, float* to) {
 }
 
 /// Rows of a product, tile by tile, as the tiles read them: through pointers where rows lie along k; as they are where
-/// they lie side by side, as those of a gradient of weights do; else, and where the steps of such would crowd one set of
-/// a cache, packed into strips // [depth, rows], so that a step reads neighbours.
+/// they lie side by side, as those of a gradient of weights do; else, and where the steps of such would crowd one set
+/// of a cache, packed into strips // [depth, rows], so that a step reads neighbours.
 class RowTiles {
  public:
   static constexpr int kMaxRows = TileF32<simd::DefaultArch>::kMaxRows;
@@ -216,8 +216,9 @@ inline Index panel_at(Index j, Index depth) { return j / kPanel * kPanel * depth
 template <class Arch>
 bool reads_in_place(const Product<float>& p, const ProductBlock& block, Index tiles) {
   constexpr Index kFewTiles = 8, kNear = 8 * kPanel;
-  return p.a.col_stride != 1 && p.b.col_stride == 1 && !p.b.index && (block.j1 - block.j0) % TileF32<Arch>::kCols == 0 &&
-         (tiles <= kFewTiles || p.b.row_stride <= kNear) && !crowds_cache(kDepth, p.b.row_stride);
+  return p.a.col_stride != 1 && p.b.col_stride == 1 && !p.b.index &&
+         (block.j1 - block.j0) % TileF32<Arch>::kCols == 0 && (tiles <= kFewTiles || p.b.row_stride <= kNear) &&
+         !crowds_cache(kDepth, p.b.row_stride);
 }
 
 template <class Arch>

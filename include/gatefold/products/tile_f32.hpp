@@ -33,7 +33,7 @@ struct TileTask {
   const float* const* rows = nullptr;  // TileRows::pointers: [rows], each [depth]
   const float* interleaved = nullptr;  // TileRows::interleaved: [depth, rows], a step of depth apart:
   Index interleaved_step = 0;
-  const float* b;                      // [depth, b_step], of which kCols columns count
+  const float* b;  // [depth, b_step], of which kCols columns count
   Index b_step;
   float* c;
   Index c_stride, cols;
