@@ -3,16 +3,11 @@
 // GATEFOLD_CLIP_DIR names; then inputs come from inputs.safetensors beside them, if there is one, and where
 // GATEFOLD_CLIP_EMBEDDINGS names a folder, every case leaves its embeddings there: so bench/peers/clip_peers.py
 // compares with libraries that come as Python packages.
-#include <cstdlib>
-
-#include "bench/session.hpp"
-#include "gatefold/models/clip_file.hpp"
+#include "bench/clip_inputs.hpp"
 #include "zero_shot/clip_format.hpp"
 
 namespace gatefold::bench {
 namespace {
-
-namespace fs = std::filesystem;
 
 struct ClipCase {
   enum class Input { images, texts } input;
@@ -24,12 +19,6 @@ struct ClipCase {
     return row_name("clip_" + std::string(what) + "/" + bench::name(format), {{what, count}, {"threads", threads}});
   }
 };
-
-fs::path folder_of(const char* variable) {
-  const char* const folder = std::getenv(variable);
-  return folder ? folder : "";
-}
-fs::path checkpoint() { return folder_of("GATEFOLD_CLIP_DIR"); }
 
 /// The model of the case at hand: the cases of a format come one after the other, and so share it.
 std::shared_ptr<const zero_shot::PackedClip> model(const ClipOptions& o, Format format) {
@@ -64,40 +53,6 @@ ClipOptions options(const Session& session) {
           .text = {.width = 64, .hidden = 128, .num_layers = 2, .num_heads = 2}};
 }
 
-/// The first of the inputs of the folder, or random ones.
-template <class T, std::size_t Rank, class Make>
-Tensor<T, Rank> inputs(const char* name, const Shape<Rank>& shape, Make&& make) {
-  const auto file = checkpoint() / "inputs.safetensors";
-  if (checkpoint().empty() || !fs::exists(file)) return make();
-  const auto all = CheckpointReader(file).read_tensor<T, Rank>(name);
-  Tensor<T, Rank> some(shape);
-  Shape<Rank> enough = all.shape();
-  enough[0] = std::min(enough[0], shape[0]);
-  expect_shape(View<const T, Rank>(some), enough, "inputs.safetensors");
-  std::copy_n(all.data(), some.size(), some.data());
-  return some;
-}
-
-Tensor<float, 4> pixels(const ClipOptions& o, Index count) {
-  const Shape<4> shape{count, o.image_size, o.image_size, o.channels};
-  return inputs<float, 4>("pixels", shape, [&] {
-    Tensor<float, 4> random(shape);
-    fill(random.flat(), 2, 1);
-    return random;
-  });
-}
-
-Tensor<Index, 2> ids(const ClipOptions& o, Index count) {
-  const Shape<2> shape{count, o.context};
-  return inputs<Index, 2>("ids", shape, [&] {
-    Tensor<Index, 2> random(shape);
-    Rng rng(3);
-    const Index end = o.end_of_text.value_or(o.vocabulary - 1);
-    for (Index i = 0; i < random.size(); ++i) random.data()[i] = (i + 1) % o.context ? rng.below(end) : end;
-    return random;
-  });
-}
-
 Contender ours(const ClipOptions& o, const ClipCase& c) {
   struct Data {
     std::shared_ptr<const zero_shot::PackedClip> model;
@@ -116,14 +71,10 @@ Contender ours(const ClipOptions& o, const ClipCase& c) {
     else
       d->model->towers->encode_texts(d->ids, d->z, d->ctx);
   };
-  if (const auto folder = folder_of("GATEFOLD_CLIP_EMBEDDINGS"); !folder.empty()) {
+  leave_result(c.name(), [&] {
     run();
-    auto name = c.name();
-    std::ranges::replace(name, '/', '_');
-    SafeTensorsWriter file;
-    file.add("z", d->z.view());
-    file.write(folder / (name + ".safetensors"));
-  }
+    return d->z;
+  });
   return {run};
 }
 

@@ -1,5 +1,6 @@
 // What the benchmark programs have in common. Beside the flags of Google Benchmark there is --quick: each case once, to
-// see that it works. --benchmark_min_time is the time for each contender of a case (0.1 s).
+// see that it works, and --large: also the cases that take minutes. --benchmark_min_time is the time for each contender
+// of a case (0.1 s).
 #include <cstdlib>
 #include <string_view>
 
@@ -15,6 +16,8 @@ int main(int argc, char** argv) {
     if (text.starts_with(kMinTime)) options.seconds = std::strtod(argument + kMinTime.size(), nullptr);
     if (text == "--quick")
       options.quick = true;
+    else if (text == "--large")
+      options.large = true;
     else
       rest.push_back(argument);
   }

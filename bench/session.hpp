@@ -34,6 +34,7 @@ struct Case {
   Index threads = 1;
   Work work;
   std::vector<Entrant> entrants;  ///< The first is us.
+  Index least_rounds = 5;         ///< Fewer for cases of seconds.
 };
 
 /// «ffn/fp32/rows:16/threads:1» of row_name("ffn/fp32", {{"rows", 16}, {"threads", 1}}).
@@ -55,6 +56,7 @@ class Session {
  public:
   struct Options {
     bool quick = false;    ///< Show that everything works; the figures mean nothing.
+    bool large = false;    ///< Also cases of minutes.
     double seconds = 0.1;  ///< For each contender of a case.
   };
 
@@ -62,6 +64,7 @@ class Session {
     if (o.quick) ceilings_.first_probes = 1;
   }
   bool quick() const { return options_.quick; }
+  bool large() const { return options_.large; }
   bool failed() const { return failed_; }
   Ceilings& ceilings() { return ceilings_; }
 
@@ -159,9 +162,8 @@ class Session {
       longest = std::max(longest, seconds * static_cast<double>(calls));
       players.push_back({i, std::move(*contender), calls});
     }
-    constexpr Index kLeastRounds = 5;
     const Index rounds =
-        options_.quick ? 1 : std::max(kLeastRounds, static_cast<Index>(options_.seconds / std::max(longest, 1e-9)));
+        options_.quick ? 1 : std::max(c.least_rounds, static_cast<Index>(options_.seconds / std::max(longest, 1e-9)));
     const Limit compute = arithmetic(c.work.format, c.threads);
     for (Index round = 0; round < rounds; ++round) {
       if (!options_.quick) {

@@ -47,6 +47,16 @@ foreach(file IN ITEMS base/model base/run mcl-1/model mcl-1/labels mcl-2/model m
   endif()
 endforeach()
 
+# Texts alone learn, of more words than the base reads: 84 positions of 24.
+expect(1 "«stretch» is 4, which goes with stage tune" ${TRAIN} --stage base --stretch 4 --out refused)
+expect(0 "stage tune" ${TRAIN} --stage tune --model whole/base --train text --stretch 4 --batch 16 --steps 2 --warmup 1
+       --pairs 100 --evaluation 0 --out long)
+file(READ ${FOLDER}/long/config.json config)
+string(JSON positions GET "${config}" text_config max_position_embeddings)
+if(NOT positions EQUAL 84)
+  message(SEND_ERROR "long/config.json tells of ${positions} positions, expected 84")
+endif()
+
 # Captions of one's own: faults are named, or left out.
 file(WRITE ${FOLDER}/captions.tsv "missing.png\tnothing\nno tab\n")
 expect(1 "2 lines or files are of no use.*captions.tsv:1: .*missing.png is not there" ${TRAIN} --stage base
@@ -54,7 +64,7 @@ expect(1 "2 lines or files are of no use.*captions.tsv:1: .*missing.png is not t
 
 if(ZERO_SHOT)
   file(WRITE ${FOLDER}/labels.txt "red dress\nblue bag\n")
-  foreach(model IN ITEMS base clip-moe)
-    expect(0 "red dress" ${ZERO_SHOT} ${PICTURE} --model whole/${model} --labels-file labels.txt)
+  foreach(model IN ITEMS whole/base whole/clip-moe long)
+    expect(0 "red dress" ${ZERO_SHOT} ${PICTURE} --model ${model} --labels-file labels.txt)
   endforeach()
 endif()

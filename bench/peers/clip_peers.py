@@ -7,6 +7,11 @@ and the best call of each counts, however often a case is measured.
     bash bench/run.sh --quick                        # builds bench_clip, installs what it needs
     venv/bin/python bench/peers/clip_peers.py        # everything; writes build/bench/clip.md and clip.json
 
+A step of training of the tiny CLIP of train_clip, forward, loss, backward and AdamW, against PyTorch's; gradients are
+compared first. It needs torch, transformers and safetensors alone, and bench_clip_moe:
+
+    venv/bin/python bench/peers/clip_peers.py --case step:256/threads:2 --format fp32
+
 Each case runs in a process of its own. One after the other by hand, on a machine that is busy in between:
 
     venv/bin/python bench/peers/clip_peers.py --prepare
@@ -25,9 +30,10 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PACKAGES = ["torch", "transformers", "onnx", "onnxruntime", "onnxscript", "openvino", "nncf", "safetensors"]
+PACKAGES_OF_STEP = ["torch", "transformers", "safetensors"]
+PACKAGES = [*PACKAGES_OF_STEP, "onnx", "onnxruntime", "onnxscript", "openvino", "nncf"]
 FORMATS = ["fp32", "bf16", "int8"]
-COUNTS = {"images": (1, 8, 64), "texts": (1, 64)}
+COUNTS = {"images": (1, 8, 64), "texts": (1, 64), "step": (256,)}
 CASES = [f"{what}:{n}/threads:{t}" for t in (2, 1) for what, counts in COUNTS.items() for n in counts]
 # What the fastest peer's time divided by ours should be at least.
 GOALS = {("fp32", "images:1/threads:2"): 1.2, ("fp32", "images:8/threads:2"): 1.2, ("fp32", "images:64/threads:2"): 1.1}
@@ -70,6 +76,25 @@ def load_inputs(folder, what, count):
     if what == "texts":
         return inputs["ids"][:count].contiguous()
     return inputs["pixels"][:count].permute(0, 3, 1, 2).contiguous()
+
+
+def prepare_step(folder):
+    """Writes the CLIP of clip_step, and its inputs."""
+    import torch
+    from safetensors.torch import save_file
+    from transformers import CLIPConfig, CLIPModel
+
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(1)
+    tower = {"hidden_size": 96, "intermediate_size": 384, "num_attention_heads": 3, "projection_dim": 64}
+    CLIPModel(CLIPConfig(
+        vision_config=tower | {"num_hidden_layers": 4, "image_size": 48, "patch_size": 6},
+        text_config=tower | {"num_hidden_layers": 3, "vocab_size": 512, "max_position_embeddings": 24,
+                             "bos_token_id": 510, "eos_token_id": 511, "pad_token_id": 511},
+        projection_dim=64)).save_pretrained(folder)
+    ids = torch.randint(0, 510, (256, 24))
+    ids[:, 0], ids[:, -1] = 510, 511  # full, as above
+    save_file({"pixels": torch.randn(256, 48, 48, 3), "ids": ids}, folder / "inputs.safetensors")
 
 
 def prepare(folder):
@@ -139,6 +164,34 @@ def make_torch(folder, what, x, *, bf16=False, autocast=False, compiled=False, q
     return lambda: run().float().numpy()
 
 
+def make_torch_step(folder, count, compiled=False):
+    """A step; `first` gives the gradients of the positions, as bench_clip_moe leaves them."""
+    import torch
+    from transformers import CLIPModel
+
+    clip = CLIPModel.from_pretrained(folder, attn_implementation="sdpa").train()
+    optimizer = torch.optim.AdamW(clip.parameters(), lr=1e-4, weight_decay=0, fused=True)
+    pixels, ids = load_inputs(folder, "images", count), load_inputs(folder, "texts", count)
+    model = torch.compile(clip) if compiled else clip
+
+    def loss():
+        return model(input_ids=ids, pixel_values=pixels, return_loss=True).loss
+
+    def first():
+        loss().backward()
+        tables = [tower.embeddings.position_embedding.weight.grad for tower in (clip.vision_model, clip.text_model)]
+        z = torch.cat(tables).numpy().copy()
+        optimizer.zero_grad()
+        return z
+
+    def run():
+        loss().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return first, run
+
+
 def make_onnxruntime(path, x, threads):
     import onnxruntime as ort
 
@@ -188,10 +241,11 @@ class Gatefold:
     """A turn is a run of the benchmark program, which takes the best of its own calls."""
 
     def __init__(self, bench, folder, what, count, fmt, threads):
-        self.case = f"clip_{what}/{fmt}/{what}:{count}/threads:{threads}"
+        self.case = (f"clip_step/all/pairs:{count}/threads:{threads}" if what == "step" else
+                     f"clip_{what}/{fmt}/{what}:{count}/threads:{threads}")
         self.folder = folder / "gatefold"
         self.folder.mkdir(exist_ok=True)
-        self.command = [bench, f"--benchmark_filter=^{self.case}/gatefold", "--benchmark_format=json",
+        self.command = [bench / ("bench_clip_moe" if what == "step" else "bench_clip"), f"--benchmark_filter=^{self.case}/gatefold", "--benchmark_format=json",
                         "--benchmark_min_time=0.05"]
         self.environment = os.environ | {"GATEFOLD_CLIP_DIR": str(folder), "GATEFOLD_CLIP_EMBEDDINGS": str(self.folder)}
 
@@ -227,17 +281,24 @@ def measure(a, folder, case, fmt):
 
     what, count, threads = parse_case(case)
     torch.set_num_threads(threads)
-    x = load_inputs(folder, what, count)
-    expected = make_torch(folder, what, x)()
+    if what == "step":
+        expected = make_torch_step(folder, count)[0]()
+        contenders = {"torch eager": lambda: make_torch_step(folder, count),
+                      "torch compile": lambda: make_torch_step(folder, count, compiled=True)}
+    else:
+        x = load_inputs(folder, what, count)
+        expected = make_torch(folder, what, x)()
+        contenders = {name: lambda make=make: (make(),) * 2
+                      for name, make in make_contenders(folder, what, fmt, x, threads).items()}
     wanted = lambda name: not a.only or any(name.startswith(only) for only in a.only)
     rows, players = {}, {}
-    for name, make in make_contenders(folder, what, fmt, x, threads).items():
+    for name, make in contenders.items():
         if not wanted(name):
             continue
         try:
             start = time.perf_counter()
-            run = make()
-            error, cosine = compare(run(), expected)
+            first, run = make()
+            error, cosine = compare(first(), expected)
         except Exception as fault:  # what a version cannot do is a result as well
             print(f"  {name}: no answer: {type(fault).__name__}: {str(fault).splitlines()[0][:200]}", flush=True)
             continue
@@ -338,8 +399,8 @@ def arguments():
     parser.add_argument("--only", nargs="+", metavar="NAME", help="contenders whose names begin so: gatefold, torch, "
                         "onnxruntime, openvino; all if not given")
     parser.add_argument("--seconds", type=float, default=10, help="for the turns of a case in a format (%(default)s)")
-    parser.add_argument("--bench", type=pathlib.Path, default=ROOT / "build/bench/bench/bench_clip",
-                        help="gatefold's program (%(default)s)")
+    parser.add_argument("--bench", type=pathlib.Path, default=ROOT / "build/bench/bench",
+                        help="folder of gatefold's programs (%(default)s)")
     parser.add_argument("--folder", type=pathlib.Path, default=ROOT / "build/bench/clip",
                         help="for the checkpoint, about 4 GB (%(default)s)")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "build/bench",
@@ -347,9 +408,9 @@ def arguments():
     return parser.parse_args()
 
 
-def versions():
+def versions(packages):
     found, missing = {}, []
-    for package in PACKAGES:
+    for package in packages:
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
@@ -361,21 +422,24 @@ def versions():
 
 def main():
     a = arguments()
-    found = versions()
+    cases, formats = a.case or CASES, a.format or FORMATS
+    steps_only = not a.prepare and all(case.startswith("step") for case in cases)
+    found = versions(PACKAGES_OF_STEP if steps_only else PACKAGES)
     os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"}
     if not a.bench.exists():
         sys.exit(f"{a.bench} does not exist; «bash bench/run.sh» builds it, or name another one with --bench")
     folder = a.folder.resolve()
     print(", ".join(f"{k} {v}" for k, v in found.items()), flush=True)
-    if a.prepare or not (folder / "texts.int8.xml").exists():
+    if not steps_only and (a.prepare or not (folder / "texts.int8.xml").exists()):
         prepare(folder)
+    if not (folder / "tiny" / "inputs.safetensors").exists():
+        prepare_step(folder / "tiny")
     if a.prepare:
         return
-    cases, formats = a.case or CASES, a.format or FORMATS
     if len(cases) * len(formats) > 1:  # threads are set when a library is loaded
         rest = ["--seconds", str(a.seconds), "--bench", a.bench, "--folder", a.folder, "--out", a.out]
         for case in cases:
-            for fmt in formats:
+            for fmt in formats if not case.startswith("step") else ["fp32"]:
                 subprocess.run([sys.executable, __file__, "--case", case, "--format", fmt, *rest] +
                                (["--only", *a.only] if a.only else []), check=True)
         print((a.out / "clip.md").read_text())
@@ -384,7 +448,7 @@ def main():
     print(f"{case} {fmt}", flush=True)
     os.environ["OMP_NUM_THREADS"] = str(parse_case(case)[2])
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "inductor")
-    rows = measure(a, folder, case, fmt)
+    rows = measure(a, folder / "tiny" if case.startswith("step") else folder, case, fmt)
     results = read_results(a.out) | {"machine": machine(), "versions": found}
     merge(results, case, fmt, rows)
     a.out.mkdir(parents=True, exist_ok=True)

@@ -34,6 +34,7 @@ std::optional<Arguments> parse(int argc, char** argv) {
       "  train_clip --data captions.tsv --model clip  of your model on your pictures\n"
       "  train_clip --stage base --out base           a base alone\n"
       "  train_clip --stage tune --model base --lr 1e-4   train on, everything\n"
+      "  train_clip --stage tune --model base --train text --stretch 20   texts, of more words\n"
       "  train_clip --stage mcl --model base --experts mcl-1   the second stage\n"
       "  train_clip --stage upcycle --model base --experts mcl-1 mcl-2   a CLIP-MoE\n"
       "  train_clip --stage router --model upcycled   its routers\n"

@@ -4,6 +4,7 @@
 #include "gatefold/models/clip_file.hpp"
 #include "gatefold/models/clip_image_config.hpp"
 #include "gatefold/models/clip_tokenizer_file.hpp"
+#include "gatefold/models/long_context.hpp"
 #include "gatefold/models/save_clip.hpp"
 #include "train_clip/word_pieces.hpp"
 #include "training/run_folder.hpp"
@@ -47,6 +48,23 @@ void copy_companions(const fs::path& model, const fs::path& run) {
   for (const char* name : kCompanions)
     if (fs::exists(folder / name))
       gatefold::write_file(run / name, gatefold::read_text_file(folder / name, std::size_t{64} << 20));
+}
+
+Model stretched(Model model, Index kept, const fs::path& run) {
+  model.clip = gatefold::stretch_context(std::move(model.clip), {.kept = kept});
+  const Index context = model.clip.options.context;
+  const auto tell = [&](const char* file, std::initializer_list<const char*> fields) {
+    if (!fs::exists(run / file)) return;
+    auto json = gatefold::read_json_object(run / file);
+    for (const char* field : fields)
+      if (const nlohmann::json::json_pointer at(field); json.contains(at)) json[at] = context;
+    gatefold::write_file(run / file, json.dump(1));
+  };
+  tell("config.json", {"/text_config/max_position_embeddings", "/text_config_dict/max_position_embeddings"});
+  tell("open_clip_config.json", {"/model_cfg/text_cfg/context_length"});
+  tell("tokenizer_config.json", {"/model_max_length"});
+  model.tokenizer = tokenizer_of(run, model.names, context);
+  return model;
 }
 
 void write_companions(const Settings& s, const std::vector<std::string>& texts, const fs::path& run) {

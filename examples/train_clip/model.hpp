@@ -31,6 +31,10 @@ Model load_model(const fs::path& folder, const Context& ctx);
 /// and gone on with.
 void copy_companions(const fs::path& model, const fs::path& run);
 
+/// The model with Long-CLIP's longer texts (models/long_context.hpp), of whose length the companions in the folder are
+/// told. The first `kept` positions stay. Throws OptionError.
+Model stretched(Model model, Index kept, const fs::path& run);
+
 /// The same for a model that is made here, of a tokenizer that is learned from these texts.
 void write_companions(const Settings& s, const std::vector<std::string>& texts, const fs::path& run);
 

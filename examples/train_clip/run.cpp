@@ -37,6 +37,8 @@ gatefold::Trainable trainable_of(const Settings& s) {
   if (s.train == "ffn") return gatefold::feed_forward_only();
   if (s.train == "router") return gatefold::routers_only();
   if (s.train == "experts") return gatefold::routers_and_experts();
+  if (s.train == "text" && s.fixed_temperature) return gatefold::Trainable::all_but({"vision.*", "logit_scale"});
+  if (s.train == "text") return gatefold::locked_image_tower();
   return s.fixed_temperature ? gatefold::Trainable::all_but({"logit_scale"}) : gatefold::Trainable();
 }
 
@@ -48,7 +50,8 @@ Run::Run(const Settings& s, Model from, Context context)
       optimizer_(model.clip,
                  {.lr = s.lr, .beta2 = 0.98, .epsilon = 1e-6, .weight_decay = s.weight_decay, .trainable = trainable_}),
       grad_(zeros_like(model.clip)),
-      frozen_(model.clip, trainable_) {
+      frozen_(model.clip, trainable_),
+      images_move_(s.train != "text") {
   ctx.frozen = &frozen_;
 }
 
@@ -90,10 +93,13 @@ training::StepResult Run::differentiate(const FedBatch& batch) {
   std::vector<Chunk> chunks;
   for (Index begin = 0; begin < size; begin += chunk) chunks.push_back({begin, std::min(size, begin + chunk)});
   // z: image and text side by side, as accumulate_contrastive takes them.
-  const auto forward = [&](const Chunk& c, gatefold::Rows<float> z) {
-    return model.clip.forward(
-        {.images = batch.images.view().rows(c.begin, c.end), .ids = batch.ids.view().rows(c.begin, c.end)},
-        z.columns(0, width), z.columns(width, 2 * width), ctx);
+  const auto forward = [&](const Chunk& c, gatefold::Rows<float> z) -> Clip::SavedInParts {
+    const auto images = batch.images.view().rows(c.begin, c.end);
+    const auto ids = batch.ids.view().rows(c.begin, c.end);
+    const auto z_image = z.columns(0, width), z_text = z.columns(width, 2 * width);
+    if (images_move_) return model.clip.forward_in_parts({.images = images, .ids = ids}, z_image, z_text, ctx);
+    model.clip.encode_images(images, z_image, ctx);
+    return {.vision = {}, .text = model.clip.text.forward_in_parts(ids, z_text, ctx)};
   };
   const auto loss_backward = [&](gatefold::Rows<const float> z, gatefold::Rows<float> dz) {
     const auto loss = contrastive.forward<float>(z.columns(0, width), z.columns(width, 2 * width),
@@ -106,7 +112,7 @@ training::StepResult Run::differentiate(const FedBatch& batch) {
     result.text_accuracy = static_cast<double>(loss.correct_b_to_a) / n;
     return loss.loss;
   };
-  const auto backward = [&](const Chunk& c, const typename Clip::Saved& saved, gatefold::Rows<const float> dz) {
+  const auto backward = [&](const Chunk& c, const Clip::SavedInParts& saved, gatefold::Rows<const float> dz) {
     balance_ += static_cast<double>(model.clip.aux_loss(saved, ctx)) * static_cast<double>(c.end - c.begin) /
                 static_cast<double>(size);
     model.clip.backward(saved, dz.columns(0, width), dz.columns(width, 2 * width), grad_, ctx);

@@ -57,6 +57,7 @@ class Run : public training::Trainee {
   gatefold::AdamW<Clip> optimizer_;
   Clip grad_;
   gatefold::Frozen frozen_;
+  bool images_move_;  ///< Or else their tower only encodes.
   Index step_ = 0;
   std::string identity_;
   std::optional<Feed> feed_;

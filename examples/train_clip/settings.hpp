@@ -18,7 +18,7 @@ struct Settings {
   // How.
   bool fixed_temperature = true, augment = true, skip_bad = false, recompute = false;
   Index pairs = 102400, steps = 400, batch = 256, micro_batch = 0, warmup = 20, image_clusters = 3, text_clusters = 3,
-        copies = 4;
+        copies = 4, stretch = 0;
   double lr = 3e-4, weight_decay = 0.05, label_smoothing = 0;
   training::Seed seed = 1;
   // From what; empty: the tiny model, the wardrobe world, none.
@@ -40,8 +40,8 @@ void visit_settings(Visitor&& visit, SomeSettings& s) {
   using Flag = training::Range<bool>;
   using training::OneOf;
   visit("stage", s.stage, OneOf{{"base", "tune", "mcl", "upcycle", "router"}}, "");
-  visit("train", s.train, OneOf{{"all", "ffn", "router", "experts"}},
-        "what moves: all, the feed-forward nets, the routers, or routers and experts");
+  visit("train", s.train, OneOf{{"all", "ffn", "router", "experts", "text"}},
+        "what moves: all, the feed-forward nets, the routers, routers and experts, or all but the image tower (LiT)");
   visit("captions", s.captions, OneOf{{"brief", "detailed"}}, "what captions of the wardrobe world tell");
   visit("width", s.width, Whole{8, kMostWide}, "of a token; this and the next seven are of a model made here");
   visit("heads", s.heads, Whole{1, 1024}, "of attention, a divisor of the width");
@@ -64,6 +64,8 @@ void visit_settings(Visitor&& visit, SomeSettings& s) {
   visit("image_clusters", s.image_clusters, Whole{1, 1024}, "of a stage of mcl");
   visit("text_clusters", s.text_clusters, Whole{1, 1024}, "of a stage of mcl");
   visit("copies", s.copies, Whole{2, 256}, "upcycle without --experts: of each feed-forward net");
+  visit("stretch", s.stretch, Whole{0, 4096},
+        "stage tune: begin with longer texts, Long-CLIP's way: positions that stay, 20 make 248 of 77; 0: as they are");
   visit("lr", s.lr, Number{1e-12, 10}, "peak learning rate");
   visit("weight_decay", s.weight_decay, Number{0, 1e3}, "of matrices");
   visit("label_smoothing", s.label_smoothing, Number{0, 1}, "of the contrastive loss");
@@ -76,6 +78,8 @@ void visit_settings(Visitor&& visit, SomeSettings& s) {
 template <class NameOf>
 std::string contradiction(const Settings& s, const NameOf& name_of) {
   if (s.stage == "mcl" && s.train != "ffn") return name_of("train") + " is " + s.train + ", stage mcl trains ffn";
+  if (s.stretch > 0 && s.stage != "tune")
+    return name_of("stretch") + " is " + to_text(s.stretch) + ", which goes with stage tune, not " + s.stage;
   if (s.image_size % s.patch != 0)
     return name_of("image_size") + " is " + to_text(s.image_size) + ", expected a multiple of " + name_of("patch") +
            ", " + to_text(s.patch);

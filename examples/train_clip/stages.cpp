@@ -207,8 +207,9 @@ int run_stage(const Settings& given, const fs::path& out, bool resumes, bool ove
     captions = captions_of(given);
     const bool begins_with_one = !given.model.empty();
     if (begins_with_one) copy_companions(given.model, out);
-    run.emplace(given, begins_with_one ? load_model(given.model, ctx) : new_model(given, captions, out, ctx),
-                std::move(ctx));
+    auto model = begins_with_one ? load_model(given.model, ctx) : new_model(given, captions, out, ctx);
+    if (given.stretch > 0) model = stretched(std::move(model), given.stretch, out);
+    run.emplace(given, std::move(model), std::move(ctx));
   }
   const auto& s = run->settings;
   std::printf("%s: stage %s, %s of %s parameters move, seed %s, kernels: %s, threads: %s\n", out.c_str(),

@@ -383,6 +383,48 @@ TEST(Clip, ChunksHaveTheGradientOfTheWholeBatch) {
   }
 }
 
+TEST(Clip, PartsHaveTheEmbeddingsAndTheGradientOfTheWholeBatch) {
+  const Index count = 600;  // 5 tokens a picture, 2 to 6 a text
+  Tensor<double, 4> images({count, 4, 4, 1});
+  Tensor<Index, 2> ids({count, 6});
+  Rng rng(2);
+  for (double& v : images.flat()) v = rng.normal();
+  for (Index& id : ids.flat()) id = rng.below(8);
+  for (Index b = 0; b < count; ++b) ids.view()(b, b % 8 == 0 ? 1 : 5) = 8;
+  Tensor<double, 2> dimage({count, 3}), dtext({count, 3});
+  for (auto* d : {&dimage, &dtext})
+    for (double& v : d->flat()) v = rng.normal();
+  for (const auto& options : {tiny(), tiny_mixture()}) {
+    const auto model = random_clip<double>(options);
+    const bool dense = options == tiny();
+    Tensor<double, 2> image({count, 3}), text({count, 3}), image_whole({count, 3}), text_whole({count, 3});
+    const auto pass = [&](const auto& forward, Tensor<double, 2>& a, Tensor<double, 2>& b) {
+      Context ctx;
+      auto grad = zeros_like(model);
+      const auto saved = (model.*forward)({.images = images, .ids = ids}, a, b, ctx);
+      if constexpr (requires { saved.vision.extent(0); }) {
+        EXPECT_EQ(saved.vision.extent(0), dense ? 2 : 1);
+        EXPECT_EQ(saved.text.extent(0), dense ? 2 : 1);
+      }
+      EXPECT_EQ(model.aux_loss(saved, ctx) == 0, dense);
+      model.backward(saved, dimage, dtext, grad, ctx);
+      return grad;
+    };
+    const auto wanted = pass(&Clip<double>::forward, image_whole, text_whole);
+    const auto got = pass(&Clip<double>::forward_in_parts, image, text);
+    for (std::size_t i = 0; i < image.flat().size(); ++i) {
+      EXPECT_NEAR(image.flat()[i], image_whole.flat()[i], 1e-12);
+      EXPECT_NEAR(text.flat()[i], text_whole.flat()[i], 1e-12);
+    }
+    for_each_param(
+        [&](std::string_view path, const auto& a, const auto& b) {
+          for (std::size_t i = 0; i < a.flat().size(); ++i)
+            EXPECT_NEAR(a.flat()[i], b.flat()[i], 1e-10 * (1 + std::abs(b.flat()[i]))) << path;
+        },
+        got, wanted);
+  }
+}
+
 TEST(Clip, PoliciesTrainWhatTheySayAndSpareTheRest) {
   const auto o = tiny_mixture();
   const auto model = random_clip<float>(o);

@@ -6,6 +6,7 @@
 #include "gatefold/models/clip_init.hpp"
 #include "gatefold/models/upcycle.hpp"
 #include "tests/io/temporary_folder.hpp"
+#include "tests/support/test_data.hpp"
 
 namespace gatefold {
 namespace {
@@ -41,6 +42,29 @@ void expect_round_trip(const Clip<float>& clip, ClipNames names) {
 TEST(SaveClip, IsReadBackUnderEitherNames) {
   expect_round_trip(model(10), ClipNames::hugging_face);
   expect_round_trip(model(10), ClipNames::open_clip);
+}
+
+// What tests/data/clip/read_export.py had transformers read: this very file, and what came of it.
+TEST(SaveClip, TransformersReadsWhatItWrites) {
+  const auto folder = testing::test_data("clip") / "export";
+  const auto clip = load_clip(folder);
+  const TemporaryFolder written;
+  save_clip(clip, ClipNames::hugging_face, written / "model.safetensors");
+  const auto text_of = [](const std::filesystem::path& path) { return read_text_file(path, std::size_t{1} << 20); };
+  EXPECT_EQ(text_of(written / "model.safetensors"), text_of(folder / "model.safetensors"));
+  EXPECT_EQ(config_of_clip(clip.options, 512, 513).dump(1), text_of(folder / "config.json"));
+
+  const CheckpointReader expected(folder / "expected.safetensors");
+  Context ctx;
+  const auto expect_near = [](const Tensor<float, 2>& got, const Tensor<float, 2>& wanted) {
+    for (Index i = 0; i < wanted.size(); ++i) EXPECT_NEAR(got.data()[i], wanted.data()[i], 1e-5) << i;
+  };
+  auto image = expected.read_tensor<float, 2>("image"), text = expected.read_tensor<float, 2>("text");
+  const auto wanted_image = image, wanted_text = text;
+  clip.encode_images(expected.read_tensor<float, 4>("images"), image, ctx);
+  clip.encode_texts(expected.read_tensor<Index, 2>("ids"), text, ctx);
+  expect_near(image, wanted_image);
+  expect_near(text, wanted_text);
 }
 
 TEST(SaveClip, WritesClipMoeAsItIsPublished) {

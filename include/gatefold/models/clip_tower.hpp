@@ -143,6 +143,19 @@ struct ClipTower {
     for (Index i = 0; i < split.count; ++i) body(split.begin(i), split.begin(i + 1));
   }
 
+  /// The parts in which training takes a batch, likewise: each of about kPartTokens, whatever the number of threads,
+  /// which decides nothing then. A tower with mixtures takes it whole, since their balance is one of the whole batch.
+  kernels::BalancedSplit training_parts(Index sequences, Index rows) const requires TrainableStorage<W, T> {
+    // So few tokens that what a block hands from one product to the next stays in L2, so many that the gradients, which
+    // each part adds to, cost little.
+    constexpr Index kPartTokens = 2048;
+    const bool dense = std::ranges::all_of(encoder.blocks, [](const Block& block) {
+      return std::visit([](const auto& net) { return net.layer.index() == 0; }, block.ffn.inner.layer);
+    });
+    const Index parts = dense ? std::max<Index>(1, (rows + kPartTokens - 1) / kPartTokens) : 1;
+    return {sequences, std::max<Index>(1, (sequences + parts - 1) / parts)};
+  }
+
   /// dz [B, P], dx [R, D]
   void backward(const Saved& saved, Rows<const T> dz, Rows<T> dx, ClipTower& grad,
                 Context& ctx) const requires TrainableStorage<W, T> {

@@ -144,8 +144,9 @@ inline void copy_neighbours(const float* from, Index n, float* to) {
   }
 }
 
-/// Rows of a product, tile by tile, as the tiles read them: through pointers where rows lie along k, else packed into
-/// strips // [depth, rows], so that a step reads neighbours.
+/// Rows of a product, tile by tile, as the tiles read them: through pointers where rows lie along k; as they are where
+/// they lie side by side, as those of a gradient of weights do; else, and where the steps of such would crowd one set
+/// of a cache, packed into strips // [depth, rows], so that a step reads neighbours.
 class RowTiles {
  public:
   static constexpr int kMaxRows = TileF32<simd::DefaultArch>::kMaxRows;
@@ -160,10 +161,15 @@ class RowTiles {
   Index begin(Index tile) const { return begin_ + split_.begin(tile); }
   Index rows(Index tile) const { return split_.size(tile); }
   const float* const* pointers() const { return row_; }
-  const float* strip(Index tile) const { return strip_of(tile); }
+  const float* strip(Index tile) const {
+    return in_place() ? a_.data + k0_ * a_.col_stride + begin(tile) : strip_of(tile);
+  }
+  Index strip_step(Index tile) const { return in_place() ? a_.col_stride : rows(tile); }
 
   /// To be called for tile after tile: makes its part k0..k0+depth of the rows readable.
   void prepare(Index tile, Index k0, Index depth) {
+    k0_ = k0;
+    if (in_place()) return;
     if (interleaved()) {
       if (tile % kTilesAtOnce == 0) interleave(tile, std::min(tile + kTilesAtOnce, count()), k0, depth);
       return;
@@ -177,6 +183,7 @@ class RowTiles {
   }
 
  private:
+  bool in_place() const { return a_.row_stride == 1 && interleaved() && !crowds_cache(kDepth, a_.col_stride); }
   float* strip_of(Index tile) const { return scratch_ + tile % kTilesAtOnce * kStripFloats; }
   void interleave(Index first, Index last, Index k0, Index depth) const {
     const float* from = a_.row(begin(first)) + k0 * a_.col_stride;
@@ -195,7 +202,7 @@ class RowTiles {
   }
 
   Operand<float> a_;
-  Index begin_;
+  Index begin_, k0_ = 0;
   BalancedSplit split_;
   float* scratch_;
   const float* row_[kMaxRows];
@@ -204,21 +211,33 @@ class RowTiles {
 /// Where column j is in panels of this depth.
 inline Index panel_at(Index j, Index depth) { return j / kPanel * kPanel * depth + j % kPanel; }
 
+/// Whether tiles read b as it lies, [k, n]: where each panel would serve few tiles, or its rows are as near to one
+/// another as those of a panel. Only whole tiles, which read no further than a row.
+template <class Arch>
+bool reads_in_place(const Product<float>& p, const ProductBlock& block, Index tiles) {
+  constexpr Index kFewTiles = 8, kNear = 8 * kPanel;
+  return p.a.col_stride != 1 && p.b.col_stride == 1 && !p.b.index &&
+         (block.j1 - block.j0) % TileF32<Arch>::kCols == 0 && (tiles <= kFewTiles || p.b.row_stride <= kNear) &&
+         !crowds_cache(kDepth, p.b.row_stride);
+}
+
 template <class Arch>
 void multiply_by_panels(const Product<float>& p, const ProductBlock& block, float* scratch) {
   using Tile = TileF32<Arch>;
   RowTiles tiles(p.a, block.i0, block.i1, scratch + kDepth * kTaskColumns);
+  const bool in_place = reads_in_place<Arch>(p, block, tiles.count());
   for (Index k0 = 0; k0 < p.a.cols; k0 += kDepth) {
     const Index depth = std::min(kDepth, p.a.cols - k0);
-    pack_panels_f32(p.b, k0, depth, block.j0, block.j1, scratch);
+    if (!in_place) pack_panels_f32(p.b, k0, depth, block.j0, block.j1, scratch);
     for (Index tile = 0; tile < tiles.count(); ++tile) {
       tiles.prepare(tile, k0, depth);
       for (Index j = block.j0; j < block.j1; j += Tile::kCols) {
         const TileTask task{.depth = depth,
                             .rows = tiles.pointers(),
                             .interleaved = tiles.strip(tile),
-                            .b = scratch + panel_at(j - block.j0, depth),
-                            .b_step = kPanel,
+                            .interleaved_step = tiles.strip_step(tile),
+                            .b = in_place ? p.b.row(k0) + j : scratch + panel_at(j - block.j0, depth),
+                            .b_step = in_place ? p.b.row_stride : kPanel,
                             .c = p.c.data() + tiles.begin(tile) * p.c.stride(0) + j,
                             .c_stride = p.c.stride(0),
                             .cols = std::min<Index>(Tile::kCols, block.j1 - j),

@@ -31,8 +31,9 @@ inline constexpr Index kUnroll = 4;
 struct TileTask {
   Index depth;
   const float* const* rows = nullptr;  // TileRows::pointers: [rows], each [depth]
-  const float* interleaved = nullptr;  // TileRows::interleaved: [depth, rows]
-  const float* b;                      // [depth, b_step], of which kCols columns count
+  const float* interleaved = nullptr;  // TileRows::interleaved: [depth, rows], a step of depth apart:
+  Index interleaved_step = 0;
+  const float* b;  // [depth, b_step], of which kCols columns count
   Index b_step;
   float* c;
   Index c_stride, cols;
@@ -68,7 +69,7 @@ void tile_f32(const TileTask& t) {
       acc[i][1] = simd::fma(x, b1, acc[i][1]);
     }
     b += t.b_step;
-    if constexpr (kRows == TileRows::interleaved) side_by_side += MR;
+    if constexpr (kRows == TileRows::interleaved) side_by_side += t.interleaved_step;
   };
   const std::byte* ahead = t.prefetch;
   Index k = 0;
