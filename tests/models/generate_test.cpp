@@ -2,6 +2,7 @@
 
 #include <numeric>
 
+#include "gatefold/models/vision_language_depths.hpp"
 #include "tests/models/tiny_vision_language.hpp"
 
 namespace gatefold {
@@ -112,23 +113,66 @@ TEST(Generate, CachedIsAsUncachedToTheBitOverPackedWeights) {
   expect_as_uncached(dense(), 1e-4);
 }
 
-TEST(Generate, ASequenceIsAsIfAloneToTheBitWhateverIsDrawn) {
-  const auto& model = packed<bf16>();
+template <class Model>
+void expect_as_alone(const Model& model) {
   const Prompts all(6);
   Context ctx;
   for (const double temperature : {0.0, 1.5}) {
     const GenerateOptions o{.max_tokens = 9, .stop = {0, 5, 6}, .temperature = temperature, .top_p = 0.9, .seed = 4};
-    const auto together = generate(model, all.of<Packed<bf16>>(), o, ctx);
+    const auto together = generate(model, all.of<Model>(), o, ctx);
     for (Index b = 0; b < 6; ++b) {
       auto own = o;
       own.stream = static_cast<std::uint64_t>(b);
       const Prompts one(1, b);
-      const auto alone = generate(model, one.of<Packed<bf16>>(), own, ctx);
+      const auto alone = generate(model, one.of<Model>(), own, ctx);
       const auto& wanted = together[static_cast<std::size_t>(b)];
       EXPECT_EQ(alone[0].ids, wanted.ids) << b;
       EXPECT_EQ(alone[0].probability, wanted.probability) << b;
       EXPECT_EQ(alone[0].ended, wanted.ended) << b;
     }
+  }
+}
+
+TEST(Generate, ASequenceIsAsIfAloneToTheBitWhateverIsDrawn) { expect_as_alone(packed<bf16>()); }
+
+/// Both blocks skip, a token by its own score.
+const auto& skipping() {
+  static const auto model = [] {
+    Context ctx;
+    Rng rng(1);
+    const std::vector<Index> layers{0, 1};
+    auto all = with_depths(dense(), layers, {.choice = MixtureOfDepthsOptions::Choice::threshold}, rng, ctx);
+    for (auto& block : all.decoder.blocks) test::disturb(std::get<1>(block.layer).router, 5);
+    return pack<float>(all);
+  }();
+  return model;
+}
+TEST(Generate, ItIsTheSameWhereBlocksSkip) {
+  expect_as_uncached(skipping(), 0);
+  expect_as_alone(skipping());
+  // Which they do, each what it likes.
+  const Prompts prompts(5);
+  Context ctx;
+  Generation talk(skipping(), prompts.of<std::remove_cvref_t<decltype(skipping())>>(), {.max_tokens = 5}, ctx);
+  while (talk.step(ctx)) continue;
+  std::set<Index> lengths;
+  for (const auto& cache : talk.cache())
+    for (const Index length : std::get<0>(std::get<0>(std::get<1>(cache))).length) lengths.insert(length);
+  EXPECT_GE(lengths.size(), 4u);
+}
+/// At 1 each block leaves every row as it came; at 0 none.
+TEST(Generate, AllMayBeSkippedAndNone) {
+  for (const double threshold : {0.0, 1.0}) {
+    auto model = skipping();
+    for (auto& block : model.decoder.blocks) std::get<1>(block.layer).options.threshold = threshold;
+    const Prompts prompts(3);
+    Context ctx;
+    Generation talk(model, prompts.of<decltype(model)>(), {.max_tokens = 5}, ctx);
+    while (talk.step(ctx)) continue;
+    for (const auto& answer : talk.answers()) EXPECT_EQ(answer.ended, Ended::length);
+    const auto& remembered = std::get<0>(std::get<0>(std::get<1>(talk.cache()[1]))).length;
+    for (std::size_t b = 0; b < 3; ++b)
+      EXPECT_EQ(remembered[b], threshold == 1 ? 0 : model.length(prompts.of<decltype(model)>(), Index(b)) + 4);
   }
 }
 

@@ -327,7 +327,9 @@ struct MixtureOfDepths {
       kept.norm = block.attention.norm.forward(x, normed, ctx);
       routed = normed;
     }
-    kept.router = router.forward(routed, {logit.data(), {rows, 1}}, ctx);
+    // Summed alike for any number of rows: whether a token is run does not depend on what else is in the batch.
+    kernels::matmul<Scalar>(routed, router.weight, {logit.data(), {rows, 1}}, ctx, nullptr, kernels::SumOrder::alike);
+    kept.router = {routed};
     auto slot = ctx.workspace.template take<Index>(rows);
     auto order = ctx.workspace.template take<Index>(rows);
     ctx.parallel_for(sequences, [&](Index first, Index last, Index) {
