@@ -4,8 +4,10 @@
 #include <map>
 
 #include "gatefold/blocks/encoder.hpp"
+#include "gatefold/blocks/sparse_mlp.hpp"
 #include "gatefold/nn/gated_mlp.hpp"
 #include "gatefold/nn/mlp.hpp"
+#include "gatefold/routing/top_k_router.hpp"
 #include "tests/blocks/exact_gradient.hpp"
 #include "tests/support/layer_contract.hpp"
 
@@ -252,6 +254,26 @@ TEST(MixtureOfDepths, AnEncoderSumsItsPenalties) {
     for (Index i = 0; i < 6; ++i) sum -= 0.5 / 6 * std::log(kept.slot[i] >= 0 ? kept.score[i] : 1 - kept.score[i]);
   }
   EXPECT_NEAR(aux_loss(encoder, saved, ctx), sum, 1e-12);
+}
+
+TEST(MixtureOfDepths, StandsAroundABlockOfExperts) {
+  const auto make = [](auto type, Index experts) {
+    using T = typename decltype(type)::type;
+    using Net = SparseMlp<TopKRouter<T>, Mlp<T>>;
+    return MixtureOfDepths({.width = 4, .aux_weight = 0.7},
+                           EncoderBlock<Net>({.width = 4, .num_heads = 2},
+                                             Net(TopKRouter<T>({.width = 4, .num_experts = experts, .num_selected = 2}),
+                                                 Mlp<T>({.width = 4, .hidden = 3}))));
+  };
+  auto net = make(std::type_identity<double>{}, 3);
+  test::disturb(net, 1);
+  auto lifted = make(std::type_identity<Dual>{}, 3);
+  expect_exact_gradient(net, lifted, test::random_matrix<double>({6, 4}, 5));
+  std::vector<std::string> sparse, routed;
+  for_each_sparse(net, [&](std::string_view path, auto&) { sparse.emplace_back(path); });
+  for_each_routed(net, [&](std::string_view path, auto&) { routed.emplace_back(path); });
+  EXPECT_THAT(sparse, ::testing::ElementsAre("ffn.inner"));
+  EXPECT_THAT(routed, ::testing::ElementsAre("", "ffn.inner"));
 }
 
 TEST(MixtureOfDepths, RefusesWhatItCannotBe) {
