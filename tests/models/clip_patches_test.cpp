@@ -110,11 +110,16 @@ TEST(ClipPatches, AVisionLanguageSeesByThem) {
   using Model = VisionLanguage<float, Tensor<float, 2>, ClipPatches<float>>;
   Model model(o, ClipPatches<float>(options(), random_clip<float>(options())),
               [&](Index) { return make_decoder_block<float>(o); });
+  Context ctx;
+  Rng rng(1);
+  const auto clip = model.vision;
+  model.initialise(rng, ctx);
+  for_each_param([](std::string_view path, const auto& a, const auto& b) { EXPECT_EQ(a, b) << path; },
+                 std::as_const(model.vision), clip);
   test::disturb(model, 7);
   const auto images = pictures<float>(2);
   const std::vector<Index> ids{1, 2, 3, 4, 5}, offset{0, 2, 5}, answer{1, 3};
   const Model::Batch batch{images, {ids.data(), {5}}, {offset.data(), {3}}, {answer.data(), {2}}};
-  Context ctx;
   Tensor<float, 2> logits({3, 9}), close({3, 9});
   auto grad = zeros_like(model);
   model.backward(model.forward(batch, logits, ctx), logits, grad, ctx);

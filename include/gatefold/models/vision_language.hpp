@@ -148,10 +148,11 @@ struct VisionLanguage {
     return tokens_per_image() + batch.text_offset[b + 1] - batch.text_offset[b];
   }
 
-  /// First weights: initialise_matrices in the vision encoder and in the decoder, words normal with 0.02, a head of its
-  /// own zero, so that training starts from the loss of knowing nothing.
+  /// First weights: initialise_matrices in the decoder and in a vision encoder that can begin anew (one that comes
+  /// trained stays as it is), words normal with 0.02, a head of its own zero, so that training starts from the loss of
+  /// knowing nothing.
   void initialise(Rng& rng, Context& ctx) {
-    vision.initialise(rng, ctx);
+    if constexpr (requires { vision.initialise(rng, ctx); }) vision.initialise(rng, ctx);
     init::xavier_uniform(projector, rng, ctx);
     init::truncated_normal(words, rng, 0.02, ctx);
     initialise_matrices(decoder, options.num_layers, rng, ctx);
