@@ -46,7 +46,7 @@ TEST(SaveClip, IsReadBackUnderEitherNames) {
 
 // What tests/data/clip/read_export.py had transformers read: this very file, and what came of it.
 TEST(SaveClip, TransformersReadsWhatItWrites) {
-  const auto folder = testing::test_data("clip") / "export";
+  const auto folder = test::test_data("clip") / "export";
   const auto clip = load_clip(folder);
   const TemporaryFolder written;
   save_clip(clip, ClipNames::hugging_face, written / "model.safetensors");
