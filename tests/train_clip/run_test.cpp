@@ -35,7 +35,7 @@ Model tiny_model() {
   gatefold::Rng rng(1);
   Context ctx;
   initialise(clip, rng, ctx);
-  return {std::move(clip), std::move(tokenizer), gatefold::ClipPreprocess({}), gatefold::ClipNames::hugging_face};
+  return {std::move(clip), std::move(tokenizer), gatefold::ClipPreprocess(), gatefold::ClipNames::hugging_face};
 }
 
 /// 577 tokens a picture, so that a batch is of several parts.
