@@ -18,7 +18,7 @@ cmake --fresh -S . -B build/bench -D CMAKE_BUILD_TYPE=Release -D GATEFOLD_NATIVE
 build build/bench
 rm -f build/bench/results/*.json
 mkdir -p build/bench/results
-for program in matmul experts sparse_mlp routing block attention decode train_step scale clip zero_shot; do
+for program in matmul experts sparse_mlp routing block attention decode train_step scale clip clip_moe zero_shot; do
   build/bench/bench/bench_$program --benchmark_out=build/bench/results/bench_$program.json \
     --benchmark_out_format=json "$@"
 done

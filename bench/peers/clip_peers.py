@@ -245,7 +245,8 @@ class Gatefold:
                      f"clip_{what}/{fmt}/{what}:{count}/threads:{threads}")
         self.folder = folder / "gatefold"
         self.folder.mkdir(exist_ok=True)
-        self.command = [bench / ("bench_clip_moe" if what == "step" else "bench_clip"), f"--benchmark_filter=^{self.case}/gatefold", "--benchmark_format=json",
+        self.command = [bench / ("bench_clip_moe" if what == "step" else "bench_clip"),
+                        f"--benchmark_filter=^{self.case}/gatefold", "--benchmark_format=json",
                         "--benchmark_min_time=0.05"]
         self.environment = os.environ | {"GATEFOLD_CLIP_DIR": str(folder), "GATEFOLD_CLIP_EMBEDDINGS": str(self.folder)}
 

@@ -8,7 +8,7 @@
 #include "tests/support/layer_contract.hpp"
 #include "tests/support/test_data.hpp"
 
-namespace gatefold {
+namespace gatefold::pruners_test {
 namespace {
 
 constexpr Index kOutputs = 6, kInputs = 40, kRows = 50;
@@ -210,4 +210,4 @@ TEST(Pruners, WithoutARowItIsMagnitudeAndNaNIsRefused) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::pruners_test

@@ -5,7 +5,7 @@
 
 #include "tests/io/damage.hpp"
 
-namespace gatefold {
+namespace gatefold::vision_language_file_test {
 namespace {
 
 using gatefold::test::message_of;
@@ -177,4 +177,4 @@ TEST(VisionLanguageFile, WeightsThatAreNoNumbersAndEveryFlippedBitAreNoticed) {
 }
 
 }  // namespace
-}  // namespace gatefold
+}  // namespace gatefold::vision_language_file_test

@@ -32,7 +32,7 @@ def main():
     with torch.no_grad():
         vision = model.vision_model(pixel_values=images.permute(0, 3, 1, 2).double()).pooler_output
         image = model.visual_projection(vision)
-        text = model.text_projection(model.text_model(input_ids=ids, attention_mask=(ids != end).long()).pooler_output)
+        text = model.text_projection(model.text_model(input_ids=ids).pooler_output)
     save_file({"images": images, "ids": ids, "image": image.float(), "text": text.float()},
               FOLDER / "expected.safetensors")
 
