@@ -22,7 +22,7 @@ struct Settings {
   double lr = 3e-4, weight_decay = 0.05, label_smoothing = 0;
   training::Seed seed = 1;
   // From what; empty: the tiny model, the wardrobe world, none.
-  std::string model, data, experts;
+  std::string model = {}, data = {}, experts = {};
 };
 
 struct AnyText {
