@@ -2,48 +2,25 @@
 // Runs of one name differ in their seed; the table shows their mean and, in brackets, each.
 #include <cstdio>
 #include <functional>
-#include <nlohmann/json.hpp>
-#include <sstream>
 #include <string>
 #include <vector>
 
-#include "gatefold/io/json_file.hpp"
 #include "program.hpp"
+#include "runs.hpp"
 
 namespace {
 
 using Json = nlohmann::json;
-
-Json read_summary(const std::string& folder) {
-  const std::string path = folder + "/summary.json";
-  auto json = gatefold::parse_json(gatefold::read_text_file(path, std::size_t{16} << 20), path);
-  if (!json.is_object()) throw gatefold::FormatError(path + ": is no summary; train with --out " + folder + " first");
-  return json;
-}
-
-struct Group {
-  std::string name;
-  std::vector<Json> runs;
-};
-
-Group read_group(const std::string& argument) {
-  const auto equals = argument.find('=');
-  if (equals == std::string::npos) throw std::runtime_error("«" + argument + "»: expected NAME=RUN,RUN...");
-  Group group{argument.substr(0, equals), {}};
-  std::istringstream folders(argument.substr(equals + 1));
-  for (std::string folder; std::getline(folders, folder, ',');) group.runs.push_back(read_summary(folder));
-  if (group.runs.empty()) throw std::runtime_error("«" + argument + "» names no run");
-  return group;
-}
+using gatefold::RunGroup;
 
 /// «61.5 (60.2, 62.8)», in per cent or as it is; «-» where a run has no such value.
 template <class Value>
-std::string cell(const Group& group, double unit, const Value& value) {
+std::string cell(const RunGroup& group, double unit, const Value& value) {
   double sum = 0;
   std::string each;
   char text[32];
   for (const auto& run : group.runs) {
-    const Json found = value(run);
+    const Json found = value(run.summary);
     if (found.is_null()) return "-";
     const double x = unit * found.get<double>();
     sum += x;
@@ -82,8 +59,8 @@ std::vector<Column> columns_of(const Json& first) {
   return columns;
 }
 
-void print_table(const std::vector<Group>& groups) {
-  const auto columns = columns_of(groups.front().runs.front());
+void print_table(const std::vector<RunGroup>& groups) {
+  const auto columns = columns_of(groups.front().runs.front().summary);
   std::string head = "| run |", rule = "|---|";
   for (const auto& column : columns) head += " " + column.head + " |", rule += "---|";
   std::printf("%s\n%s\n", head.c_str(), rule.c_str());
@@ -95,8 +72,8 @@ void print_table(const std::vector<Group>& groups) {
 }
 
 int run_main(int argc, char** argv) {
-  std::vector<Group> groups;
-  for (int i = 1; i < argc; ++i) groups.push_back(read_group(argv[i]));
+  std::vector<RunGroup> groups;
+  for (int i = 1; i < argc; ++i) groups.push_back(gatefold::read_group(argv[i]));
   if (groups.empty()) throw std::runtime_error("usage: compare_runs NAME=RUN,RUN... NAME=RUN...");
   print_table(groups);
   return 0;

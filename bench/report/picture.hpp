@@ -1,44 +1,11 @@
 #pragma once
-#include <cmath>
-
 #include "bench/report/results.hpp"
 
 /// The roofline and some bars, as SVG.
 namespace gatefold::bench {
 
-/// A logarithmic axis from pixel `from` to pixel `to`.
-struct LogAxis {
-  double least, most, from, to;
-  double operator()(double value) const {
-    const double at = std::log(std::clamp(value, least, most) / least) / std::log(most / least);
-    return from + at * (to - from);
-  }
-};
-
-class Picture {
- public:
-  Picture(double width, double height)
-      : svg_(text("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %.0f %.0f\" font-family=\"sans-serif\" "
-                  "font-size=\"12\">\n<rect width=\"100%%\" height=\"100%%\" fill=\"white\"/>\n",
-                  width, height)) {}
-  void line(double x1, double y1, double x2, double y2, const char* style) {
-    svg_ += text("<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" %s/>\n", x1, y1, x2, y2, style);
-  }
-  void words(double x, double y, const std::string& what, const char* style = "") {
-    svg_ += text("<text x=\"%.1f\" y=\"%.1f\" %s>", x, y, style) + what + "</text>\n";
-  }
-  void dot(double x, double y, const char* style, const std::string& title) {
-    svg_ += text("<circle cx=\"%.1f\" cy=\"%.1f\" r=\"4\" %s><title>", x, y, style) + title + "</title></circle>\n";
-  }
-  void bar(double x, double y, double width, double height, const char* style, const std::string& title) {
-    svg_ += text("<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" %s><title>", x, y, width, height, style) +
-            title + "</title></rect>\n";
-  }
-  std::string finish() const { return svg_ + "</svg>\n"; }
-
- private:
-  std::string svg_;
-};
+using svg::LogAxis;
+using svg::Picture;
 
 /// Ours blue, the others in greys and browns, the same everywhere.
 inline std::string colour(const std::string& who) {

@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "examples/svg.hpp"
+
 /// What the benchmark programs wrote with --benchmark_out.
 namespace gatefold::bench {
 
@@ -73,12 +75,6 @@ inline void read_results(const std::filesystem::path& path, Results& results) {
   }
 }
 
-/// printf into a string.
-template <class... T>
-std::string text(const char* format, const T&... values) {
-  std::array<char, 256> out{};
-  std::snprintf(out.data(), out.size(), format, values...);
-  return out.data();
-}
+using svg::text;
 
 }  // namespace gatefold::bench
