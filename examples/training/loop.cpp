@@ -43,8 +43,9 @@ namespace {
 
 /// metrics.csv, from which rows behind the trainee's step are cut off.
 gatefold::CsvWriter metrics_of(const Trainee& trainee, const RunFolder& folder) {
-  std::vector<std::string> columns{"step",          "loss", "image_accuracy", "text_accuracy",
-                                   "gradient_norm", "rate", "temperature",    "seconds"};
+  const auto [first, second] = trainee.accuracies();
+  std::vector<std::string> columns{"step",          "loss", first + "_accuracy", second + "_accuracy",
+                                   "gradient_norm", "rate", "temperature",       "seconds"};
   for (auto& name : trainee.columns()) columns.push_back(std::move(name));
   return {folder / RunFolder::kMetrics, columns, static_cast<double>(trainee.step())};
 }
@@ -60,6 +61,7 @@ double seconds_of(const Trainee& trainee, const RunFolder& folder) { return seco
 int train(Trainee& trainee, const RunFolder& folder, const LoopOptions& options) {
   using Clock = std::chrono::steady_clock;
   const Index first = trainee.step();
+  const auto accuracy_of = trainee.accuracies();
   auto metrics = metrics_of(trainee, folder);
   const double seconds_before = seconds_of(metrics);
   const auto start = Clock::now();
@@ -91,8 +93,9 @@ int train(Trainee& trainee, const RunFolder& folder, const LoopOptions& options)
     const auto result = trainee.advance(log);
     const Index step = trainee.step();
     char note[96];
-    std::snprintf(note, sizeof note, "loss %.3f  images %.0f %%  texts %.0f %%", loss.update(result.loss),
-                  100 * result.image_accuracy, 100 * result.text_accuracy);
+    std::snprintf(note, sizeof note, "loss %.3f  %ss %.0f %%  %ss %.0f %%", loss.update(result.loss),
+                  accuracy_of[0].c_str(), 100 * result.image_accuracy, accuracy_of[1].c_str(),
+                  100 * result.text_accuracy);
     progress->update(step, note + trainee.note());
     if (log) {
       std::vector<double> row{

@@ -1,4 +1,6 @@
 #pragma once
+#include <array>
+
 #include "gatefold/io/checkpoint.hpp"
 #include "training/run_folder.hpp"
 #include "training/settings.hpp"
@@ -20,6 +22,8 @@ class Trainee {
   virtual void set_steps(Index steps) = 0;
   virtual Index batch() const = 0;   ///< Pairs in a step.
   virtual Index warmup() const = 0;  ///< Steps.
+  /// Of what the two accuracies of a StepResult are.
+  virtual std::array<std::string, 2> accuracies() const { return {"image", "text"}; }
   /// One update. `logged`: `row` is asked for it.
   virtual StepResult advance(bool logged) = 0;
   /// What metrics.csv has of a step behind what is in a StepResult.
