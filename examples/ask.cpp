@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstdio>
 #include <iostream>
+#include <optional>
 #include <set>
 
 #include "command_line.hpp"
@@ -49,7 +50,7 @@ gatefold::VisionLanguageFile load(std::filesystem::path path) {
   if (std::filesystem::is_directory(path)) path /= "model.safetensors";
   if (!std::filesystem::exists(path))
     throw gatefold::FormatError("there is no model " + path.string() +
-                                "; name one with --model, or make one:\n  train_ask --minutes 15");
+                                "; name one with --model, or make one:\n  train_ask");
   return gatefold::load_vision_language(path);
 }
 

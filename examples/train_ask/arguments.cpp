@@ -9,7 +9,7 @@ std::optional<Arguments> parse(int argc, char** argv) {
   CLI::App app(
       "Trains a small vision-language model to answer questions about generated pictures of garments and shapes.\n"
       "Examples:\n"
-      "  train_ask --minutes 15          a first model, in a quarter of an hour\n"
+      "  train_ask --minutes 15          as many steps as fit in a quarter of an hour\n"
       "  train_ask --out answers         the whole recipe\n"
       "  train_ask --resume ask-run      go on where a run was interrupted\n");
   std::vector<std::string> settings;

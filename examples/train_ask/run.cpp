@@ -1,5 +1,8 @@
 #include "train_ask/run.hpp"
 
+#include <algorithm>
+#include <cmath>
+
 #include "gatefold/losses/cross_entropy.hpp"
 #include "gatefold/models/vision_language_file.hpp"
 #include "gatefold/train/clip_gradient.hpp"

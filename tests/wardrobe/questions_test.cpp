@@ -2,7 +2,10 @@
 
 #include <gmock/gmock.h>
 
+#include <cmath>
 #include <map>
+#include <optional>
+#include <set>
 
 #include "gatefold/text/vocabulary.hpp"
 #include "tests/wardrobe/fake_photos.hpp"
