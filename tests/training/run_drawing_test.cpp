@@ -9,7 +9,7 @@
 namespace run_drawing {
 namespace {
 
-using gatefold::testing::message_of;
+using gatefold::test::message_of;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -20,7 +20,7 @@ class RunDrawing : public ::testing::Test {
   std::string run(const std::string& name, int zeros, const std::string& top1 = "0.7") {
     const auto at = folder_ / name;
     std::filesystem::create_directories(at);
-    gatefold::testing::write_text(at / "summary.json", R"({"tests": [{"title": "a", "n": 4, "top1": 0.5},
+    gatefold::test::write_text(at / "summary.json", R"({"tests": [{"title": "a", "n": 4, "top1": 0.5},
                                                                    {"title": "b", "n": 4, "top1": )" +
                                                            top1 + "}]}");
     gatefold::Tensor<float, 2> w({2, 2}), none({2, 2});
@@ -37,7 +37,7 @@ class RunDrawing : public ::testing::Test {
     file.write(at / "model.safetensors");
     return at.string();
   }
-  const gatefold::testing::TemporaryFolder folder_;
+  const gatefold::test::TemporaryFolder folder_;
 };
 
 TEST_F(RunDrawing, BlocksAreTakenFromTheNamesOfEveryMaker) {
@@ -97,13 +97,13 @@ TEST_F(RunDrawing, RefusesRunsThatSayNothing) {
                                      {"[]", "is no summary"},
                                      {R"({"tests": [{"top1": null}]})", "no «top1»"},
                                      {R"({"tests": [3]})", "no «top1»"}}) {
-    gatefold::testing::write_text(at + "/summary.json", summary);
+    gatefold::test::write_text(at + "/summary.json", summary);
     EXPECT_THAT(refusal(), HasSubstr(why)) << summary;
   }
   run("a", 0);
-  auto damaged = gatefold::testing::read_text(at + "/model.safetensors");
+  auto damaged = gatefold::test::read_text(at + "/model.safetensors");
   damaged.back() ^= 1;
-  gatefold::testing::write_text(at + "/model.safetensors", damaged);
+  gatefold::test::write_text(at + "/model.safetensors", damaged);
   EXPECT_THAT(refusal(), HasSubstr("checksum"));
   EXPECT_THROW((void)gatefold::read_group("no group"), std::runtime_error);
   EXPECT_THROW((void)gatefold::read_group("x="), std::runtime_error);
