@@ -11,7 +11,7 @@
 #include "tests/wardrobe/fake_photos.hpp"
 #include "wardrobe/render.hpp"
 
-namespace wardrobe {
+namespace wardrobe::questions_test {
 namespace {
 
 constexpr std::uint64_t kMany = 7000;
@@ -178,4 +178,4 @@ TEST(Questions, KnowAllOfTheirWords) {
 }
 
 }  // namespace
-}  // namespace wardrobe
+}  // namespace wardrobe::questions_test
