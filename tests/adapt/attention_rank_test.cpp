@@ -5,7 +5,9 @@
 #include <fstream>
 #include <sstream>
 
+#include "gatefold/blocks/mixture_of_depths.hpp"
 #include "gatefold/nn/gated_mlp.hpp"
+#include "gatefold/nn/one_of.hpp"
 #include "tests/support/layer_contract.hpp"
 #include "tests/support/test_data.hpp"
 
@@ -136,6 +138,22 @@ TEST(AttentionRank, RefusesWhatHasNoMaps) {
   ranks.add(encoder, encoder.forward(x, y, ctx), ctx);
   const auto other = make_encoder(3);
   EXPECT_THROW(ranks.add(other, other.forward(x, y, ctx), ctx), ShapeError);
+}
+
+TEST(AttentionRank, LooksThroughBlocksThatMaySkipAndRefusesThoseThatDo) {
+  using Layer = OneOf<Block, MixtureOfDepths<Block>>;
+  const auto plain = make_encoder(2);
+  Encoder<Layer> dense({.width = 8}, 2, [&](Index i) { return Layer(plain.blocks[static_cast<std::size_t>(i)]); });
+  const auto x = test::random_matrix<float>({5, 8}, 2);
+  Tensor<float, 2> y({5, 8});
+  Context ctx;
+  const auto scope = ctx.workspace.scope();
+  AttentionRanks a, b;
+  a.add(plain, plain.forward(x, y, ctx), ctx);
+  b.add(dense, dense.forward(x, y, ctx), ctx);
+  EXPECT_EQ(a.by_layer(), b.by_layer());
+  dense.blocks[1] = Layer(MixtureOfDepths({.width = 8}, plain.blocks[1]));
+  EXPECT_THROW(b.add(dense, dense.forward(x, y, ctx), ctx), OptionError);
 }
 
 TEST(AttentionRank, NaNHasNoRank) {

@@ -220,7 +220,8 @@ TEST(MixtureOfDepths, ASequenceAloneGetsWhatItGetsAmongOthers) {
 TEST(MixtureOfDepths, DecodesWhatForwardGivesAndRemembersWhatItRan) {
   for (const auto places : {Options::Places::renumbered, Options::Places::kept})
     for (const auto gate : {Options::Gate::net, Options::Gate::block}) {
-      auto net = layer<double>({.width = 4, .choice = Options::Choice::threshold, .gate = gate, .places = places});
+      auto net = layer<double>(
+          {.width = 4, .choice = Options::Choice::threshold, .threshold = 0.5, .gate = gate, .places = places});
       test::disturb(net, 1);
       const auto x = test::random_matrix<double>({9, 4}, 2);
       Tensor<double, 2> whole({9, 4}), y({9, 4});

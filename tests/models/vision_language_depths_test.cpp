@@ -91,7 +91,7 @@ TEST(VisionLanguageDepths, TheGradientOfTaskAndPenaltyIsThatOfDifferences) {
 
 TEST(VisionLanguageDepths, AnswersWordByWordAsForwardByThreshold) {
   const auto options = test::tiny_vision_language();
-  auto model = skipping(test::random_vision_language<double>(options), {1}, {.always = kWords});
+  auto model = skipping(test::random_vision_language<double>(options), {1}, {.always = kWords, .threshold = 0.5});
   set_choice(model, Choice::threshold);
   auto& router = std::get<1>(model.decoder.blocks[1].layer).router;
   for (std::size_t i = 0; i < 4; ++i) router.weight.flat()[i] = i % 2 ? -2 : 2;
@@ -127,6 +127,23 @@ TEST(VisionLanguageDepths, AnswersWordByWordAsForwardByThreshold) {
   }
   const auto answers = generate(model, prompt, {.max_tokens = 3}, ctx);
   EXPECT_EQ(answers.size(), 3u);
+}
+
+TEST(VisionLanguageDepths, GoesOnFromOneThatSkipsAlready) {
+  const auto dense = test::random_vision_language<float>(test::tiny_vision_language());
+  const auto first = skipping(dense, {0}, {});
+  Rng rng(2);
+  Context ctx;
+  const std::vector<Index> both{0, 1}, second{1};
+  const DepthsVisionLanguage<float> more = with_depths(first, both, {.skipped = 0.25}, rng, ctx);
+  const auto& kept = std::get<1>(more.decoder.blocks[0].layer);
+  EXPECT_EQ(kept.router.weight, std::get<1>(first.decoder.blocks[0].layer).router.weight);
+  EXPECT_EQ(kept.options.skipped, 0.25);
+  EXPECT_EQ(std::get<1>(more.decoder.blocks[1].layer).block.ffn.inner.up.weight,
+            dense.decoder.blocks[1].ffn.inner.up.weight);
+  const DepthsVisionLanguage<float> other = with_depths(first, second, {}, rng, ctx);
+  EXPECT_EQ(other.decoder.blocks[0].layer.index(), 0u);
+  EXPECT_EQ(other.decoder.blocks[1].layer.index(), 1u);
 }
 
 TEST(VisionLanguageDepths, RefusesALayerThatIsNotThere) {

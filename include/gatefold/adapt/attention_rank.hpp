@@ -66,6 +66,21 @@ inline double spearman(const std::vector<double>& a, const std::vector<double>& 
   return dot(x, y) / std::sqrt(dot(x, x) * dot(y, y));
 }
 
+namespace detail {
+/// What the attention of a block keeps of a pass; of a block that may skip tokens, if it does not.
+template <class Block>
+const auto& attention_kept(const Block& block, const typename Block::Saved& saved) {
+  if constexpr (requires { block.layer.index(); }) {
+    expect_option(
+        block.layer.index() == 0,
+        "AttentionRanks: a block skips tokens, so that its maps are smaller than others; expected dense ones");
+    return saved.a.attention.inner;
+  } else {
+    return saved.attention.inner;
+  }
+}
+}  // namespace detail
+
 /// The ranks of the attention maps of all layers and heads, sample after sample.
 class AttentionRanks {
  public:
@@ -89,7 +104,11 @@ class AttentionRanks {
                   "AttentionRanks: the pass kept no blocks, expected one without "
                   "recompute");
     if (layers == 0) return;
-    const auto& plan = saved.blocks[0].attention.inner.plan;
+    const auto kept_of = [&](Index layer) -> const auto& {
+      return detail::attention_kept(encoder.blocks[static_cast<std::size_t>(layer)], saved.blocks[layer]);
+    };
+    for (Index layer = 0; layer < layers; ++layer) (void)kept_of(layer);  // refuses before threads run
+    const auto& plan = kept_of(0).plan;
     const Index heads = plan.heads, sequences = plan.num_sequences(), maps = sequences * layers * heads;
     if (samples_.empty()) layers_ = layers, heads_ = heads;
     if (layers != layers_ || heads != heads_)
@@ -98,7 +117,7 @@ class AttentionRanks {
     std::vector<Index> rank(static_cast<std::size_t>(maps));
     ctx.parallel_for(maps, [&](Index begin, Index end, Index) {
       for (Index i = begin; i < end; ++i) {
-        const auto& kept = saved.blocks[i / heads % layers].attention.inner;
+        const auto& kept = kept_of(i / heads % layers);
         auto map = attention_map<T>(kept.projected, kept.plan, i / heads / layers, i % heads);
         if (options_.without_diagonal && kept.plan.mask == kernels::AttentionMask::causal)
           for (Index t = 0; t < map.extent(0); ++t) map.data()[t * map.extent(1) + t] = 0;

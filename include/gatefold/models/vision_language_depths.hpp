@@ -11,31 +11,58 @@ template <Real T, WeightStorage<T> W = Tensor<T, 2>, class Vision = PatchEncoder
           class Block = DecoderBlock<T, W>>
 using DepthsVisionLanguage = VisionLanguage<T, W, Vision, OneOf<Block, MixtureOfDepths<Block>>>;
 
-/// The same model with the blocks of `layers` each in a MixtureOfDepths: weights stay as they are, and so do the paths
-/// of the parameters; routers start normal with 0.02. depths.width is the model's. Throws OptionError for a layer that
-/// the model has not.
+namespace detail {
+/// The block of a layer that may skip, and its router if it does.
+template <class Layer>
+struct Skipping {
+  using Block = Layer;
+  static const Block& block(const Layer& layer) { return layer; }
+  static const Linear<typename Layer::Scalar>* router(const Layer&) { return nullptr; }
+};
+template <class B>
+struct Skipping<OneOf<B, MixtureOfDepths<B>>> {
+  using Block = B;
+  using Layer = OneOf<B, MixtureOfDepths<B>>;
+  static const Block& block(const Layer& layer) {
+    const auto* const skipping = std::get_if<1>(&layer.layer);
+    return skipping ? skipping->block : std::get<0>(layer.layer);
+  }
+  static const Linear<typename B::Scalar>* router(const Layer& layer) {
+    const auto* const skipping = std::get_if<1>(&layer.layer);
+    return skipping ? &skipping->router : nullptr;
+  }
+};
+}  // namespace detail
+
+/// The same model with the blocks of `layers`, and no others, each in a MixtureOfDepths: weights stay as they are, and
+/// so do the paths of the parameters; routers that are there stay, new ones start normal with 0.02. depths.width is the
+/// model's. Throws OptionError for a layer that the model has not.
 ///   auto sparse = with_depths(dense, layers, {.always = 1u << kQuestion | 1u << kAnswer}, rng, ctx);
-template <Real T, WeightStorage<T> W, class Vision, class Block>
-DepthsVisionLanguage<T, W, Vision, Block> with_depths(const VisionLanguage<T, W, Vision, Block>& dense,
-                                                      std::span<const Index> layers, MixtureOfDepthsOptions depths,
-                                                      Rng& rng, Context& ctx) {
+template <Real T, WeightStorage<T> W, class Vision, class From>
+auto with_depths(const VisionLanguage<T, W, Vision, From>& model, std::span<const Index> layers,
+                 MixtureOfDepthsOptions depths, Rng& rng, Context& ctx) {
+  using Source = detail::Skipping<From>;
+  using Block = typename Source::Block;
   using Layer = OneOf<Block, MixtureOfDepths<Block>>;
   for (const Index layer : layers)
-    expect_option(layer >= 0 && layer < dense.options.num_layers, "with_depths", "layer", layer,
-                  "one of the decoder's " + std::to_string(dense.options.num_layers));
-  depths.width = dense.options.width;
-  DepthsVisionLanguage<T, W, Vision, Block> model(dense.options, dense.vision, [&](Index i) {
-    const Block& block = dense.decoder.blocks[static_cast<std::size_t>(i)];
-    if (std::ranges::find(layers, i) == layers.end()) return Layer(block);
-    MixtureOfDepths skipping(depths, block);
-    init::truncated_normal(skipping.router, rng, 0.02, ctx);
+    expect_option(layer >= 0 && layer < model.options.num_layers, "with_depths", "layer", layer,
+                  "one of the decoder's " + std::to_string(model.options.num_layers));
+  depths.width = model.options.width;
+  DepthsVisionLanguage<T, W, Vision, Block> other(model.options, model.vision, [&](Index i) {
+    const From& from = model.decoder.blocks[static_cast<std::size_t>(i)];
+    if (std::ranges::find(layers, i) == layers.end()) return Layer(Source::block(from));
+    MixtureOfDepths skipping(depths, Source::block(from));
+    if (const auto* const router = Source::router(from))
+      skipping.router = *router;
+    else
+      init::truncated_normal(skipping.router, rng, 0.02, ctx);
     return Layer(std::move(skipping));
   });
-  model.projector = dense.projector;
-  model.words = dense.words;
-  model.decoder.norm = dense.decoder.norm;
-  model.head = dense.head;
-  return model;
+  other.projector = model.projector;
+  other.words = model.words;
+  other.decoder.norm = model.decoder.norm;
+  other.head = model.head;
+  return other;
 }
 
 /// Sets how all blocks that skip choose: by share to train, by threshold to answer as they will word by word.
